@@ -1,0 +1,69 @@
+/* Weights on disk: a GGUF file, a Hugging Face directory, or synthetic:SHAPE from a seed.
+ *
+ * Opening maps the file and checks everything that will be trusted later: magic, version, counts, names,
+ * types, shapes against the configuration, and that every tensor lies inside its file. Whatever is wrong
+ * is refused with the file, the offset or field, what was found and what is supported. Values are read
+ * row by row as f32, exactly as the published layout of the type defines them; GGUF's reordered
+ * attn_q and attn_k rows are put back to the order of two rotated halves.
+ */
+#ifndef MODEL_CHECKPOINT_H
+#define MODEL_CHECKPOINT_H
+
+#include "base/status.h"
+#include "model/config.h"
+#include "model/tokenizer.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct checkpoint;
+
+enum tensor_role {
+    TENSOR_EMBEDDING,   /* [vocab, hidden] */
+    TENSOR_HEAD,        /* [vocab, hidden]; absent when tied */
+    TENSOR_FINAL_NORM,  /* [hidden] as one row */
+    TENSOR_ATTN_NORM,
+    TENSOR_Q, TENSOR_K, TENSOR_V, TENSOR_O,
+    TENSOR_Q_BIAS, TENSOR_K_BIAS, TENSOR_V_BIAS,
+    TENSOR_Q_NORM, TENSOR_K_NORM,
+    TENSOR_FFN_NORM,
+    TENSOR_GATE, TENSOR_UP, TENSOR_DOWN,
+    TENSOR_ROLES,
+};
+
+/* Types as files name them (those that can be read). */
+enum file_type { FILE_F32, FILE_F16, FILE_BF16, FILE_Q8_0, FILE_Q4_0, FILE_Q4_1, FILE_TYPES };
+const char *file_type_name(enum file_type type); /* "F32", ... "Q4_1" */
+
+struct checkpoint_tensor {
+    const char *name; /* as in the file; view of the checkpoint */
+    enum file_type type;
+    int64_t rows, cols;
+    size_t bytes;
+    const void *data; /* mapped; NULL for synthetic */
+    int32_t permute_heads; /* 0, or undo GGUF's order of that many heads' rows */
+    uint64_t seed;    /* synthetic only */
+    float gain;       /* synthetic only */
+};
+
+/* `path`: FILE.gguf, a directory, or synthetic:tiny|smollm2-135m|qwen3-0.6b. */
+enum status checkpoint_open(const char *path, struct checkpoint **out, struct error *err);
+void checkpoint_close(struct checkpoint *checkpoint);
+
+const struct model_config *checkpoint_config(const struct checkpoint *checkpoint);
+
+/* NULL where the model has none (layer is ignored for the first three roles). */
+const struct checkpoint_tensor *checkpoint_tensor(const struct checkpoint *checkpoint,
+                                                  enum tensor_role role, int32_t layer);
+
+/* Rows [first, first + count) as f32 into out[count][cols]. Thread-safe, cannot fail after open. */
+void checkpoint_read_rows(const struct checkpoint_tensor *tensor, int64_t first, int64_t count,
+                          float *out);
+
+/* What the file says about its tokenizer; view of the checkpoint. */
+const struct tokenizer_spec *checkpoint_tokenizer(const struct checkpoint *checkpoint);
+
+/* Gives the mapped pages back to the system (they come again when touched): call after packing. */
+void checkpoint_release_pages(const struct checkpoint *checkpoint);
+
+#endif

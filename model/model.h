@@ -1,0 +1,56 @@
+/* model/: checkpoints, tokenizer, chat templates, the transformer's forward pass, sampling.
+ *
+ *   config.h      a model's shape and habits
+ *   checkpoint.h  weights on disk: GGUF, safetensors directory, synthetic
+ *   tokenizer.h   byte-level BPE, incremental detokenizing, stop strings, chat templates
+ *   sampling.h    logits to a token
+ *   model.h       a loaded model: weights on a backend, one forward pass a step, executor over it
+ */
+#ifndef MODEL_MODEL_H
+#define MODEL_MODEL_H
+
+#include "kernels/kernels.h"
+#include "model/checkpoint.h"
+#include "model/config.h"
+#include "model/tokenizer.h"
+#include "scheduler/executor.h"
+
+struct model;
+
+struct model_options {
+    const char *path;          /* FILE.gguf, DIR or synthetic:SHAPE */
+    enum weight_format weights;
+    enum dtype kv_type;
+    int32_t context;           /* positions to allow; 0: the model's own */
+    int64_t kv_bytes;          /* 0: a default that suits the context */
+    int32_t max_rows;          /* sequences in a step */
+    int32_t max_tokens;        /* tokens in a step (the prefill chunk + rows) */
+    int32_t max_logits;        /* rows with logits in a step; 0: max_rows */
+    int threads;               /* 0: one per core */
+    bool hugepages;
+    bool progress;
+};
+struct model_options model_options_default(void);
+
+/* Loads and packs. The checkpoint's pages are given back before it returns. */
+enum status model_load(const struct model_options *options, struct model **out, struct error *err);
+void model_free(struct model *model);
+
+const struct model_config *model_config(const struct model *model);
+const struct tokenizer *model_tokenizer(const struct model *model);
+enum chat_template model_chat_template(const struct model *model);
+const char *model_backend_name(const struct model *model);
+size_t model_weight_bytes(const struct model *model); /* on the device */
+size_t model_kv_bytes(const struct model *model);
+int32_t model_context(const struct model *model);     /* positions allowed */
+
+/* The executor of the engine's thread: the model's own, one at a time. View of the model. */
+struct executor model_executor(struct model *model);
+
+/* One forward pass, for whoever plans for itself (perplexity, bench): afterwards model_logits reads the
+ * logits of input->logit_rows[i] into out[vocab]. */
+void model_forward(struct model *model, const struct step_input *input);
+void model_logits(struct model *model, int32_t i, float *out);
+int32_t model_kv_blocks(const struct model *model);
+
+#endif

@@ -1,0 +1,38 @@
+/* The engine's thread: owns a scheduler (and through it KV cache and executor) and runs its ticks.
+ *
+ * Other threads reach it through one inbox (submit, cancel) and never touch the scheduler. When idle it
+ * sleeps until the inbox has something. Counters are published as a snapshot after each tick, so that
+ * reading them never waits for a step.
+ */
+#ifndef SCHEDULER_ENGINE_H
+#define SCHEDULER_ENGINE_H
+
+#include "scheduler/scheduler.h"
+
+struct engine;
+
+enum status engine_create(const struct scheduler_options *options, struct executor executor,
+                          struct clock clock, struct engine **out, struct error *err);
+enum status engine_start(struct engine *engine, struct error *err);
+
+/* From any thread. The queue's place is taken here, atomically: ST_FULL and ST_CLOSED are decided before
+ * anything is accepted, and what is accepted always gets its done event. params is copied, what it
+ * points at is borrowed until events.done. Also ST_INVALID as scheduler_add (checked here too). */
+enum status engine_submit(struct engine *engine, const struct request_params *params, uint64_t *id,
+                          struct error *err);
+
+/* From any thread, at any time; takes effect within one step. */
+void engine_cancel(struct engine *engine, uint64_t id);
+
+/* From any thread: no more submissions; returns at once. */
+void engine_close(struct engine *engine);
+
+/* Waits until nothing is running (true) or the time is over (false). */
+bool engine_wait_idle(struct engine *engine, int64_t timeout_us);
+
+void engine_counters(const struct engine *engine, struct scheduler_counters *counters);
+
+/* Cancels what is left, joins the thread, frees everything. */
+void engine_free(struct engine *engine);
+
+#endif

@@ -1,0 +1,80 @@
+/* The scheduler's only door to a model: a small table of functions.
+ *
+ * A real model implements it in model/ (model_executor.c), tests with a simulated executor, traces/ with a
+ * cost model and a virtual clock. The scheduler plans a step, submits it, and collects one result a row.
+ *
+ * Depth. With depth 1 a step is collected before the next is submitted. With depth 2 step t+1 may be
+ * submitted before step t is collected; its plan then names "the token that row r of step t will sample"
+ * (previous_row). When t is collected and r turns out to be finished, the token that t+1 computed for
+ * it is dropped by the scheduler. Tickets are collected in the order of submission.
+ *
+ * Ownership: everything a plan points at stays valid and unchanged until its ticket is collected.
+ * The executor owns the bytes of the KV blocks; the scheduler and kvcache/ know only their numbers.
+ */
+#ifndef SCHEDULER_EXECUTOR_H
+#define SCHEDULER_EXECUTOR_H
+
+#include "base/status.h"
+#include "kvcache/view.h"
+
+#include <stdint.h>
+
+/* How a row's next token is drawn from its logits (model/sampling.h says the order of the filters).
+ * The random number is rng_at(seed, sample_index): it depends on nothing that runs beside it. */
+struct sample_spec {
+    float temperature; /* 0: greedy, the lowest id among equals */
+    float top_p;       /* (0, 1]; 1 is off */
+    float min_p;       /* [0, 1]; 0 is off */
+    int32_t top_k;     /* 0 or -1 is off */
+    uint64_t seed;
+};
+
+/* One sequence's part of a step: `count` tokens at consecutive positions. */
+struct plan_row {
+    uint64_t sequence;     /* names the sequence, the same from its first step to its last */
+    const int32_t *tokens; /* [count] ids; ignored when previous_row >= 0 */
+    int32_t count;         /* 1 in decode, a chunk in prefill */
+    int32_t previous_row;  /* -1, or (depth 2, count == 1) the row of the step in flight that samples it */
+    int32_t first_position;
+    struct kv_view view;   /* what the last token attends to, itself included; the new tokens take the
+                              last `count` context slots, whose KV this step writes */
+    const struct sample_spec *sample; /* NULL: no token is wanted (not the prompt's last chunk) */
+    uint64_t sample_index; /* how many tokens the sequence had sampled before */
+};
+
+struct step_plan {
+    const struct plan_row *rows;
+    int32_t row_count;
+    int32_t token_count; /* sum of counts */
+};
+
+struct row_result {
+    int32_t token; /* -1 where nothing was to be sampled */
+    float logprob; /* natural log of its probability before temperature and filters */
+};
+
+struct executor_capacity {
+    int32_t depth;       /* steps in flight, 1 or 2 */
+    int32_t block_count; /* KV blocks of KV_BLOCK_SLOTS slots */
+    int32_t max_rows;    /* rows in a step */
+    int32_t max_tokens;  /* tokens in a step */
+    int32_t max_context; /* positions the model knows */
+    int32_t vocab;
+};
+
+struct executor_ops {
+    void (*capacity)(void *self, struct executor_capacity *capacity);
+    /* ST_OK and a ticket, or a failure that leaves nothing in flight. */
+    enum status (*submit)(void *self, const struct step_plan *plan, uint64_t *ticket,
+                          struct error *err);
+    /* Waits for the oldest ticket; results[row_count] in the plan's order. */
+    enum status (*collect)(void *self, uint64_t ticket, struct row_result *results,
+                           struct error *err);
+};
+
+struct executor {
+    const struct executor_ops *ops;
+    void *self;
+};
+
+#endif

@@ -1,0 +1,56 @@
+/* What the scheduler is asked to do and what it reports while doing it.
+ *
+ * A request is a prompt and n independent sequences after it (stages and branches come with issue 5: a
+ * sequence is what will be a branch). The scheduler calls `events` from the engine's thread, inside
+ * the tick, so they must be short and must not block.
+ */
+#ifndef SCHEDULER_REQUEST_H
+#define SCHEDULER_REQUEST_H
+
+#include "scheduler/executor.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum finish_reason {
+    FINISH_STOP,   /* EOS, a stop token or a stop string */
+    FINISH_LENGTH, /* max_tokens or the context's end */
+    FINISH_ABORT,  /* cancelled: client gone or server stopping */
+    FINISH_ERROR,  /* the executor failed */
+};
+
+/* The answer of events.token: keep the sequence running, or end it with FINISH_STOP (a stop string). */
+enum token_verdict { TOKEN_KEEP, TOKEN_STOP };
+
+struct request_stats {
+    int64_t arrival_us, scheduled_us, first_token_us, finish_us; /* 0: never reached */
+    int32_t prompt_tokens, cached_tokens, output_tokens; /* output: summed over sequences */
+    int32_t steps, preemptions;
+    enum finish_reason reason; /* of the last sequence to finish */
+};
+
+struct request_events {
+    void *context;
+    /* One sampled token of sequence `index`. An EOS or stop token is reported with `last` set. */
+    enum token_verdict (*token)(void *context, int32_t index, int32_t token, float logprob,
+                                bool ends);
+    void (*finish)(void *context, int32_t index, enum finish_reason reason);
+    /* The last call of a request; everything borrowed may be freed after it. */
+    void (*done)(void *context, const struct request_stats *stats);
+};
+
+struct request_params {
+    const int32_t *prompt; /* [prompt_count] ids, borrowed until events.done */
+    int32_t prompt_count;  /* >= 1 */
+    int32_t n;             /* sequences, >= 1 */
+    int32_t max_tokens;    /* per sequence, >= 1 */
+    int32_t min_tokens;    /* EOS and stop tokens are not taken before */
+    bool ignore_eos;
+    const int32_t *stop_ids; /* EOS ids and stop_token_ids, borrowed; ignore_eos drops the first eos_count */
+    int32_t stop_count, eos_count;
+    struct sample_spec sample; /* sequence i draws with seed rng_at(seed, i) when n > 1, `seed` itself when n == 1 */
+    int32_t priority;          /* lower runs first, as in vLLM; FCFS among equals */
+    struct request_events events;
+};
+
+#endif
