@@ -17,6 +17,7 @@
 #include "base/status.h"
 #include "kvcache/view.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* How a row's next token is drawn from its logits (model/sampling.h says the order of the filters).
@@ -27,6 +28,7 @@ struct sample_spec {
     float min_p;       /* [0, 1]; 0 is off */
     int32_t top_k;     /* 0 or -1 is off */
     uint64_t seed;
+    bool want_logprob;
 };
 
 /* One sequence's part of a step: `count` tokens at consecutive positions. */
@@ -50,7 +52,7 @@ struct step_plan {
 
 struct row_result {
     int32_t token; /* -1 where nothing was to be sampled */
-    float logprob; /* natural log of its probability before temperature and filters */
+    float logprob; /* natural log of its probability before temperature and filters; 0 unless wanted */
 };
 
 struct executor_capacity {
