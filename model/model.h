@@ -18,15 +18,15 @@
 struct model;
 
 struct model_options {
-    const char *path;          /* FILE.gguf, DIR or synthetic:SHAPE */
+    const char *path; /* FILE.gguf, DIR or synthetic:SHAPE */
     enum weight_format weights;
     enum dtype kv_type;
-    int32_t context;           /* positions to allow; 0: the model's own */
-    int64_t kv_bytes;          /* 0: a default that suits the context */
-    int32_t max_rows;          /* sequences in a step */
-    int32_t max_tokens;        /* tokens in a step (the prefill chunk + rows) */
-    int32_t max_logits;        /* rows with logits in a step; 0: max_rows */
-    int threads;               /* 0: one per core */
+    int32_t context;    /* positions to allow; 0: the model's own */
+    int64_t kv_bytes;   /* 0: a default that suits the context */
+    int32_t max_rows;   /* sequences in a step */
+    int32_t max_tokens; /* tokens in a step (the prefill chunk + rows) */
+    int32_t max_logits; /* rows with logits in a step; 0: max_rows */
+    int threads;        /* 0: one per core */
     bool hugepages;
     bool progress;
 };
@@ -42,13 +42,13 @@ enum chat_template model_chat_template(const struct model *model);
 const char *model_backend_name(const struct model *model);
 size_t model_weight_bytes(const struct model *model); /* on the device */
 size_t model_kv_bytes(const struct model *model);
-int32_t model_context(const struct model *model);     /* positions allowed */
+int32_t model_context(const struct model *model); /* positions allowed */
 
 /* The executor of the engine's thread: the model's own, one at a time. View of the model. */
 struct executor model_executor(struct model *model);
 
-/* One forward pass, for whoever plans for itself (perplexity, bench): afterwards model_logits reads the
- * logits of input->logit_rows[i] into out[vocab]. */
+/* One forward pass, for whoever plans for itself (perplexity, bench): afterwards model_logits reads
+ * the logits of input->logit_rows[i] into out[vocab]. */
 void model_forward(struct model *model, const struct step_input *input);
 void model_logits(struct model *model, int32_t i, float *out);
 int32_t model_kv_blocks(const struct model *model);

@@ -1,0 +1,175 @@
+#include "model/model.h"
+#include "model/model_executor.h"
+
+#include <stdlib.h>
+
+struct model {
+    struct thread_pool *pool;
+    struct backend *backend;
+    struct tokenizer *tokenizer;
+    enum chat_template chat;
+    struct transformer transformer;
+    struct model_executor *executor;
+    size_t kv_bytes;
+    int32_t kv_blocks, context;
+};
+
+/* What a laptop can spare, and four full contexts where they need less. */
+#define DEFAULT_KV_BYTES ((int64_t)512 << 20)
+
+struct model_options model_options_default(void)
+{
+    return (struct model_options){.weights = WEIGHT_W8,
+                                  .kv_type = DT_BF16,
+                                  .max_rows = 64,
+                                  .max_tokens = 512 + 64,
+                                  .hugepages = true};
+}
+
+static int64_t kv_block_bytes(const struct model_config *c, enum dtype type)
+{
+    int64_t width = type == DT_F32 ? 4 : 2;
+    return 2 * width * BLOCK_SLOTS * c->layers * c->kv_heads * c->head_dim;
+}
+
+/* Blocks for the KV pool and the context it allows: at least one full context must fit, so a small
+ * --kv-memory is refused for a context that was asked for and shortens one that was not. */
+static enum status size_cache(struct model *m, const struct model_options *options,
+                              const struct model_config *c, struct error *err)
+{
+    int64_t block = kv_block_bytes(c, options->kv_type);
+    int64_t bytes = options->kv_bytes;
+    int32_t context = options->context ? options->context : c->max_context;
+    if (context > c->max_context)
+        return fail(err, ST_INVALID, "--context %d: the model knows %d positions", context,
+                    c->max_context);
+    int64_t need = (context + BLOCK_SLOTS - 1) / BLOCK_SLOTS; /* blocks of one full context */
+    if (!bytes) bytes = need * block * 4 < DEFAULT_KV_BYTES ? need * block * 4 : DEFAULT_KV_BYTES;
+    int64_t blocks = bytes / block;
+    if (blocks < need && options->context && !options->kv_bytes) blocks = need;
+    if (blocks < 1 || blocks > INT32_MAX / BLOCK_SLOTS)
+        return fail(err, ST_INVALID, "--kv-memory %lld: from %lld (one block) to %lld bytes",
+                    (long long)bytes, (long long)block,
+                    (long long)(INT32_MAX / BLOCK_SLOTS) * (long long)block);
+    if (blocks < need && options->context)
+        return fail(err, ST_INVALID,
+                    "--kv-memory of %lld bytes holds %lld tokens, less than --context %d",
+                    (long long)bytes, (long long)(blocks * BLOCK_SLOTS), context);
+    if (blocks < need) context = (int32_t)(blocks * BLOCK_SLOTS);
+    m->kv_blocks = (int32_t)blocks;
+    m->kv_bytes = (size_t)(blocks * block);
+    m->context = context;
+    return ST_OK;
+}
+
+static enum status load_parts(struct model *m, const struct model_options *options,
+                              const struct checkpoint *checkpoint, struct error *err)
+{
+    const struct tokenizer_spec *spec = checkpoint_tokenizer(checkpoint);
+    enum cpu_isa isa;
+    enum status status;
+    if ((status = size_cache(m, options, checkpoint_config(checkpoint), err)) ||
+        (status = tokenizer_create(spec, &m->tokenizer, err)) ||
+        (status = cpu_isa_select(&isa, err)))
+        return status;
+    m->chat = chat_template_detect(spec->chat_template);
+    m->pool = thread_pool_create(options->threads);
+    status = backend_cpu_create(m->pool, isa, options->hugepages, &m->backend, err);
+    if (status) return status;
+    struct transformer_options layout = {.weights = options->weights,
+                                         .kv_type = options->kv_type,
+                                         .kv_blocks = m->kv_blocks,
+                                         .max_tokens = options->max_tokens,
+                                         .max_logits = options->max_logits ? options->max_logits
+                                                                           : options->max_rows,
+                                         .progress = options->progress};
+    status = transformer_init(&m->transformer, m->backend, checkpoint, &layout, err);
+    if (status) return status;
+    struct model_executor_limits limits = {m->kv_blocks,
+                                           min_i32(options->max_rows, layout.max_logits),
+                                           options->max_tokens, m->context};
+    m->executor = model_executor_create(&m->transformer, m->pool, &limits);
+    return ST_OK;
+}
+
+enum status model_load(const struct model_options *options, struct model **out, struct error *err)
+{
+    struct checkpoint *checkpoint;
+    enum status status = checkpoint_open(options->path, &checkpoint, err);
+    if (status) return status;
+    struct model *m = must_alloc(sizeof *m);
+    status = load_parts(m, options, checkpoint, err);
+    checkpoint_close(checkpoint);
+    if (status) {
+        model_free(m);
+        return status;
+    }
+    *out = m;
+    return ST_OK;
+}
+
+void model_free(struct model *m)
+{
+    if (!m) return;
+    model_executor_free(m->executor);
+    transformer_release(&m->transformer);
+    if (m->backend) m->backend->ops->free(m->backend);
+    thread_pool_free(m->pool);
+    tokenizer_free(m->tokenizer);
+    free(m);
+}
+
+const struct model_config *model_config(const struct model *m)
+{
+    return &m->transformer.config;
+}
+
+const struct tokenizer *model_tokenizer(const struct model *m)
+{
+    return m->tokenizer;
+}
+
+enum chat_template model_chat_template(const struct model *m)
+{
+    return m->chat;
+}
+
+const char *model_backend_name(const struct model *m)
+{
+    return m->backend->ops->name;
+}
+
+size_t model_weight_bytes(const struct model *m)
+{
+    return transformer_weight_bytes(&m->transformer);
+}
+
+size_t model_kv_bytes(const struct model *m)
+{
+    return m->kv_bytes;
+}
+
+int32_t model_context(const struct model *m)
+{
+    return m->context;
+}
+
+int32_t model_kv_blocks(const struct model *m)
+{
+    return m->kv_blocks;
+}
+
+struct executor model_executor(struct model *m)
+{
+    return model_executor_table(m->executor);
+}
+
+void model_forward(struct model *m, const struct step_input *input)
+{
+    transformer_forward(&m->transformer, input);
+}
+
+void model_logits(struct model *m, int32_t i, float *out)
+{
+    m->backend->ops->tensor_read(m->backend, m->transformer.logits, i, out);
+}

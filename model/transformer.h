@@ -1,0 +1,54 @@
+/* The forward pass of a Llama-shaped decoder, as a sequence of the backend's fused operators.
+ *
+ *     x = embed(tokens)
+ *     for each layer:  q, K, V = qkv(norm x);  x += Wo attention(q, K, V);  x += Wd swiglu(Wgu norm
+ * x) logits = head(norm x)                       for the rows that want them
+ *
+ * Internal to model/. Nothing here looks into a tensor.
+ */
+#ifndef MODEL_TRANSFORMER_H
+#define MODEL_TRANSFORMER_H
+
+#include "kernels/kernels.h"
+#include "model/checkpoint.h"
+
+struct transformer_layer {
+    struct weight *qkv, *o, *gate_up, *down;
+    struct tensor *attn_norm, *ffn_norm; /* [1, hidden] */
+    struct tensor *qkv_bias;             /* [1, (heads + 2 kv_heads) * head_dim] or NULL */
+    struct tensor *q_norm, *k_norm;      /* [1, head_dim] or NULL */
+};
+
+struct transformer {
+    struct backend *backend; /* borrowed */
+    struct model_config config;
+    struct attention_shape shape;
+    float *inv_freq; /* [head_dim / 2], shape.inv_freq */
+    struct transformer_layer *layers;
+    struct weight *embedding, *head; /* the same one when tied */
+    struct tensor *final_norm;
+    struct kv_pool *kv;
+    /* activations of one step, [max_tokens, ...] */
+    struct tensor *x, *q, *attended, *inner, *logits;
+    int32_t max_tokens, max_logits;
+};
+
+struct transformer_options {
+    enum weight_format weights;
+    enum dtype kv_type;
+    int32_t kv_blocks, max_tokens, max_logits;
+    bool progress;
+};
+
+/* Packs every weight and allocates KV and activations. On failure *t is released already. */
+enum status transformer_init(struct transformer *t, struct backend *backend,
+                             const struct checkpoint *checkpoint,
+                             const struct transformer_options *options, struct error *err);
+void transformer_release(struct transformer *t);
+
+/* One step; the logits of input->logit_rows stay in t->logits until the next. */
+void transformer_forward(struct transformer *t, const struct step_input *input);
+
+size_t transformer_weight_bytes(const struct transformer *t);
+
+#endif
