@@ -1,8 +1,8 @@
 /* Command lines. One table of options gives the parser, --help and the messages of a wrong usage.
  *
  *     struct option_spec table[] = {
- *         {"model", 0, OPT_STRING, &o.model, "PATH", "GGUF file, directory or synthetic:SHAPE"},
- *         {"kv-memory", 0, OPT_SIZE, &o.kv_bytes, "SIZE", "memory for the KV cache (default 512MiB)"}, ...
+ *         {"model", OPT_STRING, &o.model, "PATH", "GGUF file, directory or synthetic:SHAPE"},
+ *         {"kv-memory", OPT_SIZE, &o.kv_bytes, "SIZE", "memory for the KV cache (default 512MiB)"}, ...
  *     };
  *
  * `--name value` and `--name=value` are both taken, `--name` alone for OPT_FLAG. --help is understood
