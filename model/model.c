@@ -38,7 +38,7 @@ static enum status size_cache(struct model *m, const struct model_options *optio
                               const struct model_config *c, struct error *err)
 {
     int64_t block = kv_block_bytes(c, options->kv_type);
-    int64_t bytes = options->kv_bytes;
+    int64_t bytes = options->kv_blocks ? options->kv_blocks * block : options->kv_bytes;
     int32_t context = options->context ? options->context : c->max_context;
     if (context > c->max_context)
         return fail(err, ST_INVALID, "--context %d: the model knows %d positions", context,
@@ -46,7 +46,8 @@ static enum status size_cache(struct model *m, const struct model_options *optio
     int64_t need = (context + BLOCK_SLOTS - 1) / BLOCK_SLOTS; /* blocks of one full context */
     if (!bytes) bytes = need * block * 4 < DEFAULT_KV_BYTES ? need * block * 4 : DEFAULT_KV_BYTES;
     int64_t blocks = bytes / block;
-    if (blocks < need && options->context && !options->kv_bytes) blocks = need;
+    if (blocks < need && options->context && !options->kv_bytes && !options->kv_blocks)
+        blocks = need;
     if (blocks < 1 || blocks > INT32_MAX / BLOCK_SLOTS)
         return fail(err, ST_INVALID, "--kv-memory %lld: from %lld (one block) to %lld bytes",
                     (long long)bytes, (long long)block,
@@ -142,6 +143,15 @@ const char *model_backend_name(const struct model *m)
 size_t model_weight_bytes(const struct model *m)
 {
     return transformer_weight_bytes(&m->transformer);
+}
+
+int64_t model_weight_count(const struct model *m)
+{
+    const struct model_config *c = &m->transformer.config;
+    int64_t hidden = c->hidden, attended = (int64_t)c->heads * c->head_dim;
+    int64_t qkv = attended + 2 * (int64_t)c->kv_heads * c->head_dim;
+    int64_t layer = hidden * (qkv + attended + 3 * (int64_t)c->intermediate);
+    return c->layers * layer + hidden * c->vocab * (c->tied ? 1 : 2);
 }
 
 size_t model_kv_bytes(const struct model *m)

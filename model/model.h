@@ -23,6 +23,7 @@ struct model_options {
     enum dtype kv_type;
     int32_t context;    /* positions to allow; 0: the model's own */
     int64_t kv_bytes;   /* 0: a default that suits the context */
+    int32_t kv_blocks;  /* 0, or the pool's size exactly (kv_bytes is then ignored) */
     int32_t max_rows;   /* sequences in a step */
     int32_t max_tokens; /* tokens in a step (the prefill chunk + rows) */
     int32_t max_logits; /* rows with logits in a step; 0: max_rows */
@@ -41,6 +42,8 @@ const struct tokenizer *model_tokenizer(const struct model *model);
 enum chat_template model_chat_template(const struct model *model);
 const char *model_backend_name(const struct model *model);
 size_t model_weight_bytes(const struct model *model); /* on the device */
+int64_t
+model_weight_count(const struct model *model); /* weights in those bytes (norms not counted) */
 size_t model_kv_bytes(const struct model *model);
 int32_t model_context(const struct model *model); /* positions allowed */
 

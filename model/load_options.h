@@ -1,0 +1,28 @@
+/* The options every command that loads a model shares: --model, --weights, --kv-type, --threads,
+ * ... */
+#ifndef MODEL_LOAD_OPTIONS_H
+#define MODEL_LOAD_OPTIONS_H
+
+#include "base/options.h"
+#include "model/model.h"
+
+/* Words as typed, with the defaults that --help shows. */
+struct load_words {
+    const char *model, *weights, *kv_type, *backend;
+    int64_t threads, context, kv_memory;
+    bool no_hugepages;
+};
+struct load_words load_words_default(void);
+
+/* Appends the shared rows to a table that has room for LOAD_OPTION_COUNT; returns how many. */
+#define LOAD_OPTION_COUNT 8
+size_t load_options_table(struct load_words *words, struct option_spec *table);
+
+/* The words' meaning in *options (the fields they do not name are left as they are).
+ * weights auto: w8. kv-type auto: f32 with native weights, bf16 otherwise. */
+enum status load_options_resolve(const struct load_words *words, struct model_options *options,
+                                 struct error *err);
+
+const char *weight_format_name(enum weight_format format); /* "native", "w8" */
+
+#endif
