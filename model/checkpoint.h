@@ -1,10 +1,10 @@
 /* Weights on disk: a GGUF file, a Hugging Face directory, or synthetic:SHAPE from a seed.
  *
- * Opening maps the file and checks everything that will be trusted later: magic, version, counts, names,
- * types, shapes against the configuration, and that every tensor lies inside its file. Whatever is wrong
- * is refused with the file, the offset or field, what was found and what is supported. Values are read
- * row by row as f32, exactly as the published layout of the type defines them; GGUF's reordered
- * attn_q and attn_k rows are put back to the order of two rotated halves.
+ * Opening maps the file and checks everything that will be trusted later: magic, version, counts,
+ * names, types, shapes against the configuration, and that every tensor lies inside its file.
+ * Whatever is wrong is refused with the file, the offset or field, what was found and what is
+ * supported. Values are read row by row as f32, exactly as the published layout of the type defines
+ * them; GGUF's reordered attn_q and attn_k rows are put back to the order of two rotated halves.
  */
 #ifndef MODEL_CHECKPOINT_H
 #define MODEL_CHECKPOINT_H
@@ -19,15 +19,23 @@
 struct checkpoint;
 
 enum tensor_role {
-    TENSOR_EMBEDDING,   /* [vocab, hidden] */
-    TENSOR_HEAD,        /* [vocab, hidden]; absent when tied */
-    TENSOR_FINAL_NORM,  /* [hidden] as one row */
+    TENSOR_EMBEDDING,  /* [vocab, hidden] */
+    TENSOR_HEAD,       /* [vocab, hidden]; absent when tied */
+    TENSOR_FINAL_NORM, /* [hidden] as one row */
     TENSOR_ATTN_NORM,
-    TENSOR_Q, TENSOR_K, TENSOR_V, TENSOR_O,
-    TENSOR_Q_BIAS, TENSOR_K_BIAS, TENSOR_V_BIAS,
-    TENSOR_Q_NORM, TENSOR_K_NORM,
+    TENSOR_Q,
+    TENSOR_K,
+    TENSOR_V,
+    TENSOR_O,
+    TENSOR_Q_BIAS,
+    TENSOR_K_BIAS,
+    TENSOR_V_BIAS,
+    TENSOR_Q_NORM,
+    TENSOR_K_NORM,
     TENSOR_FFN_NORM,
-    TENSOR_GATE, TENSOR_UP, TENSOR_DOWN,
+    TENSOR_GATE,
+    TENSOR_UP,
+    TENSOR_DOWN,
     TENSOR_ROLES,
 };
 
@@ -40,10 +48,11 @@ struct checkpoint_tensor {
     enum file_type type;
     int64_t rows, cols;
     size_t bytes;
-    const void *data; /* mapped; NULL for synthetic */
+    const void *data;      /* mapped; NULL for synthetic */
     int32_t permute_heads; /* 0, or undo GGUF's order of that many heads' rows */
-    uint64_t seed;    /* synthetic only */
-    float gain;       /* synthetic only */
+    uint64_t seed;         /* synthetic only */
+    float gain;            /* synthetic only: values are N(mean, gain^2 / cols) */
+    float mean;            /* synthetic only */
 };
 
 /* `path`: FILE.gguf, a directory, or synthetic:tiny|smollm2-135m|qwen3-0.6b. */
@@ -51,6 +60,7 @@ enum status checkpoint_open(const char *path, struct checkpoint **out, struct er
 void checkpoint_close(struct checkpoint *checkpoint);
 
 const struct model_config *checkpoint_config(const struct checkpoint *checkpoint);
+const char *checkpoint_format(const struct checkpoint *checkpoint); /* "GGUF", "safetensors", ... */
 
 /* NULL where the model has none (layer is ignored for the first three roles). */
 const struct checkpoint_tensor *checkpoint_tensor(const struct checkpoint *checkpoint,

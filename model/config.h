@@ -2,6 +2,8 @@
 #ifndef MODEL_CONFIG_H
 #define MODEL_CONFIG_H
 
+#include "base/status.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -9,26 +11,44 @@ enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN };
 
 #define MODEL_MAX_EOS 8
 
+/* Limits for what files may ask for: several times the largest dense models that are known. */
+#define MODEL_MAX_VOCAB       (1 << 21)
+#define MODEL_MAX_WIDTH       (1 << 18) /* hidden, intermediate */
+#define MODEL_MAX_LAYERS      1024
+#define MODEL_MAX_HEADS       1024
+#define MODEL_MAX_HEAD_DIM    512
+#define MODEL_MAX_CONTEXT     (1 << 28)
+#define MODEL_MAX_TOKEN_BYTES 8192
+
 struct model_config {
     char architecture[32]; /* "llama", "qwen2", "qwen3" */
     char name[128];        /* general.name, the directory's name or the file's stem */
     int32_t vocab;         /* rows of the embedding */
     int32_t hidden, intermediate, layers;
     int32_t heads, kv_heads, head_dim;
-    int32_t max_context;   /* positions the model was made for */
+    int32_t max_context; /* positions the model was made for */
     float rms_eps;
-    bool tied;             /* the head is the embedding */
+    bool tied; /* the head is the embedding */
     bool qkv_bias, qk_norm;
     struct {
         double theta;
         enum rope_scaling scaling;
         double factor, low_freq_factor, high_freq_factor; /* linear, llama3 */
-        double original_context;                           /* llama3 */
+        double original_context;                          /* llama3 */
     } rope;
     int32_t bos; /* -1: none */
     int32_t eos[MODEL_MAX_EOS];
     int32_t eos_count;
 };
+
+/* Everything positive, within the limits and consistent (heads a multiple of kv_heads, an even
+ * head_dim, ...). ST_BAD_FILE or ST_UNSUPPORTED with the field, what was found and what is allowed.
+ */
+enum status model_config_check(const struct model_config *config, struct error *err);
+
+/* Adds a token that ends a text; negative ids and ones already there are left out, as are more than
+ * MODEL_MAX_EOS. */
+void model_config_add_eos(struct model_config *config, int32_t id);
 
 /* inv_freq[head_dim / 2], computed as transformers does (f32 powers, then the scaling). */
 void model_rope_frequencies(const struct model_config *config, float *inv_freq);

@@ -1,0 +1,381 @@
+/* A GGUF file's keys and tensors as a model: what llama.cpp's converter writes for llama, qwen2 and
+ * qwen3. */
+#include "model/checkpoint_private.h"
+#include "base/base.h"
+#include "model/config.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#define TOKENIZER "tokenizer.ggml."
+
+/* --- configuration */
+
+/* "llama.rope.freq_base" from "rope.freq_base". */
+static const char *arch_key(const struct model_config *config, const char *name,
+                            char key[static 96])
+{
+    snprintf(key, 96, "%s.%s", config->architecture, name);
+    return key;
+}
+
+static enum status get_arch_int(const struct gguf_file *file, const struct model_config *config,
+                                const char *name, bool required, int32_t *out, struct error *err)
+{
+    char key[96];
+    int64_t value = *out;
+    arch_key(config, name, key);
+    if (required && !gguf_find(file, key)) return fail(err, ST_BAD_FILE, "key %s is missing", key);
+    enum status status = gguf_get_int(file, key, 1, INT32_MAX, &value, err);
+    *out = (int32_t)value;
+    return status;
+}
+
+static enum status read_architecture(const struct gguf_file *file, struct model_config *config,
+                                     struct error *err)
+{
+    struct gguf_string found = {"", 0};
+    enum status status = gguf_get_string(file, "general.architecture", &found, err);
+    if (status) return status;
+    if (!found.length) return fail(err, ST_BAD_FILE, "key general.architecture is missing");
+    snprintf(config->architecture, sizeof config->architecture, "%.*s", (int)found.length,
+             found.text);
+    bool llama = !strcmp(config->architecture, "llama");
+    config->qkv_bias = !strcmp(config->architecture, "qwen2");
+    config->qk_norm = !strcmp(config->architecture, "qwen3");
+    if (!llama && !config->qkv_bias && !config->qk_norm)
+        return fail(err, ST_UNSUPPORTED,
+                    "general.architecture is %.*s; supported are llama, qwen2 and qwen3",
+                    found.length < 64 ? (int)found.length : 64, found.text);
+    return ST_OK;
+}
+
+/* general.name, or the file's stem. */
+static enum status read_name(const struct gguf_file *file, const char *path,
+                             struct model_config *config, struct error *err)
+{
+    const char *slash = strrchr(path, '/');
+    const char *stem = slash ? slash + 1 : path;
+    size_t length = strlen(stem);
+    if (length > 5 && !strcmp(stem + length - 5, ".gguf")) length -= 5;
+    struct gguf_string name = {stem, length};
+    enum status status = gguf_get_string(file, "general.name", &name, err);
+    if (status) return status;
+    snprintf(config->name, sizeof config->name, "%.*s", (int)min_i32((int32_t)name.length, 127),
+             name.text);
+    return ST_OK;
+}
+
+static enum status read_shape(const struct gguf_file *file, struct model_config *c,
+                              struct error *err)
+{
+    enum status status;
+    if ((status = get_arch_int(file, c, "context_length", true, &c->max_context, err)) ||
+        (status = get_arch_int(file, c, "embedding_length", true, &c->hidden, err)) ||
+        (status = get_arch_int(file, c, "feed_forward_length", true, &c->intermediate, err)) ||
+        (status = get_arch_int(file, c, "block_count", true, &c->layers, err)) ||
+        (status = get_arch_int(file, c, "attention.head_count", true, &c->heads, err)))
+        return status;
+    c->kv_heads = c->heads;
+    c->head_dim = c->hidden / c->heads;
+    if ((status = get_arch_int(file, c, "attention.head_count_kv", false, &c->kv_heads, err)) ||
+        (status = get_arch_int(file, c, "attention.key_length", false, &c->head_dim, err)))
+        return status;
+    int32_t value_dim = c->head_dim, rotated = c->head_dim;
+    if ((status = get_arch_int(file, c, "attention.value_length", false, &value_dim, err)) ||
+        (status = get_arch_int(file, c, "rope.dimension_count", false, &rotated, err)))
+        return status;
+    if (value_dim != c->head_dim || rotated != c->head_dim)
+        return fail(err, ST_UNSUPPORTED,
+                    "keys of %d, values of %d and %d rotated dimensions; supported is one number",
+                    c->head_dim, value_dim, rotated);
+    return ST_OK;
+}
+
+static enum status read_rope(const struct gguf_file *file, struct model_config *config,
+                             struct error *err)
+{
+    char key[96];
+    double eps = 0;
+    struct gguf_string type = {"none", 4};
+    config->rope.theta = 10000;
+    enum status status;
+    if ((status = gguf_get_real(file, arch_key(config, "attention.layer_norm_rms_epsilon", key),
+                                &eps, err)) ||
+        (status = gguf_get_real(file, arch_key(config, "rope.freq_base", key), &config->rope.theta,
+                                err)) ||
+        (status = gguf_get_real(file, arch_key(config, "rope.scaling.factor", key),
+                                &config->rope.factor, err)) ||
+        (status = gguf_get_string(file, arch_key(config, "rope.scaling.type", key), &type, err)))
+        return status;
+    config->rms_eps = (float)eps;
+    if (type.length == 4 && !memcmp(type.text, "none", 4)) return ST_OK;
+    if (type.length != 6 || memcmp(type.text, "linear", 6) != 0)
+        return fail(err, ST_UNSUPPORTED, "key %s is %.*s; supported are none and linear", key,
+                    type.length < 64 ? (int)type.length : 64, type.text);
+    config->rope.scaling = ROPE_LINEAR;
+    return ST_OK;
+}
+
+/* --- tokenizer: texts are views of the mapping, the two arrays and the template are owned */
+
+static void release_tokenizer(struct tokenizer_spec *spec)
+{
+    free(spec->tokens);
+    free(spec->merges);
+    free((char *)spec->chat_template);
+    *spec = (struct tokenizer_spec){0};
+}
+
+static bool valid_utf8(struct gguf_string text)
+{
+    const utf8proc_uint8_t *at = (const utf8proc_uint8_t *)text.text;
+    for (size_t left = text.length; left;) {
+        utf8proc_int32_t code;
+        utf8proc_ssize_t used = utf8proc_iterate(at, (utf8proc_ssize_t)left, &code);
+        if (used <= 0) return false;
+        at += used;
+        left -= (size_t)used;
+    }
+    return true;
+}
+
+static enum status read_pretokenizer(const struct gguf_file *file, struct tokenizer_spec *spec,
+                                     struct error *err)
+{
+    static const struct {
+        const char *name;
+        enum pretokenizer value;
+    } known[] = {{"smollm", PRETOKENIZE_SMOLLM}, {"gpt-2", PRETOKENIZE_GPT2},
+                 {"gpt2", PRETOKENIZE_GPT2},     {"llama-bpe", PRETOKENIZE_LLAMA3},
+                 {"llama3", PRETOKENIZE_LLAMA3}, {"llama-v3", PRETOKENIZE_LLAMA3},
+                 {"qwen2", PRETOKENIZE_QWEN2}};
+    struct gguf_string model = {"(none)", 6}, pre = {"(none)", 6};
+    enum status status;
+    if ((status = gguf_get_string(file, TOKENIZER "model", &model, err)) ||
+        (status = gguf_get_string(file, TOKENIZER "pre", &pre, err)))
+        return status;
+    if (model.length != 4 || memcmp(model.text, "gpt2", 4) != 0)
+        return fail(err, ST_UNSUPPORTED,
+                    "key " TOKENIZER "model is %.*s; supported is gpt2 (byte-level BPE)",
+                    model.length < 64 ? (int)model.length : 64, model.text);
+    for (size_t i = 0; i < COUNT_OF(known); i++)
+        if (strlen(known[i].name) == pre.length && !memcmp(known[i].name, pre.text, pre.length)) {
+            spec->pretokenizer = known[i].value;
+            spec->nfc = known[i].value == PRETOKENIZE_QWEN2;
+            spec->ignore_merges = known[i].value == PRETOKENIZE_LLAMA3;
+            spec->add_bos = known[i].value == PRETOKENIZE_LLAMA3;
+            return ST_OK;
+        }
+    return fail(err, ST_UNSUPPORTED,
+                "key " TOKENIZER "pre is %.*s; supported are smollm, gpt-2, llama-bpe and qwen2",
+                pre.length < 64 ? (int)pre.length : 64, pre.text);
+}
+
+/* The file's token types: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte (the
+ * last belongs to SentencePiece, as does the second, which we keep out of answers). */
+static enum status token_kind(int32_t type, int32_t id, enum token_kind *kind, struct error *err)
+{
+    switch (type) {
+    case 1:
+        *kind = TOKEN_NORMAL;
+        return ST_OK;
+    case 2:
+    case 3:
+        *kind = TOKEN_SPECIAL;
+        return ST_OK;
+    case 4:
+        *kind = TOKEN_ADDED;
+        return ST_OK;
+    case 5:
+        *kind = TOKEN_UNUSED;
+        return ST_OK;
+    default:
+        return fail(err, ST_UNSUPPORTED,
+                    "key " TOKENIZER "token_type: token %d has type %d; supported are 1 to 5", id,
+                    type);
+    }
+}
+
+static enum status read_tokens(const struct gguf_file *file, struct tokenizer_spec *spec,
+                               struct error *err)
+{
+    const struct gguf_value *texts = NULL, *types = NULL;
+    enum status status;
+    if ((status = gguf_get_array(file, TOKENIZER "tokens", GGUF_STRING, &texts, err)) ||
+        (status = gguf_get_array(file, TOKENIZER "token_type", GGUF_I32, &types, err)))
+        return status;
+    if (!texts || texts->count < 1 || texts->count > MODEL_MAX_VOCAB)
+        return fail(err, ST_BAD_FILE, "key " TOKENIZER "tokens: %llu tokens; allowed is 1 to %d",
+                    texts ? (unsigned long long)texts->count : 0, MODEL_MAX_VOCAB);
+    if (types && types->count != texts->count)
+        return fail(err, ST_BAD_FILE, "%llu tokens and %llu types of tokens",
+                    (unsigned long long)texts->count, (unsigned long long)types->count);
+    spec->token_count = (int32_t)texts->count;
+    spec->tokens = must_alloc(texts->count * sizeof *spec->tokens);
+    const uint8_t *at = texts->data;
+    for (int32_t id = 0; id < spec->token_count; id++) {
+        struct gguf_string text = gguf_next_string(&at);
+        int32_t type = 1;
+        if (types) memcpy(&type, types->data + (size_t)id * sizeof type, sizeof type);
+        if ((status = token_kind(type, id, &spec->tokens[id].kind, err))) return status;
+        if (text.length > MODEL_MAX_TOKEN_BYTES || !valid_utf8(text))
+            return fail(err, ST_BAD_FILE,
+                        "key " TOKENIZER
+                        "tokens: token %d (%zu bytes) is no UTF-8 of at most %d bytes",
+                        id, text.length, MODEL_MAX_TOKEN_BYTES);
+        spec->tokens[id].text = text.text;
+        spec->tokens[id].length = (uint32_t)text.length;
+    }
+    return ST_OK;
+}
+
+/* "left right": one space, and neither side is empty (a space inside a token is written U+0120). */
+static enum status read_merges(const struct gguf_file *file, struct tokenizer_spec *spec,
+                               struct error *err)
+{
+    const struct gguf_value *texts = NULL;
+    enum status status = gguf_get_array(file, TOKENIZER "merges", GGUF_STRING, &texts, err);
+    if (status) return status;
+    if (!texts || texts->count > MODEL_MAX_VOCAB)
+        return fail(err, ST_BAD_FILE, "key " TOKENIZER "merges: %llu merges; allowed is 1 to %d",
+                    texts ? (unsigned long long)texts->count : 0, MODEL_MAX_VOCAB);
+    spec->merge_count = (int32_t)texts->count;
+    spec->merges = must_alloc((texts->count + 1) * sizeof *spec->merges);
+    const uint8_t *at = texts->data;
+    for (int32_t i = 0; i < spec->merge_count; i++) {
+        struct gguf_string text = gguf_next_string(&at);
+        const char *space = text.length ? memchr(text.text + 1, ' ', text.length - 1) : NULL;
+        size_t left = space ? (size_t)(space - text.text) : 0;
+        if (!space || left + 1 == text.length || text.length > 2 * MODEL_MAX_TOKEN_BYTES ||
+            !valid_utf8(text))
+            return fail(err, ST_BAD_FILE,
+                        "key " TOKENIZER "merges: merge %d is no pair of UTF-8 texts and a space",
+                        i);
+        spec->merges[i] = (struct tokenizer_merge){text.text, space + 1, (uint32_t)left,
+                                                   (uint32_t)(text.length - left - 1)};
+    }
+    return ST_OK;
+}
+
+/* Ids of the tokens that begin and end a text; several may end one (end of text, of turn, of
+ * message). */
+static enum status read_special_ids(const struct gguf_file *file, struct model_config *config,
+                                    struct tokenizer_spec *spec, struct error *err)
+{
+    static const char *const ends[] = {TOKENIZER "eos_token_id", TOKENIZER "eot_token_id",
+                                       TOKENIZER "eom_token_id"};
+    int64_t id = -1, last = spec->token_count - 1;
+    enum status status = gguf_get_int(file, TOKENIZER "bos_token_id", 0, last, &id, err);
+    config->bos = spec->bos = (int32_t)id;
+    spec->eos = -1;
+    for (size_t i = 0; !status && i < COUNT_OF(ends); i++) {
+        id = -1;
+        status = gguf_get_int(file, ends[i], 0, last, &id, err);
+        if (i == 0) spec->eos = (int32_t)id;
+        model_config_add_eos(config, (int32_t)id);
+    }
+    if (!status) status = gguf_get_bool(file, TOKENIZER "add_bos_token", &spec->add_bos, err);
+    return status;
+}
+
+static enum status read_tokenizer(struct checkpoint *checkpoint, struct error *err)
+{
+    const struct gguf_file *file = &checkpoint->gguf;
+    struct tokenizer_spec *spec = &checkpoint->tokenizer;
+    struct gguf_string template = {NULL, 0};
+    checkpoint->tokenizer_release = release_tokenizer;
+    enum status status;
+    if ((status = read_pretokenizer(file, spec, err)) || (status = read_tokens(file, spec, err)) ||
+        (status = read_merges(file, spec, err)) ||
+        (status = read_special_ids(file, &checkpoint->config, spec, err)) ||
+        (status = gguf_get_string(file, "tokenizer.chat_template", &template, err)))
+        return status;
+    if (template.text) {
+        char *copy = must_alloc(template.length + 1);
+        memcpy(copy, template.text, template.length);
+        spec->chat_template = copy;
+    }
+    return ST_OK;
+}
+
+/* --- tensors */
+
+static const char *gguf_name(enum tensor_role role)
+{
+    static const char *const names[TENSOR_ROLES] = {
+        [TENSOR_EMBEDDING] = "token_embd.weight",
+        [TENSOR_HEAD] = "output.weight",
+        [TENSOR_FINAL_NORM] = "output_norm.weight",
+        [TENSOR_ATTN_NORM] = "blk.%d.attn_norm.weight",
+        [TENSOR_Q] = "blk.%d.attn_q.weight",
+        [TENSOR_K] = "blk.%d.attn_k.weight",
+        [TENSOR_V] = "blk.%d.attn_v.weight",
+        [TENSOR_O] = "blk.%d.attn_output.weight",
+        [TENSOR_Q_BIAS] = "blk.%d.attn_q.bias",
+        [TENSOR_K_BIAS] = "blk.%d.attn_k.bias",
+        [TENSOR_V_BIAS] = "blk.%d.attn_v.bias",
+        [TENSOR_Q_NORM] = "blk.%d.attn_q_norm.weight",
+        [TENSOR_K_NORM] = "blk.%d.attn_k_norm.weight",
+        [TENSOR_FFN_NORM] = "blk.%d.ffn_norm.weight",
+        [TENSOR_GATE] = "blk.%d.ffn_gate.weight",
+        [TENSOR_UP] = "blk.%d.ffn_up.weight",
+        [TENSOR_DOWN] = "blk.%d.ffn_down.weight",
+    };
+    return names[role];
+}
+
+static bool nothing_ignorable(const char *name)
+{
+    (void)name;
+    return false;
+}
+
+/* Only llama's converter reorders rows; the qwen families rotate halves in GGUF as well. */
+static void mark_permuted_rows(struct checkpoint *checkpoint)
+{
+    const struct model_config *config = &checkpoint->config;
+    if (strcmp(config->architecture, "llama") != 0) return;
+    for (int32_t layer = 0; layer < config->layers; layer++) {
+        checkpoint_slot(checkpoint, TENSOR_Q, layer)->permute_heads = config->heads;
+        checkpoint_slot(checkpoint, TENSOR_K, layer)->permute_heads = config->kv_heads;
+    }
+}
+
+static enum status read_model(struct checkpoint *checkpoint, const char *path, struct error *err)
+{
+    struct gguf_file *file = &checkpoint->gguf;
+    struct model_config *config = &checkpoint->config;
+    enum status status;
+    if ((status = read_architecture(file, config, err)) ||
+        (status = read_name(file, path, config, err)) || (status = read_shape(file, config, err)) ||
+        (status = read_rope(file, config, err)) || (status = read_tokenizer(checkpoint, err)))
+        return status;
+    const struct file_tensor *embedding =
+        tensor_directory_find(&file->tensors, gguf_name(TENSOR_EMBEDDING));
+    if (embedding && embedding->dim_count == 2 && embedding->dims[0] <= MODEL_MAX_VOCAB)
+        config->vocab = (int32_t)embedding->dims[0];
+    else
+        config->vocab = checkpoint->tokenizer.token_count;
+    config->tied = !tensor_directory_find(&file->tensors, gguf_name(TENSOR_HEAD));
+    if ((status = model_config_check(config, err)) ||
+        (status = checkpoint_bind(checkpoint, &file->tensors, gguf_name, nothing_ignorable, err)))
+        return status;
+    if (checkpoint->tokenizer.token_count > config->vocab)
+        return fail(err, ST_BAD_FILE, "%d tokens and an embedding of %d rows",
+                    checkpoint->tokenizer.token_count, config->vocab);
+    mark_permuted_rows(checkpoint);
+    return ST_OK;
+}
+
+enum status checkpoint_open_gguf(struct checkpoint *checkpoint, const char *path, struct error *err)
+{
+    checkpoint->format = "GGUF";
+    enum status status = gguf_open(path, &checkpoint->gguf, err);
+    if (status) return status;
+    if (read_model(checkpoint, path, err)) return fail_prefix(err, "%s", path);
+    return ST_OK;
+}
