@@ -183,7 +183,9 @@ static int32_t pick(const struct candidate *list, int32_t count, double unit)
     return list[count - 1].id;
 }
 
-static int32_t draw_filtered(struct sampler *sampler, const struct sample_spec *spec, double unit)
+/* `best` is the most likely token: what is left when no weight is a number. */
+static int32_t draw_filtered(struct sampler *sampler, const struct sample_spec *spec, int32_t best,
+                             double unit)
 {
     struct candidate *list = sampler->candidates;
     int32_t count = 0;
@@ -191,6 +193,7 @@ static int32_t draw_filtered(struct sampler *sampler, const struct sample_spec *
         float weight = sampler->weights[i]; /* the most likely token's is 1 */
         if (weight > 0 && weight >= spec->min_p) list[count++] = (struct candidate){weight, i};
     }
+    if (count == 0) return best;
     if (spec->top_k > 0 && spec->top_k < count) {
         int32_t taken = take_heaviest(list, count, spec->top_k, INFINITY);
         list += count - taken;
@@ -217,7 +220,8 @@ struct row_result sampler_draw(struct sampler *sampler, const float *logits,
     struct row_result result = {.token = best};
     if (spec->temperature >= MIN_TEMPERATURE) {
         exponentials(logits, sampler->vocab, max, 1.0f / spec->temperature, sampler->weights);
-        result.token = draw_filtered(sampler, spec, unit_from_bits(rng_at(spec->seed, index)));
+        result.token =
+            draw_filtered(sampler, spec, best, unit_from_bits(rng_at(spec->seed, index)));
     }
     if (spec->want_logprob) {
         double sum = exponentials(logits, sampler->vocab, max, 1.0f, NULL);
