@@ -1,9 +1,10 @@
 /* Byte-level BPE: text to ids and back.
  *
- * A tokenizer_spec is what a file says (checkpoint.h fills it from GGUF metadata or tokenizer.json +
- * tokenizer_config.json); tokenizer_create builds the tables. Tokenizing is near-linear in the text:
- * special tokens are cut out first (only when asked), the rest is split by the pre-tokenizer's pattern
- * (PCRE2, JIT), each piece is merged by rank with a heap over a linked list.
+ * A tokenizer_spec is what a file says (checkpoint.h fills it from GGUF metadata or tokenizer.json
+ * + tokenizer_config.json); tokenizer_create builds the tables. Tokenizing is near-linear in the
+ * text: special tokens are cut out first (only when asked), the rest is split by the
+ * pre-tokenizer's pattern (PCRE2, JIT), each piece is merged by rank with a heap over a linked
+ * list.
  */
 #ifndef MODEL_TOKENIZER_H
 #define MODEL_TOKENIZER_H
@@ -30,7 +31,8 @@ enum pretokenizer {
 };
 
 struct tokenizer_token {
-    const char *text; /* normal tokens in GPT-2's printable byte alphabet, others as they are; UTF-8 */
+    const char
+        *text; /* normal tokens in GPT-2's printable byte alphabet, others as they are; UTF-8 */
     uint32_t length;
     enum token_kind kind;
 };
@@ -47,9 +49,9 @@ struct tokenizer_spec {
     int32_t merge_count;
     enum pretokenizer pretokenizer;
     bool nfc;
-    bool ignore_merges;  /* a piece that is itself a token is taken whole (Llama 3) */
-    bool add_bos;        /* by default, where special tokens are added */
-    int32_t bos, eos;    /* -1: none */
+    bool ignore_merges;        /* a piece that is itself a token is taken whole (Llama 3) */
+    bool add_bos;              /* by default, where special tokens are added */
+    int32_t bos, eos;          /* -1: none */
     const char *chat_template; /* Jinja source or NULL */
 };
 
@@ -78,6 +80,11 @@ void token_list_append(struct token_list *list, int32_t id);
 enum status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t length,
                              bool parse_special, struct token_list *out, struct error *err);
 
+/* The raw bytes of one token, a view of the tokenizer; none for an id without a token, and for a special
+ * token unless `show_special`. */
+const char *tokenizer_token_view(const struct tokenizer *tokenizer, int32_t id, bool show_special,
+                                 size_t *length);
+
 /* Appends the raw bytes of one token; a special token's text only when `show_special`. */
 void tokenizer_token_bytes(const struct tokenizer *tokenizer, int32_t id, bool show_special,
                            struct strbuf *out);
@@ -96,15 +103,17 @@ struct detokenizer {
 };
 void detokenizer_push(struct detokenizer *state, const struct tokenizer *tokenizer, int32_t id,
                       bool show_special, struct strbuf *out);
-void detokenizer_finish(struct detokenizer *state, struct strbuf *out); /* U+FFFD for what is held */
+void detokenizer_finish(struct detokenizer *state,
+                        struct strbuf *out); /* U+FFFD for what is held */
 
 /* --- stop strings over a stream of text (model/stop_matcher.c) */
 struct stop_matcher;
 /* Copies the strings; empty ones are not allowed. NULL when count is 0. */
 struct stop_matcher *stop_matcher_create(const char *const *strings, size_t count);
 void stop_matcher_free(struct stop_matcher *matcher);
-/* Feeds text; appends to `out` what can be shown for certain (everything that cannot be the beginning of
- * a stop string). true: a stop string is complete; `out` ends before it (or after it: include). */
+/* Feeds text; appends to `out` what can be shown for certain (everything that cannot be the
+ * beginning of a stop string). true: a stop string is complete; `out` ends before it (or after it:
+ * include). */
 bool stop_matcher_push(struct stop_matcher *matcher, const char *text, size_t length, bool include,
                        struct strbuf *out);
 void stop_matcher_finish(struct stop_matcher *matcher, struct strbuf *out); /* what was held back */
@@ -122,8 +131,9 @@ const char *chat_template_name(enum chat_template family);
 enum status chat_render_text(enum chat_template family, const struct chat_message *messages,
                              size_t count, bool add_generation_prompt, struct strbuf *out,
                              struct error *err);
-/* The ids of that text; the template's own special tokens are ids, a message's content never becomes one.
- * Without special text in the contents it equals tokenizer_encode(text, parse_special). */
+/* The ids of that text; the template's own special tokens are ids, a message's content never
+ * becomes one. Without special text in the contents it equals tokenizer_encode(text,
+ * parse_special). */
 enum status chat_render_tokens(enum chat_template family, const struct tokenizer *tokenizer,
                                const struct chat_message *messages, size_t count,
                                bool add_generation_prompt, struct token_list *out,
