@@ -1,10 +1,14 @@
 #include "model/checkpoint_private.h"
 #include "base/base.h"
 #include "model/dequantize.h"
+#include "model/synthetic.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+
+#define SYNTHETIC "synthetic:"
 
 /* --- roles */
 
@@ -131,10 +135,20 @@ enum status checkpoint_bind(struct checkpoint *checkpoint, struct tensor_directo
 
 /* --- opening and closing */
 
+static enum status open_by_kind(struct checkpoint *checkpoint, const char *path, struct error *err)
+{
+    struct stat info;
+    if (!strncmp(path, SYNTHETIC, strlen(SYNTHETIC)))
+        return checkpoint_open_synthetic(checkpoint, path + strlen(SYNTHETIC), err);
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
+        return checkpoint_open_hf(checkpoint, path, err);
+    return checkpoint_open_gguf(checkpoint, path, err);
+}
+
 enum status checkpoint_open(const char *path, struct checkpoint **out, struct error *err)
 {
     struct checkpoint *checkpoint = must_alloc(sizeof *checkpoint);
-    enum status status = checkpoint_open_gguf(checkpoint, path, err);
+    enum status status = open_by_kind(checkpoint, path, err);
     if (status) {
         checkpoint_close(checkpoint);
         return status;
@@ -148,6 +162,7 @@ void checkpoint_close(struct checkpoint *checkpoint)
     if (!checkpoint) return;
     if (checkpoint->tokenizer_release) checkpoint->tokenizer_release(&checkpoint->tokenizer);
     gguf_close(&checkpoint->gguf);
+    safetensors_close(&checkpoint->safetensors);
     free(checkpoint->tensors);
     free(checkpoint);
 }
@@ -155,6 +170,7 @@ void checkpoint_close(struct checkpoint *checkpoint)
 void checkpoint_release_pages(const struct checkpoint *checkpoint)
 {
     mapped_file_release_pages(&checkpoint->gguf.map);
+    mapped_file_release_pages(&checkpoint->safetensors.map);
 }
 
 const struct model_config *checkpoint_config(const struct checkpoint *checkpoint)
@@ -192,8 +208,11 @@ void checkpoint_read_rows(const struct checkpoint_tensor *tensor, int64_t first,
               (long long)tensor->rows, tensor->name);
     size_t stride = file_type_bytes(tensor->type, tensor->cols);
     for (int64_t row = first; row < first + count; row++, out += tensor->cols) {
-        dequantize(tensor->type,
-                   (const uint8_t *)tensor->data + (size_t)file_row(tensor, row) * stride,
-                   tensor->cols, out);
+        if (!tensor->data)
+            synthetic_row(tensor, row, out);
+        else
+            dequantize(tensor->type,
+                       (const uint8_t *)tensor->data + (size_t)file_row(tensor, row) * stride,
+                       tensor->cols, out);
     }
 }

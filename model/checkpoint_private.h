@@ -10,6 +10,7 @@
 
 #include "model/checkpoint.h"
 #include "model/gguf.h"
+#include "model/safetensors.h"
 
 struct checkpoint {
     const char *format; /* "GGUF", "safetensors", "synthetic" */
@@ -18,6 +19,7 @@ struct checkpoint {
     struct tokenizer_spec tokenizer;
     void (*tokenizer_release)(struct tokenizer_spec *spec); /* NULL: nothing to free */
     struct gguf_file gguf;                                  /* what the tensors and texts view */
+    struct safetensors_file safetensors;
 };
 
 /* Each fills a zeroed checkpoint; whatever it acquired before failing, checkpoint_close frees. */

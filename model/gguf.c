@@ -6,7 +6,6 @@
 #include <string.h>
 
 #define MAX_KEYS        65536
-#define MAX_NAME        255 /* of a tensor; the format's own limit is 64 */
 #define MAX_ALIGNMENT   ((uint64_t)1 << 24)
 #define SMALLEST_KEY    13 /* empty key, type, one byte */
 #define SMALLEST_TENSOR 24 /* empty name, no dims, type, offset */
@@ -90,14 +89,6 @@ static bool take_string(struct cursor *c, struct gguf_string *string)
     return bytes != NULL;
 }
 
-/* Names and keys are printable ASCII by the format; that also makes them safe to print. */
-static bool printable(const struct gguf_string *string)
-{
-    for (size_t i = 0; i < string->length; i++)
-        if (string->text[i] <= ' ' || string->text[i] > '~') return false;
-    return string->length > 0;
-}
-
 /* --- keys */
 
 static enum status read_type(struct cursor *c, const struct gguf_value *value, enum gguf_type *type)
@@ -139,11 +130,11 @@ static enum status read_value(struct cursor *c, struct gguf_value *value)
     uint64_t at = c->at;
     c->reading = "a key";
     if (!take_string(c, &value->key)) return ST_BAD_FILE;
-    if (value->key.length > 65535 || !printable(&value->key))
+    if (!tensor_name_valid(value->key.text, value->key.length))
         return fail(
             c->err, ST_BAD_FILE,
-            "offset %llu: a key of %zu bytes; keys are 1 to 65535 printable ASCII characters",
-            (unsigned long long)at, value->key.length);
+            "offset %llu: a key of %zu bytes; supported are 1 to %d printable ASCII characters",
+            (unsigned long long)at, value->key.length, TENSOR_MAX_NAME);
     c->reading = "a key's value";
     if (read_type(c, value, &value->type)) return ST_BAD_FILE;
     value->data = c->data + c->at;
@@ -233,11 +224,11 @@ static enum status read_tensor(struct cursor *c, struct file_tensor *tensor, uin
     struct gguf_string name;
     c->reading = "a tensor's entry";
     if (!take_string(c, &name)) return ST_BAD_FILE;
-    if (name.length > MAX_NAME || !printable(&name))
+    if (!tensor_name_valid(name.text, name.length))
         return fail(c->err, ST_BAD_FILE,
                     "offset %llu: a tensor's name of %zu bytes; names are 1 to %d printable ASCII "
                     "characters",
-                    (unsigned long long)at, name.length, MAX_NAME);
+                    (unsigned long long)at, name.length, TENSOR_MAX_NAME);
     tensor->name = must_alloc(name.length + 1);
     memcpy(tensor->name, name.text, name.length);
     enum status status;

@@ -47,6 +47,13 @@ void tensor_directory_free(struct tensor_directory *directory)
     *directory = (struct tensor_directory){0};
 }
 
+bool tensor_name_valid(const char *name, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (name[i] <= ' ' || name[i] > '~') return false;
+    return length > 0 && length <= TENSOR_MAX_NAME;
+}
+
 enum status file_tensor_size(struct file_tensor *tensor, struct error *err)
 {
     char shape[96];

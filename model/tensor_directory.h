@@ -9,6 +9,7 @@
 
 /* More than any model has; a count above it in a header is an error, not a wish for memory. */
 #define TENSOR_MAX_COUNT 65536
+#define TENSOR_MAX_NAME  255
 
 struct file_tensor {
     char *name; /* owned */
@@ -33,6 +34,10 @@ enum status tensor_directory_finish(struct tensor_directory *directory, struct e
 struct file_tensor *tensor_directory_find(const struct tensor_directory *directory,
                                           const char *name);
 void tensor_directory_free(struct tensor_directory *directory);
+
+/* Names are 1 to TENSOR_MAX_NAME printable ASCII characters, which also makes them safe to print.
+ */
+bool tensor_name_valid(const char *name, size_t length);
 
 /* Weights (product of dims, each 1 or more) and bytes of a tensor of that type, overflow-checked.
  * ST_BAD_FILE when the last dimension is no whole number of blocks or the product does not fit. */
