@@ -1,8 +1,8 @@
 /* The engine's thread: owns a scheduler (and through it KV cache and executor) and runs its ticks.
  *
- * Other threads reach it through one inbox (submit, cancel) and never touch the scheduler. When idle it
- * sleeps until the inbox has something. Counters are published as a snapshot after each tick, so that
- * reading them never waits for a step.
+ * Other threads reach it through one inbox (submit, cancel) and never touch the scheduler. When
+ * idle it sleeps until the inbox has something. Counters are published as a snapshot after each
+ * tick, so that reading them never waits for a step.
  */
 #ifndef SCHEDULER_ENGINE_H
 #define SCHEDULER_ENGINE_H
@@ -15,9 +15,10 @@ enum status engine_create(const struct scheduler_options *options, struct execut
                           struct clock clock, struct engine **out, struct error *err);
 enum status engine_start(struct engine *engine, struct error *err);
 
-/* From any thread. The queue's place is taken here, atomically: ST_FULL and ST_CLOSED are decided before
- * anything is accepted, and what is accepted always gets its done event. params is copied, what it
- * points at is borrowed until events.done. Also ST_INVALID as scheduler_add (checked here too). */
+/* From any thread. The queue's place is taken here, atomically: ST_FULL and ST_CLOSED are decided
+ * before anything is accepted, and what is accepted always gets its done event. params is copied,
+ * what it points at is borrowed until events.done. Also ST_INVALID as scheduler_add (checked here
+ * too). */
 enum status engine_submit(struct engine *engine, const struct request_params *params, uint64_t *id,
                           struct error *err);
 
@@ -30,9 +31,14 @@ void engine_close(struct engine *engine);
 /* Waits until nothing is running (true) or the time is over (false). */
 bool engine_wait_idle(struct engine *engine, int64_t timeout_us);
 
+/* As scheduler_max_length; constant, from any thread. */
+int32_t engine_max_length(const struct engine *engine);
+
+/* From any thread. `waiting` includes what still lies in the inbox. */
 void engine_counters(const struct engine *engine, struct scheduler_counters *counters);
 
-/* Cancels what is left, joins the thread, frees everything. */
+/* Cancels what is left (on the engine's thread, or on this one when it was never started), joins
+ * the thread, frees everything. No other thread may use the engine any more. */
 void engine_free(struct engine *engine);
 
 #endif

@@ -1,12 +1,13 @@
 /* The scheduler's only door to a model: a small table of functions.
  *
- * A real model implements it in model/ (model_executor.c), tests with a simulated executor, traces/ with a
- * cost model and a virtual clock. The scheduler plans a step, submits it, and collects one result a row.
+ * A real model implements it in model/ (model_executor.c), tests with a simulated executor, traces/
+ * with a cost model and a virtual clock. The scheduler plans a step, submits it, and collects one
+ * result a row.
  *
- * Depth. With depth 1 a step is collected before the next is submitted. With depth 2 step t+1 may be
- * submitted before step t is collected; its plan then names "the token that row r of step t will sample"
- * (previous_row). When t is collected and r turns out to be finished, the token that t+1 computed for
- * it is dropped by the scheduler. Tickets are collected in the order of submission.
+ * Depth. With depth 1 a step is collected before the next is submitted. With depth 2 step t+1 may
+ * be submitted before step t is collected; its plan then names "the token that row r of step t will
+ * sample" (previous_row). When t is collected and r turns out to be finished, the token that t+1
+ * computed for it is dropped by the scheduler. Tickets are collected in the order of submission.
  *
  * Ownership: everything a plan points at stays valid and unchanged until its ticket is collected.
  * The executor owns the bytes of the KV blocks; the scheduler and kvcache/ know only their numbers.
@@ -36,12 +37,13 @@ struct plan_row {
     uint64_t sequence;     /* names the sequence, the same from its first step to its last */
     const int32_t *tokens; /* [count] ids; ignored when previous_row >= 0 */
     int32_t count;         /* 1 in decode, a chunk in prefill */
-    int32_t previous_row;  /* -1, or (depth 2, count == 1) the row of the step in flight that samples it */
+    int32_t previous_row; /* -1, or (depth 2, count == 1) the row of the step in flight that samples
+                             it */
     int32_t first_position;
-    struct kv_view view;   /* what the last token attends to, itself included; the new tokens take the
-                              last `count` context slots, whose KV this step writes */
+    struct kv_view view; /* what the last token attends to, itself included; the new tokens take the
+                            last `count` context slots, whose KV this step writes */
     const struct sample_spec *sample; /* NULL: no token is wanted (not the prompt's last chunk) */
-    uint64_t sample_index; /* how many tokens the sequence had sampled before */
+    uint64_t sample_index;            /* how many tokens the sequence had sampled before */
 };
 
 struct step_plan {
@@ -52,7 +54,8 @@ struct step_plan {
 
 struct row_result {
     int32_t token; /* -1 where nothing was to be sampled */
-    float logprob; /* natural log of its probability before temperature and filters; 0 unless wanted */
+    float logprob; /* natural log of its probability before temperature and filters; 0 unless wanted
+                    */
 };
 
 struct executor_capacity {

@@ -1,8 +1,8 @@
 /* What the scheduler is asked to do and what it reports while doing it.
  *
- * A request is a prompt and n independent sequences after it (stages and branches come with issue 5: a
- * sequence is what will be a branch). The scheduler calls `events` from the engine's thread, inside
- * the tick, so they must be short and must not block.
+ * A request is a prompt and n independent sequences after it (stages and branches come with issue
+ * 5: a sequence is what will be a branch). The scheduler calls `events` from the engine's thread,
+ * inside the tick, so they must be short and must not block.
  */
 #ifndef SCHEDULER_REQUEST_H
 #define SCHEDULER_REQUEST_H
@@ -18,20 +18,24 @@ enum finish_reason {
     FINISH_ABORT,  /* cancelled: client gone or server stopping */
     FINISH_ERROR,  /* the executor failed */
 };
+#define FINISH_REASONS 4
 
-/* The answer of events.token: keep the sequence running, or end it with FINISH_STOP (a stop string). */
+/* The answer of events.token: keep the sequence running, or end it with FINISH_STOP (a stop
+ * string). */
 enum token_verdict { TOKEN_KEEP, TOKEN_STOP };
 
 struct request_stats {
     int64_t arrival_us, scheduled_us, first_token_us, finish_us; /* 0: never reached */
-    int32_t prompt_tokens, cached_tokens, output_tokens; /* output: summed over sequences */
-    int32_t steps, preemptions;
+    int32_t prompt_tokens, cached_tokens, output_tokens;         /* output: summed over sequences */
+    int32_t steps;             /* in which it had at least one row */
+    int32_t preemptions;       /* of its sequences; each was recomputed, and no token came twice */
     enum finish_reason reason; /* of the last sequence to finish */
 };
 
 struct request_events {
     void *context;
-    /* One sampled token of sequence `index`. An EOS or stop token is reported with `last` set. */
+    /* One sampled token of sequence `index`. `ends`: it is an EOS or stop token, the sequence
+     * finishes with FINISH_STOP and the verdict is not asked for. */
     enum token_verdict (*token)(void *context, int32_t index, int32_t token, float logprob,
                                 bool ends);
     void (*finish)(void *context, int32_t index, enum finish_reason reason);
@@ -46,9 +50,11 @@ struct request_params {
     int32_t max_tokens;    /* per sequence, >= 1 */
     int32_t min_tokens;    /* EOS and stop tokens are not taken before */
     bool ignore_eos;
-    const int32_t *stop_ids; /* EOS ids and stop_token_ids, borrowed; ignore_eos drops the first eos_count */
+    const int32_t
+        *stop_ids; /* EOS ids and stop_token_ids, borrowed; ignore_eos drops the first eos_count */
     int32_t stop_count, eos_count;
-    struct sample_spec sample; /* sequence i draws with seed rng_at(seed, i) when n > 1, `seed` itself when n == 1 */
+    struct sample_spec sample; /* sequence i draws with seed rng_at(seed, i) when n > 1, `seed`
+                                  itself when n == 1 */
     int32_t priority;          /* lower runs first, as in vLLM; FCFS among equals */
     struct request_events events;
 };

@@ -1,4 +1,5 @@
-/* scheduler/: requests, continuous batching, the tick. Deterministic: time and executor are passed in.
+/* scheduler/: requests, continuous batching, the tick. Deterministic: time and executor are passed
+ * in.
  *
  *   executor.h   the door to a model
  *   request.h    what is asked and what is reported
@@ -16,38 +17,51 @@ struct scheduler;
 struct scheduler_options {
     int32_t max_rows;      /* sequences in a step; 0: the executor's */
     int32_t prefill_chunk; /* prompt tokens computed in one step, over all requests */
-    int32_t max_queue;     /* requests waiting; more are refused with ST_FULL */
+    int32_t max_queue; /* sequences waiting (a request counts n); more are refused with ST_FULL */
 };
 struct scheduler_options scheduler_options_default(void);
 
 /* Counters for /metrics; plain numbers, copied out by value. */
 struct scheduler_counters {
-    int32_t running, waiting; /* sequences running, requests waiting */
+    int32_t running, waiting; /* sequences: with blocks and a place in the steps; in the queue */
     int32_t blocks_total, blocks_held, blocks_cached, blocks_free;
     int64_t steps, preemptions;
-    int64_t prompt_tokens, generated_tokens, cached_tokens;
-    int32_t step_rows, step_tokens; /* the last step */
+    int64_t prompt_tokens, generated_tokens,
+        cached_tokens;         /* computed or taken for the first time */
+    int64_t recomputed_tokens; /* again, after a preemption */
+    int64_t failed_steps;
+    int64_t finished[FINISH_REASONS]; /* sequences, by enum finish_reason */
+    int32_t step_rows, step_tokens;   /* the last step */
 };
 
-/* `executor` and `clock` are copied, what they point at is borrowed. */
+/* ST_INVALID: an option or a capacity of the executor out of range; ST_NO_MEMORY.
+ * `executor` and `clock` are copied, what they point at is borrowed. */
 enum status scheduler_create(const struct scheduler_options *options, struct executor executor,
                              struct clock clock, struct scheduler **out, struct error *err);
-void scheduler_free(struct scheduler *s); /* cancels what is left: each request gets its done event */
+void scheduler_free(
+    struct scheduler *s); /* cancels what is left: each request gets its done event */
 
-/* Queues a request; *id names it until events.done. ST_FULL: the queue is at max_queue; ST_INVALID: it
- * could never run here (context or KV pool too small), with the words a client should read. */
+/* Queues a request; *id names it until events.done. ST_FULL: the queue is at max_queue; ST_INVALID:
+ * it could never run here (context or KV pool too small), with the words a client should read. */
 enum status scheduler_add(struct scheduler *s, const struct request_params *params, uint64_t *id,
                           struct error *err);
 
-/* Ends a request within one step; unknown ids are ignored (it may have just finished). */
+/* The longest prompt and answer of one sequence together: the model's context, or the whole KV pool
+ * when that is smaller. What scheduler_add takes at most, and a default for max_tokens. */
+int32_t scheduler_max_length(const struct scheduler *s);
+
+/* Ends a request within one step: its events come in the next tick, whose step it has no row in;
+ * unknown ids are ignored (it may have just finished). */
 void scheduler_cancel(struct scheduler *s, uint64_t id);
 
-/* One tick. false: there was nothing to do and nothing is in flight. */
+/* One tick: plans and submits one step, collects the oldest one when `depth` are in flight (or
+ * nothing new could be planned). false: there was nothing to do and nothing is in flight. */
 bool scheduler_tick(struct scheduler *s);
 
 void scheduler_counters(const struct scheduler *s, struct scheduler_counters *counters);
 
-/* Dies unless every promise between blocks, sequences and queues holds (tests call it every tick). */
+/* Dies unless every promise between blocks, sequences and queues holds (tests call it every tick).
+ */
 void scheduler_check(const struct scheduler *s);
 
 #endif

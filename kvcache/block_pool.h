@@ -1,0 +1,64 @@
+/* The pool of KV blocks: `total` of them, KV_BLOCK_SLOTS token slots each, made once and known by
+ * number.
+ *
+ * A block's life.
+ *   free     nobody may read or write it; it lies once on the free list; it has no holders.
+ *   held     one or more holders (a sequence's block table; later a prefix and its branches): it
+ * may be read by all of them and written while there is exactly one. cached   complete, remembered
+ * by the prefix tree, without a holder: still readable, and the first to go when room is needed.
+ * The tree makes this state; as long as there is none, no block is in it. evicted  forgotten by the
+ * tree, and free again: an arrow, not a place.
+ *
+ *        take             share, drop            drop (the last one)
+ *   free ----> held (1) <-----------> held (n)      held ----> free
+ *
+ * The conservation law: free + held + cached = total, at every moment. block_pool_check is this
+ * comment as code.
+ *
+ * The free list is a stack: the block given back last is taken first, because its slots may still
+ * be warm, and because the same calls then always give the same numbers. A new pool hands out 0, 1,
+ * 2, ...
+ */
+#ifndef KVCACHE_BLOCK_POOL_H
+#define KVCACHE_BLOCK_POOL_H
+
+#include "kvcache/view.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct block_pool;
+
+/* How many blocks are in which state; the sum is `total`. */
+struct block_counts {
+    int32_t total, free, held, cached;
+};
+
+/* `total` >= 1. NULL when the memory cannot be had. Caller frees with block_pool_free. */
+struct block_pool *block_pool_create(int32_t total);
+void block_pool_free(
+    struct block_pool *pool); /* whoever still holds a block must not use it again */
+
+/* free -> held by the caller alone. -1: none is free. */
+int32_t block_pool_take(struct block_pool *pool);
+
+/* One more holder of a held block. */
+void block_pool_share(struct block_pool *pool, int32_t block);
+
+/* One holder fewer; the last one frees the block. */
+void block_pool_drop(struct block_pool *pool, int32_t block);
+
+int32_t block_pool_holders(const struct block_pool *pool, int32_t block); /* 0: free */
+int32_t block_pool_available(const struct block_pool *pool); /* takes that would succeed now */
+struct block_counts block_pool_counts(const struct block_pool *pool);
+
+/* The conservation law. */
+bool block_pool_conserves(const struct block_pool *pool);
+
+/* Dies unless every block is in one state of its life and the law holds. Walks the whole pool. */
+void block_pool_check(const struct block_pool *pool);
+
+/* Test hook: the n-th take from now fails once (1 is the next); 0 switches it off. */
+void block_pool_fail_after(struct block_pool *pool, int64_t n);
+
+#endif

@@ -1,0 +1,90 @@
+/* The inside of the scheduler, shared by the files that are its four verbs. Nobody outside
+ * scheduler/ includes it, save its tests.
+ *
+ *   scheduler.c  create, add, cancel, the tick
+ *   residency.c  who holds blocks: admit, grow, preempt, end, settle
+ *   plan.c       schedule: what becomes a step
+ *   process.c    what a collected step means: tokens, verdicts, ends
+ *   check.c      every promise between blocks, sequences and queues, as code
+ */
+#ifndef SCHEDULER_CORE_H
+#define SCHEDULER_CORE_H
+
+#include "scheduler/plan.h"
+#include "scheduler/queue.h"
+#include "scheduler/scheduler.h"
+
+#define MAX_DEPTH 2
+
+struct scheduler {
+    struct executor executor;
+    struct clock clock;
+    struct executor_capacity capacity;
+    struct request_limits limits;
+    int32_t max_rows;      /* sequences running, and rows in a step */
+    int32_t prefill_chunk; /* tokens a step, over all rows that are not decoding */
+
+    struct block_pool *pool;
+    struct sequence_queue waiting;
+    int32_t leaving;           /* sequences in state leaving: they will wait again */
+    struct sequence **running; /* [max_rows], in the order of sequence_before */
+    int32_t running_count;
+    struct request *first, *last; /* every request that is not freed, in order of arrival */
+    uint64_t last_id;             /* of a request added by scheduler_add */
+    uint64_t last_sequence;       /* the name given last */
+    bool any_cancelled;           /* a request was marked since the last tick */
+
+    struct step steps[MAX_DEPTH]; /* a ring: the oldest in flight is steps[oldest] */
+    int32_t in_flight, oldest;
+    uint64_t step_number; /* of the last step planned */
+    int32_t idle_ticks;   /* in a row, although something waits or runs */
+
+    struct scheduler_counters counters;
+};
+
+/* --- scheduler.c: for the engine, which checks and makes requests on the threads that submit them
+ */
+
+/* Makes sure that `request` gets its turn; cannot fail. The caller kept to limits.max_queue. */
+void scheduler_enqueue(struct scheduler *s, struct request *request);
+/* Every request ends with FINISH_ABORT; ticks until nothing is left. */
+void scheduler_wind_up(struct scheduler *s);
+struct request_limits scheduler_limits(const struct scheduler *s);
+
+/* --- residency.c */
+
+/* From the queue's front to running, while there is room; strictly in order. */
+void admit_waiting(struct scheduler *s);
+
+/* Makes the table of a running sequence cover `slots`, taking blocks from those that stand behind
+ * it when the pool is dry. false: not in this step. It may have preempted `seq` itself. */
+bool make_room(struct scheduler *s, struct sequence *seq, int32_t slots);
+
+/* Reports the end of a sequence, and of its request when it was the last one. What it holds is
+ * given back now or, with a row in flight, by row_landed. */
+void sequence_end(struct scheduler *s, struct sequence *seq, enum finish_reason reason);
+
+/* Ends every sequence of the request that has not ended. */
+void request_end(struct scheduler *s, struct request *request, enum finish_reason reason);
+
+/* A row of `seq` was collected or failed: a sequence that left or ended gives its blocks back when
+ * it was its last. Its request may be gone after, unless the caller holds it. */
+void row_landed(struct scheduler *s, struct sequence *seq);
+
+/* A request is freed when its last sequence has settled and nobody holds it. */
+void request_hold(struct request *request);
+void request_release(struct scheduler *s, struct request *request);
+
+/* --- plan.c and process.c */
+
+/* Fills the free step: false when nothing can be computed now. */
+bool plan_step(struct scheduler *s, struct step *step);
+
+/* Collects the oldest step in flight and does what its tokens say. */
+void process(struct scheduler *s);
+
+/* Every row of a step that was planned and could not be computed: its request ends with
+ * FINISH_ERROR. */
+void fail_step(struct scheduler *s, struct step *step, enum status status, const struct error *err);
+
+#endif

@@ -1,0 +1,299 @@
+/* The engine: a thread around a scheduler, and the door through which other threads reach it.
+ *
+ * The inbox is a list of requests and a list of ids to cancel under one mutex, which the engine's
+ * thread takes once a tick and only to empty it; nothing else in a tick locks. A request is checked
+ * and made (with all its memory) on the thread that submits it, so what is accepted cannot fail any
+ * more.
+ *
+ * Places. The queue's length is kept in one atomic number, taken before a request is made: places =
+ * sequences in the inbox + sequences waiting in the scheduler. After each tick the engine's thread
+ * adds by how many the scheduler's queue changed.
+ *
+ * Counters are published as a seqlock of words: the writer never waits, and a reader only repeats
+ * its copy when it met a writer, which takes well under a microsecond once a tick.
+ */
+#include "scheduler/engine.h"
+
+#include "base/base.h"
+#include "scheduler/core.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNTER_WORDS ((sizeof(struct scheduler_counters) + 7) / 8)
+
+struct inbox {
+    struct request *first, *last; /* linked by next */
+    uint64_t *cancelled;          /* [cancelled_count] ids */
+    int32_t cancelled_count, cancelled_capacity;
+};
+
+struct engine {
+    struct scheduler *scheduler;
+    struct clock clock;
+    struct request_limits limits;
+    pthread_t thread;
+    bool started;
+
+    pthread_mutex_t lock; /* guards what follows, down to `idle` */
+    pthread_cond_t wake;  /* the inbox has something, or stop */
+    pthread_cond_t idle_changed;
+    struct inbox inbox;
+    uint64_t last_id;
+    bool closed; /* no more submissions */
+    bool stop;   /* the thread shall end */
+    bool idle;   /* nothing in the inbox, nothing in the scheduler */
+
+    _Atomic int32_t places; /* taken, of limits.max_queue */
+    int32_t places_queued;  /* of them, those of the scheduler's queue; engine's thread only */
+    struct inbox taken;     /* the inbox of this tick; engine's thread only */
+
+    _Atomic uint64_t version; /* odd while the words change */
+    _Atomic uint64_t words[COUNTER_WORDS];
+};
+
+static void publish(struct engine *engine)
+{
+    uint64_t words[COUNTER_WORDS] = {0};
+    struct scheduler_counters counters;
+    scheduler_counters(engine->scheduler, &counters);
+    memcpy(words, &counters, sizeof counters);
+    uint64_t version = atomic_load_explicit(&engine->version, memory_order_relaxed);
+    atomic_store_explicit(&engine->version, version + 1, memory_order_relaxed);
+    /* Release on every word: who sees a new word also sees the odd version, or a later one. */
+    for (size_t i = 0; i < COUNTER_WORDS; i++)
+        atomic_store_explicit(&engine->words[i], words[i], memory_order_release);
+    atomic_store_explicit(&engine->version, version + 2, memory_order_release);
+}
+
+void engine_counters(const struct engine *engine, struct scheduler_counters *counters)
+{
+    uint64_t words[COUNTER_WORDS], before, after;
+    do {
+        before = atomic_load_explicit(&engine->version, memory_order_acquire);
+        for (size_t i = 0; i < COUNTER_WORDS; i++)
+            words[i] = atomic_load_explicit(&engine->words[i], memory_order_acquire);
+        after = atomic_load_explicit(&engine->version, memory_order_relaxed);
+    } while (before != after || (before & 1));
+    memcpy(counters, words, sizeof *counters);
+    /* What lies in the inbox waits too, and a place that is taken is one a router should see. */
+    counters->waiting = max_i32(counters->waiting, atomic_load(&engine->places));
+}
+
+int32_t engine_max_length(const struct engine *engine)
+{
+    return request_limits_length(&engine->limits);
+}
+
+enum status engine_create(const struct scheduler_options *options, struct executor executor,
+                          struct clock clock, struct engine **out, struct error *err)
+{
+    struct engine *engine = must_alloc(sizeof *engine);
+    enum status status = scheduler_create(options, executor, clock, &engine->scheduler, err);
+    if (status) {
+        free(engine);
+        return status;
+    }
+    engine->clock = clock;
+    engine->limits = scheduler_limits(engine->scheduler);
+    engine->idle = true;
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&engine->lock, NULL);
+    pthread_cond_init(&engine->wake, NULL);
+    pthread_cond_init(&engine->idle_changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    publish(engine);
+    *out = engine;
+    return ST_OK;
+}
+
+/* Takes n places or none. */
+static bool take_places(struct engine *engine, int32_t n)
+{
+    int32_t taken = atomic_load(&engine->places);
+    do {
+        if (taken > engine->limits.max_queue - n) return false;
+    } while (!atomic_compare_exchange_weak(&engine->places, &taken, taken + n));
+    return true;
+}
+
+static bool inbox_add(struct engine *engine, struct request *request, uint64_t *id)
+{
+    pthread_mutex_lock(&engine->lock);
+    bool open = !engine->closed;
+    if (open) {
+        request->id = *id = ++engine->last_id; /* under the lock: ids are the inbox's order */
+        if (engine->inbox.last)
+            engine->inbox.last->next = request;
+        else
+            engine->inbox.first = request;
+        engine->inbox.last = request;
+        engine->idle = false;
+        pthread_cond_signal(&engine->wake);
+    }
+    pthread_mutex_unlock(&engine->lock);
+    return open;
+}
+
+enum status engine_submit(struct engine *engine, const struct request_params *params, uint64_t *id,
+                          struct error *err)
+{
+    struct request *request;
+    enum status status = request_check(&engine->limits, params, err);
+    if (status) return status;
+    if (!take_places(engine, params->n))
+        return fail(err, ST_FULL, "The queue is full: at most %d sequences may wait.",
+                    engine->limits.max_queue);
+    status = request_create(params, clock_now(&engine->clock), &request, err);
+    if (status) goto give_back;
+    if (inbox_add(engine, request, id)) return ST_OK;
+    request_free(request);
+    status = fail(err, ST_CLOSED, "The server is shutting down.");
+give_back:
+    atomic_fetch_sub(&engine->places, params->n);
+    return status;
+}
+
+void engine_cancel(struct engine *engine, uint64_t id)
+{
+    pthread_mutex_lock(&engine->lock);
+    struct inbox *inbox = &engine->inbox;
+    if (inbox->cancelled_count == inbox->cancelled_capacity) {
+        inbox->cancelled_capacity = max_i32(16, inbox->cancelled_capacity * 2);
+        inbox->cancelled = must_realloc(inbox->cancelled, (size_t)inbox->cancelled_capacity *
+                                                              sizeof *inbox->cancelled);
+    }
+    inbox->cancelled[inbox->cancelled_count++] = id;
+    pthread_cond_signal(&engine->wake);
+    pthread_mutex_unlock(&engine->lock);
+}
+
+void engine_close(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->lock);
+    engine->closed = true;
+    pthread_mutex_unlock(&engine->lock);
+}
+
+bool engine_wait_idle(struct engine *engine, int64_t timeout_us)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    int64_t ns = until.tv_nsec + timeout_us % 1000000 * 1000;
+    until.tv_sec += timeout_us / 1000000 + ns / 1000000000;
+    until.tv_nsec = ns % 1000000000;
+    pthread_mutex_lock(&engine->lock);
+    int late = 0;
+    while (!engine->idle && late == 0)
+        late = pthread_cond_timedwait(&engine->idle_changed, &engine->lock, &until);
+    bool idle = engine->idle;
+    pthread_mutex_unlock(&engine->lock);
+    return idle;
+}
+
+static bool inbox_empty(const struct inbox *inbox)
+{
+    return !inbox->first && inbox->cancelled_count == 0;
+}
+
+/* Swaps the inbox for the empty one. With nothing else to do (`busy` false) it sleeps until there
+ * is something in it. false: the thread shall end. */
+static bool take_inbox(struct engine *engine, bool busy)
+{
+    pthread_mutex_lock(&engine->lock);
+    if (!busy && inbox_empty(&engine->inbox)) {
+        engine->idle = true;
+        pthread_cond_broadcast(&engine->idle_changed);
+        while (!engine->stop && inbox_empty(&engine->inbox))
+            pthread_cond_wait(&engine->wake, &engine->lock);
+    }
+    struct inbox full = engine->inbox;
+    engine->inbox = engine->taken; /* empty, with the memory of its list of ids */
+    engine->taken = full;
+    bool stop = engine->stop;
+    pthread_mutex_unlock(&engine->lock);
+    return !stop;
+}
+
+/* Hands what was taken to the scheduler. */
+static void deliver(struct engine *engine)
+{
+    struct inbox *taken = &engine->taken;
+    struct request *next;
+    for (struct request *request = taken->first; request; request = next) {
+        next = request->next;
+        engine->places_queued += request->params.n;
+        scheduler_enqueue(engine->scheduler, request);
+    }
+    for (int32_t i = 0; i < taken->cancelled_count; i++)
+        scheduler_cancel(engine->scheduler, taken->cancelled[i]);
+    taken->first = taken->last = NULL;
+    taken->cancelled_count = 0;
+}
+
+static void settle_places(struct engine *engine)
+{
+    struct scheduler_counters counters;
+    scheduler_counters(engine->scheduler, &counters);
+    atomic_fetch_add(&engine->places, counters.waiting - engine->places_queued);
+    engine->places_queued = counters.waiting;
+}
+
+/* Gives everything accepted its end. The engine is closed, so nothing more comes. */
+static void wind_up(struct engine *engine)
+{
+    deliver(engine); /* taken with the order to stop */
+    scheduler_wind_up(engine->scheduler);
+    settle_places(engine);
+    publish(engine);
+}
+
+static void *run(void *argument)
+{
+    struct engine *engine = argument;
+    bool busy = false;
+    while (take_inbox(engine, busy)) {
+        deliver(engine);
+        busy = scheduler_tick(engine->scheduler);
+        settle_places(engine);
+        publish(engine);
+    }
+    wind_up(engine);
+    return NULL;
+}
+
+enum status engine_start(struct engine *engine, struct error *err)
+{
+    int failed = pthread_create(&engine->thread, NULL, run, engine);
+    if (failed)
+        return fail(err, ST_NO_MEMORY, "cannot start the engine's thread: %s", strerror(failed));
+    pthread_setname_np(engine->thread, "engine");
+    engine->started = true;
+    return ST_OK;
+}
+
+void engine_free(struct engine *engine)
+{
+    if (!engine) return;
+    pthread_mutex_lock(&engine->lock);
+    engine->closed = engine->stop = true;
+    pthread_cond_signal(&engine->wake);
+    pthread_mutex_unlock(&engine->lock);
+    if (engine->started) {
+        pthread_join(engine->thread, NULL);
+    } else {
+        take_inbox(engine, true);
+        wind_up(engine);
+    }
+    scheduler_free(engine->scheduler);
+    pthread_cond_destroy(&engine->idle_changed);
+    pthread_cond_destroy(&engine->wake);
+    pthread_mutex_destroy(&engine->lock);
+    free(engine->inbox.cancelled);
+    free(engine->taken.cancelled);
+    free(engine);
+}

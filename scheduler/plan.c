@@ -1,0 +1,132 @@
+/* Schedule: what becomes a step.
+ *
+ * Decode rows first, because each is one token that a reader waits for; then whoever can be
+ * admitted; then prefill in what is left of the chunk. All in the one order of sequence_before, so
+ * the sequence that stands first has a row in every step, and that is why everything accepted comes
+ * to its end. Running sequences never exceed max_rows, and max_rows never the executor's tokens, so
+ * a sequence in prefill always finds at least one token's room beside the decode rows.
+ *
+ * Today every running sequence that can use a row gets one. A policy that defers branches will
+ * choose here, between the two passes, before rows are added.
+ */
+#include "scheduler/core.h"
+
+#include "base/base.h"
+
+#include <stdlib.h>
+
+bool step_init(struct step *step, int32_t max_rows, int32_t max_tokens)
+{
+    size_t rows = (size_t)max_rows;
+    *step = (struct step){.max_rows = max_rows, .max_tokens = max_tokens};
+    step->rows = try_alloc(rows, sizeof *step->rows);
+    step->spans = try_alloc(rows, sizeof *step->spans);
+    step->owners = try_alloc(rows, sizeof *step->owners);
+    step->results = try_alloc(rows, sizeof *step->results);
+    step->tokens = try_alloc((size_t)max_tokens, sizeof *step->tokens);
+    return step->rows && step->spans && step->owners && step->results && step->tokens;
+}
+
+void step_release(struct step *step)
+{
+    free(step->rows);
+    free(step->spans);
+    free(step->owners);
+    free(step->results);
+    free(step->tokens);
+}
+
+void step_begin(struct step *step, uint64_t number)
+{
+    step->plan = (struct step_plan){.rows = step->rows};
+    step->number = number;
+}
+
+void step_add_row(struct step *step, struct sequence *seq, int32_t count)
+{
+    struct step_plan *plan = &step->plan;
+    int32_t at = plan->row_count, end = seq->computed + count;
+    invariant(at < step->max_rows && count <= step->max_tokens - plan->token_count,
+              "row %d of %d, tokens %d + %d of %d", at, step->max_rows, plan->token_count, count,
+              step->max_tokens);
+
+    bool from_flight = seq->pending > 0; /* then the only token left is the one being sampled */
+    int32_t *tokens = step->tokens + plan->token_count;
+    if (!from_flight) sequence_copy_tokens(seq, seq->computed, count, tokens);
+    bool samples = end == sequence_context(seq);
+    step->spans[at] = block_table_span(&seq->table, end);
+    step->owners[at] = seq;
+    step->rows[at] = (struct plan_row){
+        .sequence = seq->name,
+        .tokens = from_flight ? NULL : tokens,
+        .count = count,
+        .previous_row = from_flight ? seq->row : -1,
+        .first_position = seq->computed,
+        .view = {.spans = &step->spans[at], .span_count = 1, .length = end},
+        .sample = samples ? &seq->sample : NULL,
+        .sample_index = (uint64_t)(seq->generated_count + seq->pending),
+    };
+    plan->row_count++;
+    plan->token_count += count;
+
+    seq->computed = end;
+    seq->pending += samples;
+    seq->in_flight++;
+    seq->row = at;
+    seq->row_step = step->number;
+}
+
+/* Prompt tokens computed for the first time, and tokens computed again after a preemption. */
+static void count_row(struct scheduler *s, struct sequence *seq, int32_t from)
+{
+    struct request *request = seq->request;
+    int32_t fresh_from = max_i32(from, seq->furthest);
+    int32_t again = min_i32(seq->computed, seq->furthest) - from;
+    if (again > 0) s->counters.recomputed_tokens += again;
+    int32_t prompt_end = min_i32(seq->computed, request->params.prompt_count);
+    if (prompt_end > fresh_from) s->counters.prompt_tokens += prompt_end - fresh_from;
+    seq->furthest = max_i32(seq->furthest, seq->computed);
+    if (request->stats_step != s->step_number) request->stats.steps++;
+    request->stats_step = s->step_number;
+}
+
+static void add_row(struct scheduler *s, struct step *step, struct sequence *seq, int32_t count)
+{
+    int32_t from = seq->computed;
+    step_add_row(step, seq, count);
+    count_row(s, seq, from);
+}
+
+/* One token for each sequence that is decoding. Preemption takes from the back of `running`, so
+ * what stands before `i` keeps its row. */
+static void add_decode_rows(struct scheduler *s, struct step *step)
+{
+    for (int32_t i = 0; i < s->running_count; i++) {
+        struct sequence *seq = s->running[i];
+        if (!sequence_is_decoding(seq) || !sequence_wants_row(seq)) continue;
+        if (make_room(s, seq, seq->computed + 1)) add_row(s, step, seq, 1);
+    }
+}
+
+/* The chunk, filled in order. Admission took the blocks; a decoding sequence that found no block
+ * has none here either. */
+static void add_prefill_rows(struct scheduler *s, struct step *step)
+{
+    int32_t room = min_i32(s->prefill_chunk, step->max_tokens - step->plan.token_count);
+    for (int32_t i = 0; i < s->running_count && room > 0; i++) {
+        struct sequence *seq = s->running[i];
+        if (sequence_is_decoding(seq) || !sequence_wants_row(seq)) continue;
+        int32_t count = min_i32(sequence_context(seq) - seq->computed, room);
+        add_row(s, step, seq, count);
+        room -= count;
+    }
+}
+
+bool plan_step(struct scheduler *s, struct step *step)
+{
+    step_begin(step, ++s->step_number);
+    add_decode_rows(s, step);
+    admit_waiting(s);
+    add_prefill_rows(s, step);
+    return step->plan.row_count > 0;
+}

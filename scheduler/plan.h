@@ -1,0 +1,35 @@
+/* A step: the plan that the executor reads and the scheduler's notes beside it.
+ *
+ * All arrays are sized when the scheduler is made, so planning allocates nothing. There are as many
+ * steps as can be in flight, and a plan is written only into one that is not: what a plan points at
+ * stays as it is until its ticket is collected. Prompt tokens are copied into the step, and a
+ * sequence's block table never moves.
+ */
+#ifndef SCHEDULER_PLAN_H
+#define SCHEDULER_PLAN_H
+
+#include "scheduler/sequence.h"
+
+struct step {
+    struct step_plan plan;      /* views of the arrays */
+    struct plan_row *rows;      /* [max_rows] */
+    struct kv_span *spans;      /* [max_rows], one a row: branches will need more */
+    struct sequence **owners;   /* [max_rows], whose row it is */
+    struct row_result *results; /* [max_rows] */
+    int32_t *tokens;            /* [max_tokens] */
+    int32_t max_rows, max_tokens;
+    uint64_t number; /* 1, 2, ... in the order of planning */
+    uint64_t ticket;
+};
+
+bool step_init(struct step *step, int32_t max_rows, int32_t max_tokens); /* false: out of memory */
+void step_release(struct step *step);
+
+/* Empties it for the next plan. */
+void step_begin(struct step *step, uint64_t number);
+
+/* Adds the next `count` uncomputed tokens of a sequence whose table covers them, and notes in the
+ * sequence that they are being computed. */
+void step_add_row(struct step *step, struct sequence *seq, int32_t count);
+
+#endif

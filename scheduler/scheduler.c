@@ -1,0 +1,218 @@
+/* The scheduler: a request comes in at scheduler_add, waits, runs, and leaves through its events.
+ * scheduler_tick is the place to start reading; core.h names the files of its four verbs. */
+#include "scheduler/core.h"
+
+#include "base/base.h"
+
+#include <stdlib.h>
+
+struct scheduler_options scheduler_options_default(void)
+{
+    return (struct scheduler_options){.max_rows = 0, .prefill_chunk = 512, .max_queue = 256};
+}
+
+static enum status check_options(const struct scheduler_options *options,
+                                 const struct executor_capacity *capacity, struct error *err)
+{
+    if (options->max_rows < 0)
+        return fail(err, ST_INVALID, "max-rows is %d; 1 or more is allowed, 0 means the most",
+                    options->max_rows);
+    if (options->prefill_chunk < 1)
+        return fail(err, ST_INVALID, "prefill-chunk is %d; 1 or more is allowed",
+                    options->prefill_chunk);
+    if (options->max_queue < 1)
+        return fail(err, ST_INVALID, "max-queue is %d; 1 or more is allowed", options->max_queue);
+    if (capacity->depth < 1 || capacity->depth > MAX_DEPTH)
+        return fail(err, ST_INVALID, "the executor's depth is %d; 1 or 2 is allowed",
+                    capacity->depth);
+    if (capacity->block_count < 1 || capacity->max_rows < 1 || capacity->max_tokens < 1 ||
+        capacity->max_context < 2 || capacity->vocab < 1)
+        return fail(err, ST_INVALID,
+                    "the executor has %d KV blocks, %d rows, %d tokens a step, a context of %d and "
+                    "a vocabulary of %d; at least 1, 1, 1, 2 and 1 are needed",
+                    capacity->block_count, capacity->max_rows, capacity->max_tokens,
+                    capacity->max_context, capacity->vocab);
+    return ST_OK;
+}
+
+static bool make_arrays(struct scheduler *s, int64_t queue_capacity)
+{
+    if (queue_capacity > INT32_MAX) return false;
+    s->pool = block_pool_create(s->capacity.block_count);
+    s->running = try_alloc((size_t)s->max_rows, sizeof s->running[0]);
+    bool made = s->pool && s->running && sequence_queue_init(&s->waiting, (int32_t)queue_capacity);
+    for (int32_t i = 0; i < s->capacity.depth; i++)
+        made = made && step_init(&s->steps[i], s->max_rows, s->capacity.max_tokens);
+    return made;
+}
+
+static void free_arrays(struct scheduler *s)
+{
+    for (int32_t i = 0; i < MAX_DEPTH; i++)
+        step_release(&s->steps[i]);
+    sequence_queue_release(&s->waiting);
+    free(s->running);
+    block_pool_free(s->pool);
+    free(s);
+}
+
+enum status scheduler_create(const struct scheduler_options *options, struct executor executor,
+                             struct clock clock, struct scheduler **out, struct error *err)
+{
+    struct executor_capacity capacity = {0};
+    executor.ops->capacity(executor.self, &capacity);
+    enum status status = check_options(options, &capacity, err);
+    if (status) return status;
+
+    struct scheduler *s = must_alloc(sizeof *s);
+    s->executor = executor;
+    s->clock = clock;
+    s->capacity = capacity;
+    s->limits = (struct request_limits){.max_context = capacity.max_context,
+                                        .block_count = capacity.block_count,
+                                        .max_queue = options->max_queue,
+                                        .vocab = capacity.vocab};
+    /* Every running sequence may decode in one step, so there are no more than tokens in a step. */
+    s->max_rows = min_i32(capacity.max_rows, capacity.max_tokens);
+    if (options->max_rows > 0) s->max_rows = min_i32(s->max_rows, options->max_rows);
+    s->prefill_chunk = options->prefill_chunk;
+    /* See queue.h: what waits or runs never exceeds this. */
+    if (!make_arrays(s, (int64_t)options->max_queue + s->max_rows)) {
+        free_arrays(s);
+        return fail(err, ST_NO_MEMORY, "out of memory for a queue of %d and %d KV blocks",
+                    options->max_queue, capacity.block_count);
+    }
+    *out = s;
+    return ST_OK;
+}
+
+void scheduler_wind_up(struct scheduler *s)
+{
+    for (struct request *request = s->first; request; request = request->next)
+        request->cancelled = true;
+    s->any_cancelled = true;
+    while (scheduler_tick(s)) {
+    }
+}
+
+void scheduler_free(struct scheduler *s)
+{
+    if (!s) return;
+    scheduler_wind_up(s);
+    invariant(!s->first, "request %llu is left when the scheduler goes",
+              (unsigned long long)s->first->id);
+    free_arrays(s);
+}
+
+struct request_limits scheduler_limits(const struct scheduler *s)
+{
+    return s->limits;
+}
+
+int32_t scheduler_max_length(const struct scheduler *s)
+{
+    return request_limits_length(&s->limits);
+}
+
+static int32_t waiting_count(const struct scheduler *s)
+{
+    return s->waiting.count + s->leaving;
+}
+
+enum status scheduler_add(struct scheduler *s, const struct request_params *params, uint64_t *id,
+                          struct error *err)
+{
+    struct request *request;
+    enum status status = request_check(&s->limits, params, err);
+    if (status) return status;
+    if (waiting_count(s) > s->limits.max_queue - params->n)
+        return fail(err, ST_FULL, "The queue is full: %d sequences wait, at most %d may.",
+                    waiting_count(s), s->limits.max_queue);
+    status = request_create(params, clock_now(&s->clock), &request, err);
+    if (status) return status;
+    request->id = *id = ++s->last_id;
+    scheduler_enqueue(s, request);
+    return ST_OK;
+}
+
+void scheduler_enqueue(struct scheduler *s, struct request *request)
+{
+    request->next = NULL;
+    request->previous = s->last;
+    if (s->last)
+        s->last->next = request;
+    else
+        s->first = request;
+    s->last = request;
+    for (int32_t i = 0; i < request->params.n; i++) {
+        request->sequences[i].name = ++s->last_sequence;
+        sequence_queue_push(&s->waiting, &request->sequences[i]);
+    }
+}
+
+void scheduler_cancel(struct scheduler *s, uint64_t id)
+{
+    for (struct request *request = s->first; request; request = request->next) {
+        if (request->id != id) continue;
+        request->cancelled = s->any_cancelled = true;
+        return;
+    }
+}
+
+static void receive(struct scheduler *s)
+{
+    if (!s->any_cancelled) return;
+    s->any_cancelled = false;
+    struct request *next;
+    for (struct request *request = s->first; request; request = next) {
+        next = request->next;
+        if (request->cancelled) request_end(s, request, FINISH_ABORT);
+    }
+}
+
+static struct step *schedule(struct scheduler *s)
+{
+    struct step *step = &s->steps[(s->oldest + s->in_flight) % s->capacity.depth];
+    return plan_step(s, step) ? step : NULL;
+}
+
+static void forward(struct scheduler *s, struct step *step)
+{
+    struct error err = {0};
+    enum status status =
+        s->executor.ops->submit(s->executor.self, &step->plan, &step->ticket, &err);
+    s->counters.steps++;
+    s->counters.step_rows = step->plan.row_count;
+    s->counters.step_tokens = step->plan.token_count;
+    if (status)
+        fail_step(s, step, status, &err);
+    else
+        s->in_flight++;
+}
+
+bool scheduler_tick(struct scheduler *s)
+{
+    receive(s);
+    struct step *step = schedule(s);
+    if (step) forward(s, step);
+    bool busy = step || s->in_flight > 0;
+    if (s->in_flight == s->capacity.depth || (!step && s->in_flight > 0)) process(s);
+
+    bool left = s->running_count > 0 || waiting_count(s) > 0;
+    s->idle_ticks = busy || !left ? 0 : s->idle_ticks + 1;
+    invariant(s->idle_ticks < 3, "nothing moves: %d sequences run, %d wait, %d blocks are free",
+              s->running_count, waiting_count(s), block_pool_available(s->pool));
+    return busy || left;
+}
+
+void scheduler_counters(const struct scheduler *s, struct scheduler_counters *counters)
+{
+    struct block_counts blocks = block_pool_counts(s->pool);
+    *counters = s->counters;
+    counters->running = s->running_count;
+    counters->waiting = waiting_count(s);
+    counters->blocks_total = blocks.total;
+    counters->blocks_held = blocks.held;
+    counters->blocks_cached = blocks.cached;
+    counters->blocks_free = blocks.free;
+}

@@ -1,0 +1,165 @@
+#include "scheduler/sequence.h"
+#include "base/base.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int32_t request_limits_length(const struct request_limits *limits)
+{
+    int64_t slots = (int64_t)limits->block_count * KV_BLOCK_SLOTS;
+    return slots < limits->max_context ? (int32_t)slots : limits->max_context;
+}
+
+static enum status check_length(const struct request_limits *limits,
+                                const struct request_params *params, struct error *err)
+{
+    int32_t longest = request_limits_length(limits);
+    int64_t length = (int64_t)params->prompt_count + params->max_tokens;
+    if (length <= longest) return ST_OK;
+    char why[96] = "";
+    if (longest < limits->max_context)
+        snprintf(why, sizeof why, " (the room of its KV cache: %d blocks of %d)",
+                 limits->block_count, KV_BLOCK_SLOTS);
+    return fail(err, ST_INVALID,
+                "This server's maximum context length is %d tokens%s, but the request asks for "
+                "%lld: %d in the prompt and max_tokens %d.",
+                longest, why, (long long)length, params->prompt_count, params->max_tokens);
+}
+
+static enum status check_tokens(int32_t vocab, const char *what, const int32_t *ids, int32_t count,
+                                struct error *err)
+{
+    for (int32_t i = 0; i < count; i++)
+        if (ids[i] < 0 || ids[i] >= vocab)
+            return fail(err, ST_INVALID, "%s %d is %d, but the vocabulary is 0 to %d.", what, i,
+                        ids[i], vocab - 1);
+    return ST_OK;
+}
+
+enum status request_check(const struct request_limits *limits, const struct request_params *params,
+                          struct error *err)
+{
+    if (params->prompt_count < 1)
+        return fail(err, ST_INVALID, "The prompt is empty: at least one token is needed.");
+    if (params->max_tokens < 1)
+        return fail(err, ST_INVALID, "max_tokens is %d, but at least 1 is needed.",
+                    params->max_tokens);
+    if (params->n < 1 || params->n > limits->max_queue)
+        return fail(err, ST_INVALID, "n is %d, but 1 to %d (the queue's length) is allowed.",
+                    params->n, limits->max_queue);
+    if (params->stop_count < 0 || params->eos_count < 0 || params->eos_count > params->stop_count)
+        return fail(err, ST_INVALID, "%d of %d stop tokens are end-of-sequence tokens.",
+                    params->eos_count, params->stop_count);
+    enum status status = check_length(limits, params, err);
+    if (status) return status;
+    return check_tokens(limits->vocab, "Prompt token", params->prompt, params->prompt_count, err);
+}
+
+static bool sequence_init(struct sequence *seq, struct request *request, int32_t index)
+{
+    const struct request_params *params = &request->params;
+    seq->request = request;
+    seq->index = index;
+    seq->sample = params->sample;
+    if (params->n > 1) seq->sample.seed = rng_at(params->sample.seed, (uint64_t)index);
+    seq->generated = try_alloc((size_t)params->max_tokens, sizeof *seq->generated);
+    return seq->generated &&
+           block_table_init(&seq->table, params->prompt_count + params->max_tokens);
+}
+
+enum status request_create(const struct request_params *params, int64_t arrival_us,
+                           struct request **out, struct error *err)
+{
+    struct request *request =
+        try_alloc(1, sizeof *request + (size_t)params->n * sizeof request->sequences[0]);
+    if (!request) goto no_memory;
+    request->params = *params;
+    request->stats.arrival_us = arrival_us;
+    request->stats.prompt_tokens = params->prompt_count;
+    request->unfinished = request->uses = params->n;
+    for (int32_t i = 0; i < params->n; i++)
+        if (!sequence_init(&request->sequences[i], request, i)) goto no_memory;
+    *out = request;
+    return ST_OK;
+
+no_memory:
+    if (request) request_free(request);
+    return fail(err, ST_NO_MEMORY, "Out of memory for %d sequences of up to %d tokens.", params->n,
+                params->max_tokens);
+}
+
+void request_free(struct request *request)
+{
+    for (int32_t i = 0; i < request->params.n; i++) {
+        block_table_free_memory(&request->sequences[i].table);
+        free(request->sequences[i].generated);
+    }
+    free(request);
+}
+
+void sequence_copy_tokens(const struct sequence *seq, int32_t from, int32_t count, int32_t *out)
+{
+    const struct request_params *params = &seq->request->params;
+    invariant(from >= 0 && count <= sequence_known(seq) - from, "tokens %d + %d of %d", from, count,
+              sequence_known(seq));
+    int32_t of_prompt = min_i32(count, max_i32(params->prompt_count - from, 0));
+    if (of_prompt) memcpy(out, params->prompt + from, (size_t)of_prompt * sizeof *out);
+    if (of_prompt == count) return;
+    memcpy(out + of_prompt, seq->generated + (from + of_prompt - params->prompt_count),
+           (size_t)(count - of_prompt) * sizeof *out);
+}
+
+bool sequence_before(const struct sequence *a, const struct sequence *b)
+{
+    const struct request *ra = a->request, *rb = b->request;
+    if (ra->params.priority != rb->params.priority)
+        return ra->params.priority < rb->params.priority;
+    if (ra->id != rb->id) return ra->id < rb->id;
+    return a->index < b->index;
+}
+
+bool sequence_ends_with(const struct sequence *seq, int32_t token)
+{
+    const struct request_params *params = &seq->request->params;
+    if (seq->generated_count <= params->min_tokens) return false; /* the token is counted already */
+    for (int32_t i = params->ignore_eos ? params->eos_count : 0; i < params->stop_count; i++)
+        if (params->stop_ids[i] == token) return true;
+    return false;
+}
+
+void sequence_check(const struct sequence *seq)
+{
+    const struct request_params *params = &seq->request->params;
+    unsigned long long id = seq->request->id;
+    int32_t slots = seq->table.count * KV_BLOCK_SLOTS;
+    invariant(seq->generated_count >= 0 && seq->generated_count <= params->max_tokens,
+              "sequence %llu.%d has %d of %d tokens", id, seq->index, seq->generated_count,
+              params->max_tokens);
+    invariant(seq->pending >= 0 && seq->pending <= seq->in_flight,
+              "sequence %llu.%d waits for %d tokens from %d rows", id, seq->index, seq->pending,
+              seq->in_flight);
+    invariant(seq->computed >= 0 && seq->computed <= slots, "sequence %llu.%d wrote %d slots of %d",
+              id, seq->index, seq->computed, slots);
+    switch (seq->state) {
+    case SEQUENCE_WAITING:
+        invariant(slots == 0 && seq->in_flight == 0 && seq->computed == 0,
+                  "sequence %llu.%d waits with %d slots and %d rows in flight", id, seq->index,
+                  slots, seq->in_flight);
+        break;
+    case SEQUENCE_RUNNING:
+        invariant(slots >= params->prompt_count && seq->computed <= sequence_context(seq),
+                  "sequence %llu.%d runs with %d slots, %d computed, a context of %d", id,
+                  seq->index, slots, seq->computed, sequence_context(seq));
+        break;
+    case SEQUENCE_LEAVING:
+        invariant(seq->in_flight > 0, "sequence %llu.%d leaves with no row in flight", id,
+                  seq->index);
+        break;
+    case SEQUENCE_ENDED:
+        invariant(seq->settled == (seq->in_flight == 0) && (!seq->settled || slots == 0),
+                  "sequence %llu.%d ended with %d slots, %d rows in flight and %s", id, seq->index,
+                  slots, seq->in_flight, seq->settled ? "settled" : "not settled");
+        break;
+    }
+}
