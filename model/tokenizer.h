@@ -53,6 +53,7 @@ struct tokenizer_spec {
     bool add_bos;              /* by default, where special tokens are added */
     int32_t bos, eos;          /* -1: none */
     const char *chat_template; /* Jinja source or NULL */
+    struct text_arena *texts;  /* holds the texts when tokenizer_json.c made the spec, else NULL */
 };
 
 struct tokenizer;
