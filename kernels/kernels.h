@@ -25,6 +25,7 @@
 
 #define ATTENTION_CHUNK 256 /* context slots reduced together; 16 blocks */
 #define BLOCK_SLOTS     16  /* token slots of a KV block */
+#define MAX_HEAD_DIM    512 /* head_dim is even and at most this */
 
 /* Types of activations, KV and native weights. */
 enum dtype { DT_F32, DT_F16, DT_BF16 };

@@ -1,0 +1,185 @@
+/* One chunk of attention (attention_plan.h has the definition): scores, softmax, weighted sum of V.
+ *
+ *   scores   for each block: Q queries by 16 slots of accumulators, d ascending. A K register holds
+ * one dimension of 16 slots and serves all Q queries. softmax  for each query over its own slots of
+ * the chunk. values   Q queries by D registers of accumulators, slots ascending. Queries of a tile
+ * share the slots that all of them see; what only some see follows query by query, in the same
+ * order.
+ *
+ * Slots that a query does not see are never touched with arithmetic that could carry them over: K
+ * of such a slot only reaches its own lane, which is masked by position, and V is not read. */
+
+INLINE const void *ISA(item_k)(const struct attend_args *a, const struct plan_item *item)
+{
+    return a->kv + (size_t)item->block * a->block_bytes;
+}
+
+/* Scores are kept by context slot, so that the order of every later sum knows nothing of blocks. A
+ * whole register may be written where the item starts its block (the lanes behind it are written
+ * again by the next item, or lie beyond every limit); else only its own lanes. */
+INLINE void ISA(store_scores)(float *scores, const struct plan_item *item, const vf sum[VN])
+{
+    if (item->first == 0) {
+        for (int j = 0; j < VN; j++)
+            vf_store(scores + item->offset + j * VL, sum[j]);
+        return;
+    }
+    float lanes[BLOCK_SLOTS];
+    for (int j = 0; j < VN; j++)
+        vf_store(lanes + j * VL, sum[j]);
+    for (int i = 0; i < item->count; i++)
+        scores[item->offset + i] = lanes[item->first + i];
+}
+
+INLINE void ISA(score_tile)(const struct attend_args *a, const struct plan_item *item, int query,
+                            enum dtype type, const int Q)
+{
+    const void *k = ISA(item_k)(a, item);
+    const float *q = a->q + (int64_t)query * a->head_dim;
+    vf sum[SCORE_QUERIES][VN] = {};
+    for (int32_t d = 0; d < a->head_dim; d++) {
+        vf column[VN];
+        UNROLL for (int j = 0; j < VN; j++) column[j] =
+            vf_load_as(type, k, (int64_t)d * BLOCK_SLOTS + j * VL);
+        UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < VN; j++) sum[i][j] =
+            vf_fma(vf_set(q[i * a->head_dim + d]), column[j], sum[i][j]);
+    }
+    for (int i = 0; i < Q; i++)
+        ISA(store_scores)(a->scores + (query + i) * SCORE_STRIDE, item, sum[i]);
+}
+
+INLINE void ISA(scores)(const struct attend_args *a, enum dtype type)
+{
+    for (int32_t i = 0; i < a->item_count; i++) {
+        const struct plan_item *item = &a->items[i];
+        int query = 0;
+        while (query < a->queries && a->limit[query] <= item->offset)
+            query++; /* limits ascend: the first queries may end before this item */
+        while (query < a->queries) {
+            int left = a->queries - query;
+#define TRY(Q)                                    \
+    if (left >= Q) {                              \
+        ISA(score_tile)(a, item, query, type, Q); \
+        query += Q;                               \
+        continue;                                 \
+    }
+            SCORE_TILES(TRY)
+#undef TRY
+        }
+    }
+}
+
+/* scores -> exp(score - m) in place; m and l of one query that sees `limit` slots. */
+static void ISA(softmax)(float *scores, int32_t limit, float *m, float *l)
+{
+    vf largest[VN], sums[VN] = {};
+    for (int j = 0; j < VN; j++)
+        largest[j] = vf_set(-__builtin_inff());
+    for (int32_t i = 0; i < limit; i += 16)
+        for (int j = 0; j < VN; j++) {
+            vf s = vf_load(scores + i + j * VL);
+            s = vf_select(vi_lanes_below(limit - i, j), s, vf_set(-__builtin_inff()));
+            vf_store(scores + i + j * VL, s);
+            largest[j] = vf_max(s, largest[j]);
+        }
+    *m = lanes_max(largest);
+    for (int32_t i = 0; i < limit; i += 16)
+        for (int j = 0; j < VN; j++) {
+            vf p = vf_exp(vf_load(scores + i + j * VL) - *m);
+            vf_store(scores + i + j * VL, p);
+            sums[j] += p;
+        }
+    *l = lanes_sum(sums);
+}
+
+/* o[Q][D registers from column] += p * V over the context slots [from, to) of the chunk. */
+INLINE void ISA(value_tile)(const struct attend_args *a, int query, int32_t column, int32_t from,
+                            int32_t to, enum dtype type, const int Q, const int D)
+{
+    float *o = a->o + (int64_t)query * a->v_stride + column;
+    const float *p = a->scores + (int64_t)query * SCORE_STRIDE;
+    vf sum[VALUE_QUERIES][VALUE_REGISTERS];
+    UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < D; j++) sum[i][j] =
+        vf_load(o + i * a->v_stride + j * VL);
+    for (int32_t n = 0; n < a->item_count; n++) {
+        const struct plan_item *item = &a->items[n];
+        int32_t begin = max_i32(from, item->offset), end = min_i32(to, item->offset + item->count);
+        if (begin >= end) continue;
+        const char *v = (const char *)ISA(item_k)(a, item) + a->v_offset;
+        int64_t at = (int64_t)(item->first + begin - item->offset) * a->v_stride + column;
+        for (int32_t slot = begin; slot < end; slot++, at += a->v_stride) {
+            vf row[VALUE_REGISTERS];
+            UNROLL for (int j = 0; j < D; j++) row[j] = vf_load_as(type, v, at + j * VL);
+            UNROLL for (int i = 0; i < Q; i++)
+            {
+                vf weight = vf_set(p[i * SCORE_STRIDE + slot]);
+                UNROLL for (int j = 0; j < D; j++) sum[i][j] = vf_fma(weight, row[j], sum[i][j]);
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < D; j++)
+        vf_store(o + i * a->v_stride + j * VL, sum[i][j]);
+}
+
+/* All columns of Q queries. */
+INLINE void ISA(value_columns)(const struct attend_args *a, int query, int32_t from, int32_t to,
+                               enum dtype type, const int Q)
+{
+    int32_t column = 0;
+    while (column < a->v_stride) {
+        int32_t left = (a->v_stride - column) / VL;
+#define TRY(D)                                                   \
+    if (left >= D) {                                             \
+        ISA(value_tile)(a, query, column, from, to, type, Q, D); \
+        column += D * VL;                                        \
+        continue;                                                \
+    }
+        TRY(4) TRY(2) TRY(1)
+#undef TRY
+    }
+}
+
+INLINE void ISA(value_queries)(const struct attend_args *a, int query, enum dtype type, const int Q)
+{
+    int32_t common = a->limit[query]; /* limits ascend */
+    ISA(value_columns)(a, query, 0, common, type, Q);
+    for (int i = 1; i < Q; i++)
+        if (a->limit[query + i] > common)
+            ISA(value_columns)(a, query + i, common, a->limit[query + i], type, 1);
+}
+
+INLINE void ISA(values)(const struct attend_args *a, enum dtype type)
+{
+    int query = 0;
+    while (query < a->queries) {
+        int left = a->queries - query;
+#define TRY(Q)                                 \
+    if (left >= Q) {                           \
+        ISA(value_queries)(a, query, type, Q); \
+        query += Q;                            \
+        continue;                              \
+    }
+        VALUE_TILES(TRY)
+#undef TRY
+    }
+}
+
+static void ISA(attend)(const struct attend_args *a)
+{
+    a->type == DT_BF16 ? ISA(scores)(a, DT_BF16) : ISA(scores)(a, DT_F32);
+    for (int32_t i = 0; i < a->queries; i++)
+        ISA(softmax)(a->scores + (int64_t)i * SCORE_STRIDE, a->limit[i], &a->m[i], &a->l[i]);
+    __builtin_memset(a->o, 0, (size_t)a->queries * (size_t)a->v_stride * sizeof(float));
+    a->type == DT_BF16 ? ISA(values)(a, DT_BF16) : ISA(values)(a, DT_F32);
+}
+
+static void ISA(attend_merge)(float *m, float *l, float *o, float mc, float lc, const float *oc,
+                              int32_t count)
+{
+    float largest = mc > *m ? mc : *m;
+    vf keep = vf_exp(vf_set(*m - largest)), take = vf_exp(vf_set(mc - largest));
+    *l = *l * keep[0] + lc * take[0];
+    for (int32_t i = 0; i < count; i += VL)
+        vf_store(o + i, vf_load(o + i) * keep + vf_load(oc + i) * take);
+    *m = largest;
+}

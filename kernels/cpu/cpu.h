@@ -1,0 +1,308 @@
+/* kernels/cpu/: the operators of kernels.h on a CPU, the room's own header.
+ *
+ * Three layers.
+ *   1. Operators (linear.c, heads.c, attention.c): plain C. They split an operator into units, hand
+ * the units to the pool's members and call the tile functions. Each operator is one run of the
+ * pool, five runs a layer: QKV, attention, output projection, gate/up, down.
+ *   2. The table of tile functions, struct cpu_kernels: one for each instruction set, chosen once
+ * at start. kernels_avx512.c, kernels_avx2.c and kernels_portable.c include the same sources
+ *      (vector.h and the *_tile.h) with their own vector width; only the int8 products are
+ *      written by hand for each.
+ *   3. Memory (backend.c, weight.c): tensors, packed weights, KV pools, scratch.
+ *
+ * What keeps the bits the same. A number is produced by one sequence of operations that depends on
+ * the token alone. Products: an output of a row has one accumulator, k ascending; how many rows and
+ * panels share a register tile changes which accumulators are neighbours, never what is added to
+ * which. Attention: attention_plan.h. Sums over a vector (mean of squares, a chunk's exponentials):
+ * 16 lane sums, element i goes to lane i mod 16 in ascending order, then one tree. Every lane count
+ * (16, 8, 4 floats a register) keeps these 16 sums; only FMA or its absence makes instruction sets
+ * differ.
+ *
+ * Bytes. A weight is cut into panels of 16 outputs, because 16 is one AVX-512 register of sums:
+ *
+ *     W8      [panel][ceil(k / 4)][16 outputs][4 k]  u8 = w + 128   (vpdpbusd multiplies u8 by s8)
+ *     native  [panel][k][16 outputs]                 f32, f16 or bf16 as the file has it
+ *
+ * followed by a f32 scale per output (W8). Outputs beyond the matrix's end hold zero weights, so
+ * that rows of activations, padded to 16 columns, have zeros in their padding after every operator.
+ * A `paired` weight alternates a panel of gate with the same panel of up: SwiGLU happens in
+ * registers.
+ *
+ * A row of activations starts every odd number of cache lines (row_stride): with a power of two,
+ * the 12 rows of a register tile would fall into one set of the 8-way L1.
+ *
+ * KV: [layer][block][kv head], each K [head_dim][16 slots] (a register holds one dimension of 16
+ * slots: scores need no shuffles) then V [16 slots][head_dim padded to 16]. f32 or bf16.
+ *
+ * Floors (2 Zen 4 cores, 465 int8 GOP/s and 116 f32 GFLOP/s a core, 60-65 GB/s for both;
+ * SmolLM2-135M): decode, w8, 1 row          134.5 MB / 60 GB/s                      = 2.2 ms a step
+ *   decode, w8, 8 rows         the same bytes; 2.15 GOP / 930 GOP/s    = 2.3 ms
+ *   prefill, w8, 512 tokens    109 GOP / 930 GOP/s                     = 117 ms, + 40 ms of
+ * attention attention, context c       c * 46 KB (f32 KV, 23 KB in bf16) a row = 0.39 ms at 512 in
+ * f32
+ */
+#ifndef KERNELS_CPU_CPU_H
+#define KERNELS_CPU_CPU_H
+
+#include "kernels/kernels.h"
+
+#include <stdatomic.h>
+
+#define PANEL      16 /* outputs of a weight panel */
+#define CACHE_LINE 64
+
+/* 255 * 127 * k stays below 2^31 up to k = 66311 (u8 weights times s8 activations, before the bias
+ * of 128 is taken out); the round number below it is the limit. */
+#define W8_MAX_COLS 65536
+
+static inline int64_t round_up(int64_t n, int64_t multiple)
+{
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+/* Bytes from one row to the next: an odd number of cache lines that holds `bytes`. */
+static inline int64_t row_stride(int64_t bytes)
+{
+    return ((bytes + CACHE_LINE - 1) / CACHE_LINE | 1) * CACHE_LINE;
+}
+
+struct tensor {
+    int64_t rows, cols;
+    int64_t stride; /* floats from row to row; columns from `cols` up to the next multiple of 16 are
+                       0 */
+    float *data;
+    size_t bytes;
+};
+
+struct weight {
+    enum weight_format format;
+    enum dtype native;
+    bool paired;
+    int64_t outputs, cols; /* outputs: of the product, or of gate alone when paired */
+    int64_t panels;        /* when paired: panel 2i is gate's, 2i + 1 is up's */
+    size_t panel_bytes, bytes;
+    unsigned char *data;
+    const float *scales; /* W8: [panels * PANEL], in `data`'s memory */
+};
+
+static inline const unsigned char *weight_panel(const struct weight *w, int64_t panel)
+{
+    return w->data + (size_t)panel * w->panel_bytes;
+}
+
+struct kv_pool {
+    enum dtype type; /* DT_F32 or DT_BF16 */
+    int32_t layers, kv_heads, head_dim, blocks;
+    int32_t v_stride;  /* elements from slot to slot of V: head_dim padded to 16 */
+    size_t v_offset;   /* bytes from K to V */
+    size_t head_bytes; /* K and V of one block and head */
+    size_t bytes;
+    char *data;
+};
+
+static inline char *kv_head(const struct kv_pool *pool, int32_t layer, int32_t block, int32_t head)
+{
+    size_t index = ((size_t)layer * (size_t)pool->blocks + (size_t)block) * (size_t)pool->kv_heads;
+    return pool->data + (index + (size_t)head) * pool->head_bytes;
+}
+
+/* --- what the tile functions read */
+
+/* Activations of a product, ready to multiply. W8 reads q8, scale and sum; native reads f32. */
+struct activations {
+    const int8_t *q8; /* [rows][q8_stride], zero from cols to the next multiple of 16 */
+    int64_t q8_stride;
+    const float *scale; /* [rows] value = q8 * scale */
+    const int32_t *sum; /* [rows] of q8 */
+    const float *f32;   /* [rows][f32_stride] */
+    int64_t f32_stride;
+};
+
+enum epilogue {
+    EPILOGUE_STORE,  /* out = y */
+    EPILOGUE_ADD,    /* out += y */
+    EPILOGUE_SWIGLU, /* out = silu(gate) * up, two panels make one of out */
+};
+
+struct product {
+    const struct weight *w;
+    struct activations in;
+    enum epilogue epilogue;
+    float *out; /* [rows][out_stride], outputs padded to 16 */
+    int64_t out_stride;
+};
+
+/* A run of context slots inside one block and one chunk. */
+struct plan_item {
+    int32_t block;
+    int32_t first; /* slot in the block */
+    int32_t count;
+    int32_t offset; /* of its first slot within the chunk */
+};
+
+/* One chunk of context against a few queries of one kv head. */
+struct attend_args {
+    const char *kv; /* block 0 of this layer and head */
+    size_t block_bytes;
+    enum dtype type;
+    int32_t head_dim, v_stride;
+    size_t v_offset;
+    const struct plan_item *items;
+    int32_t item_count;
+    int32_t queries;
+    const float *q; /* [queries][head_dim], times 1 / sqrt(head_dim) */
+    const int32_t
+        *limit;    /* [queries] slots of the chunk that the query sees, 1 .. 256, ascending */
+    float *scores; /* scratch [queries][SCORE_STRIDE] */
+    float *m, *l;  /* out [queries]: largest score, sum of exp(score - m) */
+    float *o;      /* out [queries][v_stride]: sum of exp(score - m) * v */
+};
+#define SCORE_STRIDE (ATTENTION_CHUNK + BLOCK_SLOTS)
+
+/* One instruction set. */
+struct cpu_kernels {
+    const char *backend_name;
+    int32_t w8_rows, native_rows; /* rows of the largest register tile */
+
+    /* out[i] = x[i] * (1 / sqrt(mean of squares + eps)) * norm[i]; all padded to 16, zeros
+     * included. */
+    void (*rmsnorm)(const float *x, const float *norm, int64_t count, float eps, float *out);
+
+    /* out = round(x * 127 / max|x|), to nearest even; *scale = max|x| / 127; *sum of out. A row
+     * whose largest value is below 1e-30 becomes zeros. x and out padded to 16. */
+    void (*quantize)(const float *x, int64_t count, int8_t *out, float *scale, int32_t *sum);
+
+    /* Rows [row, row + rows) (rows <= w8_rows or native_rows) by panels [panel, panel + panels), 1
+     * or 2 panels; SwiGLU needs 2. */
+    void (*product_w8)(const struct product *p, int64_t panel, int panels, int64_t row, int rows);
+    void (*product_native)(const struct product *p, int64_t panel, int panels, int64_t row,
+                           int rows);
+
+    /* int32 sums of one row and panel with the bias taken out, as product_w8 has them (for tests).
+     */
+    void (*sums_w8)(const struct product *p, int64_t panel, int64_t row, int32_t *sums);
+
+    void (*attend)(const struct attend_args *args);
+
+    /* Takes chunk (mc, lc, oc) into the running (m, l, o) of one query; count is padded to 16. */
+    void (*attend_merge)(float *m, float *l, float *o, float mc, float lc, const float *oc,
+                         int32_t count);
+
+    void (*exp)(const float *x, int64_t count, float *out); /* count a multiple of 16 (for tests) */
+};
+
+extern const struct cpu_kernels cpu_kernels_portable;
+#if defined(__x86_64__)
+extern const struct cpu_kernels cpu_kernels_avx2, cpu_kernels_avx512;
+#endif
+
+/* --- the backend */
+
+/* Memory of one member of the pool, grown before a run, never inside one. */
+struct member_scratch {
+    float *norm_row; /* one normalised row on its way to int8 */
+    size_t norm_row_bytes;
+    char *activations; /* private copy of a few prepared rows */
+    size_t activations_bytes;
+    char *attention;
+    size_t attention_bytes;
+};
+
+struct attention_plan;
+
+struct cpu_backend {
+    struct backend base;    /* first: a struct backend * is a struct cpu_backend * */
+    struct backend_ops ops; /* base.ops points here: the name is the instruction set's */
+    struct thread_pool *pool;
+    int members;
+    const struct cpu_kernels *kernels;
+    bool hugepages;
+    const struct step_input *input; /* borrowed from step_begin to the next */
+
+    struct member_scratch *scratch; /* [members] */
+    char *shared;                   /* prepared rows that all members read */
+    size_t shared_bytes;
+    float *qkv; /* [rows][qkv_stride] of the layer in work */
+    size_t qkv_bytes;
+
+    /* cos and sin of the step's rows, [rows][head_dim / 2] each; made by the step's first norm_qkv.
+     */
+    float *rope_cos, *rope_sin; /* one allocation, at rope_cos */
+    size_t rope_bytes;
+    const float *rope_freq; /* NULL: not made for this step */
+    struct attention_plan *plan;
+};
+
+static inline struct cpu_backend *cpu_of(struct backend *backend)
+{
+    return (struct cpu_backend *)backend;
+}
+
+/* isa.c: whether this machine can run the tile functions of `isa`. */
+bool cpu_isa_supported(enum cpu_isa isa);
+
+/* Returns `old` when it has `bytes` already, else new cache-line aligned memory in its place (old
+ * contents are lost). Free with free(). */
+void *scratch_reserve(void *old, size_t *have, size_t bytes);
+
+/* weight.c */
+enum status cpu_weight_create(struct backend *backend, const struct weight_spec *spec,
+                              struct weight **out, struct error *err);
+void cpu_weight_free(struct backend *backend, struct weight *weight);
+size_t cpu_weight_bytes(const struct weight *weight);
+/* Row `output` of the matrix as f32, exactly what products use. */
+void weight_row(const struct weight *w, int64_t output, float *out);
+float half_to_float(uint16_t half);
+uint16_t
+float_to_half(float value); /* of a value that a half holds exactly, else rounded to even */
+
+static inline float bf16_to_float(uint16_t bits)
+{
+    uint32_t wide = (uint32_t)bits << 16;
+    float value;
+    __builtin_memcpy(&value, &wide, sizeof value);
+    return value;
+}
+
+/* Round to nearest even; a NaN stays a NaN. */
+static inline uint16_t float_to_bf16(float value)
+{
+    uint32_t bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* linear.c */
+void cpu_embed(struct backend *backend, const struct weight *table, struct tensor *x);
+void cpu_norm_qkv(struct backend *backend, const struct attention_shape *shape,
+                  const struct tensor *x, const struct tensor *norm, float eps,
+                  const struct weight *wqkv, const struct tensor *bias, const struct tensor *q_norm,
+                  const struct tensor *k_norm, struct kv_pool *pool, int32_t layer,
+                  struct tensor *q);
+void cpu_linear_add(struct backend *backend, const struct weight *w, const struct tensor *in,
+                    struct tensor *x);
+void cpu_norm_gate_up(struct backend *backend, const struct tensor *x, const struct tensor *norm,
+                      float eps, const struct weight *w_gate_up, struct tensor *out);
+void cpu_norm_head(struct backend *backend, const struct tensor *x, const struct tensor *norm,
+                   float eps, const struct weight *head, struct tensor *logits);
+
+/* heads.c: from a row of the QKV product to q and the KV pool. */
+struct head_job {
+    const struct attention_shape *shape;
+    const float *bias, *q_norm, *k_norm; /* NULL where the model has none */
+    struct kv_pool *pool;
+    int32_t layer;
+    struct tensor *q;
+};
+void rope_prepare(struct cpu_backend *backend, const struct attention_shape *shape);
+/* Heads [first, last) of heads + 2 kv_heads (q, k, v) of one row. */
+void heads_finish(struct cpu_backend *backend, const struct head_job *job, int32_t row,
+                  const float *qkv, int32_t first, int32_t last);
+
+/* attention.c */
+void cpu_attention(struct backend *backend, const struct attention_shape *shape,
+                   const struct tensor *q, const struct kv_pool *pool, int32_t layer,
+                   struct tensor *out);
+
+#endif

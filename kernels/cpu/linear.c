@@ -1,0 +1,335 @@
+/* The operators that multiply: embed, norm_qkv, linear_add, norm_gate_up, norm_head.
+ *
+ * Preparing a row (norm, quantisation) is under a microsecond, about what a barrier costs. So with
+ * a few rows every member prepares all of them for itself and goes straight to its products; with
+ * more rows the members share the preparing in a run of its own.
+ *
+ * A unit is a group of panels by a block of rows, taken by whoever is free. Few rows: all rows in
+ * one block, so each weight is read from memory once. Many rows: still all rows if there are units
+ * enough for every member; a pair of panels (18 KB at 576 inputs) then stays in L1 while the rows
+ * stream past it from L2 at 2 bytes a cycle, and the products run near the VNNI peak without
+ * blocking over k. */
+#include "kernels/cpu/cpu.h"
+
+#include <string.h>
+
+/* Up to this many rows each member prepares all rows for itself. */
+#define PRIVATE_ROWS 4
+/* Units for each member, where the shape allows: what the last one to finish keeps the others
+ * waiting is then at most a fraction of the operator. */
+#define UNITS_PER_MEMBER 6
+
+/* --- preparing rows */
+
+/* Row i of the product is row index[i] (or i) of x, normalised when norm is given. */
+struct rows_source {
+    const struct tensor *x;
+    const float *norm;
+    float eps;
+    const int32_t *index;
+    int32_t count;
+};
+
+/* Where prepared rows lie inside one piece of scratch. */
+struct rows_layout {
+    int64_t stride; /* bytes of a row of q8 or f32 */
+    size_t scale_at, sum_at, bytes;
+};
+
+static struct rows_layout rows_layout(enum weight_format format, int64_t cols, int32_t rows)
+{
+    struct rows_layout layout = {.stride = row_stride(format == WEIGHT_W8 ? cols : cols * 4)};
+    layout.scale_at = (size_t)layout.stride * (size_t)rows;
+    layout.sum_at = layout.scale_at + (size_t)round_up(rows, 16) * sizeof(float);
+    layout.bytes = layout.sum_at + (size_t)round_up(rows, 16) * sizeof(int32_t);
+    return layout;
+}
+
+/* Native products without a norm read the tensor itself: nothing to prepare. */
+static bool rows_need_preparing(const struct weight *w, const struct rows_source *source)
+{
+    return w->format == WEIGHT_W8 || source->norm || source->index;
+}
+
+static void prepare_row(const struct cpu_backend *backend, const struct weight *w,
+                        const struct rows_source *source, const struct rows_layout *layout,
+                        char *memory, int32_t i, float *norm_row)
+{
+    const struct tensor *tensor = source->x;
+    const float *x = tensor->data + (source->index ? source->index[i] : i) * tensor->stride;
+    char *out = memory + i * layout->stride;
+    if (w->format == WEIGHT_NATIVE) {
+        if (source->norm)
+            backend->kernels->rmsnorm(x, source->norm, w->cols, source->eps, (float *)out);
+        else
+            memcpy(out, x, (size_t)w->cols * sizeof(float));
+        return;
+    }
+    if (source->norm) {
+        backend->kernels->rmsnorm(x, source->norm, w->cols, source->eps, norm_row);
+        x = norm_row;
+    }
+    backend->kernels->quantize(x, w->cols, (int8_t *)out, (float *)(memory + layout->scale_at) + i,
+                               (int32_t *)(memory + layout->sum_at) + i);
+}
+
+static struct activations rows_view(const struct weight *w, const struct rows_source *source,
+                                    const struct rows_layout *layout, const char *memory)
+{
+    if (!rows_need_preparing(w, source))
+        return (struct activations){.f32 = source->x->data, .f32_stride = source->x->stride};
+    if (w->format == WEIGHT_NATIVE)
+        return (struct activations){.f32 = (const float *)memory, .f32_stride = layout->stride / 4};
+    return (struct activations){.q8 = (const int8_t *)memory,
+                                .q8_stride = layout->stride,
+                                .scale = (const float *)(memory + layout->scale_at),
+                                .sum = (const int32_t *)(memory + layout->sum_at)};
+}
+
+/* --- one product over the pool */
+
+struct linear_job {
+    struct cpu_backend *backend;
+    struct rows_source source;
+    struct rows_layout layout;
+    struct product product;
+    bool private_rows;
+    int64_t unit_panels, panel_units; /* panels of a unit, units along the panels */
+    int64_t unit_rows, row_units;
+    const struct head_job
+        *heads; /* QKV: units are whole heads, finished where they were computed */
+    _Atomic int64_t next;
+};
+
+static void prepare_range(void *argument, int64_t begin, int64_t end, int member)
+{
+    struct linear_job *job = argument;
+    for (int64_t i = begin; i < end; i++)
+        prepare_row(job->backend, job->product.w, &job->source, &job->layout, job->backend->shared,
+                    (int32_t)i, job->backend->scratch[member].norm_row);
+}
+
+/* Register tiles over panels [panel, panel_end) and rows [row, row_end), two panels at a time, rows
+ * in tiles of nearly equal size. */
+static void unit_tiles(const struct cpu_kernels *kernels, const struct product *p, int64_t panel,
+                       int64_t panel_end, int64_t row, int64_t row_end)
+{
+    bool w8 = p->w->format == WEIGHT_W8;
+    int64_t most = w8 ? kernels->w8_rows : kernels->native_rows;
+    int64_t tiles = (row_end - row + most - 1) / most;
+    for (; panel < panel_end; panel += 2) {
+        int panels = panel + 2 <= panel_end ? 2 : 1;
+        int64_t at = row;
+        for (int64_t left = tiles; left > 0; left--) {
+            int rows = (int)((row_end - at + left - 1) / left);
+            (w8 ? kernels->product_w8 : kernels->product_native)(p, panel, panels, at, rows);
+            at += rows;
+        }
+    }
+}
+
+static void take_units(void *argument, int member, int members)
+{
+    (void)members;
+    struct linear_job *job = argument;
+    struct product p = job->product;
+    if (job->private_rows) {
+        struct member_scratch *own = &job->backend->scratch[member];
+        for (int32_t i = 0; i < job->source.count; i++)
+            prepare_row(job->backend, p.w, &job->source, &job->layout, own->activations, i,
+                        own->norm_row);
+        p.in = rows_view(p.w, &job->source, &job->layout, own->activations);
+    }
+    for (;;) {
+        int64_t unit = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed);
+        if (unit >= job->panel_units * job->row_units) return;
+        int64_t column = unit / job->row_units;
+        int64_t panel = column * job->unit_panels, panel_end = panel + job->unit_panels;
+        if (panel_end > p.w->panels) panel_end = p.w->panels;
+        int64_t row = unit % job->row_units * job->unit_rows, row_end = row + job->unit_rows;
+        if (row_end > job->source.count) row_end = job->source.count;
+        unit_tiles(job->backend->kernels, &p, panel, panel_end, row, row_end);
+        if (!job->heads) continue;
+        for (; row < row_end; row++)
+            heads_finish(job->backend, job->heads, (int32_t)row, p.out + row * p.out_stride,
+                         (int32_t)column, (int32_t)column + 1);
+    }
+}
+
+/* unit_panels is given by the caller for QKV (a head); else pairs of panels, or more where there
+ * are plenty. Rows are cut only when the panels alone make too few units. */
+static void plan_units(struct linear_job *job)
+{
+    int64_t rows = job->source.count, wanted = (int64_t)job->backend->members * UNITS_PER_MEMBER;
+    const struct cpu_kernels *kernels = job->backend->kernels;
+    if (!job->unit_panels) job->unit_panels = 2;
+    job->panel_units = (job->product.w->panels + job->unit_panels - 1) / job->unit_panels;
+    int64_t tile = job->product.w->format == WEIGHT_W8 ? kernels->w8_rows : kernels->native_rows;
+    int64_t row_units = (wanted + job->panel_units - 1) / job->panel_units;
+    job->unit_rows = round_up((rows + row_units - 1) / row_units, tile);
+    job->row_units = (rows + job->unit_rows - 1) / job->unit_rows;
+}
+
+static void run_product(struct linear_job *job)
+{
+    struct cpu_backend *backend = job->backend;
+    const struct weight *w = job->product.w;
+    int32_t rows = job->source.count;
+    if (rows == 0) return;
+    invariant(job->source.x->cols == w->cols, "activations of %lld columns, weights of %lld inputs",
+              (long long)job->source.x->cols, (long long)w->cols);
+    job->layout = rows_layout(w->format, w->cols, rows);
+    job->private_rows = rows <= PRIVATE_ROWS && rows_need_preparing(w, &job->source);
+    for (int i = 0; i < backend->members; i++) {
+        struct member_scratch *own = &backend->scratch[i];
+        size_t norm_bytes = (size_t)round_up(w->cols, 16) * sizeof(float);
+        own->norm_row = scratch_reserve(own->norm_row, &own->norm_row_bytes, norm_bytes);
+        if (job->private_rows)
+            own->activations =
+                scratch_reserve(own->activations, &own->activations_bytes, job->layout.bytes);
+    }
+    if (!job->private_rows) {
+        if (rows_need_preparing(w, &job->source)) {
+            backend->shared =
+                scratch_reserve(backend->shared, &backend->shared_bytes, job->layout.bytes);
+            thread_pool_for(backend->pool, rows, 1, prepare_range, job);
+        }
+        job->product.in = rows_view(w, &job->source, &job->layout, backend->shared);
+    }
+    plan_units(job);
+    thread_pool_run(backend->pool, take_units, job);
+}
+
+/* --- the operators */
+
+static const float *vector_of(const struct tensor *tensor)
+{
+    return tensor ? tensor->data : NULL;
+}
+
+struct embed_job {
+    const struct cpu_backend *backend;
+    const struct weight *table;
+    struct tensor *x;
+};
+
+static void embed_rows(void *argument, int64_t begin, int64_t end, int member)
+{
+    (void)member;
+    const struct embed_job *job = argument;
+    for (int64_t row = begin; row < end; row++)
+        weight_row(job->table, job->backend->input->tokens[row],
+                   job->x->data + row * job->x->stride);
+}
+
+void cpu_embed(struct backend *backend, const struct weight *table, struct tensor *x)
+{
+    struct cpu_backend *cpu = cpu_of(backend);
+    invariant(x->cols == table->cols, "x has %lld columns, the embedding %lld", (long long)x->cols,
+              (long long)table->cols);
+    struct embed_job job = {cpu, table, x};
+    thread_pool_for(cpu->pool, cpu->input->rows, 8, embed_rows, &job);
+}
+
+struct finish_job {
+    struct cpu_backend *backend;
+    const struct head_job *heads;
+    int64_t stride;
+};
+
+static void finish_rows(void *argument, int64_t begin, int64_t end, int member)
+{
+    (void)member;
+    const struct finish_job *job = argument;
+    int32_t heads = job->heads->shape->heads + 2 * job->heads->shape->kv_heads;
+    for (int64_t row = begin; row < end; row++)
+        heads_finish(job->backend, job->heads, (int32_t)row, job->backend->qkv + row * job->stride,
+                     0, heads);
+}
+
+void cpu_norm_qkv(struct backend *backend, const struct attention_shape *shape,
+                  const struct tensor *x, const struct tensor *norm, float eps,
+                  const struct weight *wqkv, const struct tensor *bias, const struct tensor *q_norm,
+                  const struct tensor *k_norm, struct kv_pool *pool, int32_t layer,
+                  struct tensor *q)
+{
+    struct cpu_backend *cpu = cpu_of(backend);
+    int32_t rows = cpu->input->rows, heads = shape->heads + 2 * shape->kv_heads;
+    invariant(wqkv->outputs == (int64_t)heads * shape->head_dim,
+              "wqkv has %lld outputs for %d heads", (long long)wqkv->outputs, heads);
+    rope_prepare(cpu, shape);
+    int64_t stride = row_stride(wqkv->panels * PANEL * 4) / 4;
+    cpu->qkv = scratch_reserve(cpu->qkv, &cpu->qkv_bytes, (size_t)(rows * stride) * sizeof(float));
+    struct head_job finish = {.shape = shape,
+                              .bias = vector_of(bias),
+                              .q_norm = vector_of(q_norm),
+                              .k_norm = vector_of(k_norm),
+                              .pool = pool,
+                              .layer = layer,
+                              .q = q};
+    struct linear_job job = {
+        .backend = cpu,
+        .source = {.x = x, .norm = vector_of(norm), .eps = eps, .count = rows},
+        .product = {.w = wqkv, .out = cpu->qkv, .out_stride = stride},
+    };
+    bool whole_panels = shape->head_dim % PANEL == 0;
+    if (whole_panels) {
+        job.heads = &finish;
+        job.unit_panels = shape->head_dim / PANEL;
+    }
+    run_product(&job);
+    if (whole_panels) return;
+    struct finish_job rest = {cpu, &finish, stride};
+    thread_pool_for(cpu->pool, rows, 1, finish_rows, &rest);
+}
+
+void cpu_linear_add(struct backend *backend, const struct weight *w, const struct tensor *in,
+                    struct tensor *x)
+{
+    struct cpu_backend *cpu = cpu_of(backend);
+    invariant(x->cols == w->outputs, "x has %lld columns, the product %lld", (long long)x->cols,
+              (long long)w->outputs);
+    struct linear_job job = {
+        .backend = cpu,
+        .source = {.x = in, .count = cpu->input->rows},
+        .product = {.w = w, .epilogue = EPILOGUE_ADD, .out = x->data, .out_stride = x->stride},
+    };
+    run_product(&job);
+}
+
+void cpu_norm_gate_up(struct backend *backend, const struct tensor *x, const struct tensor *norm,
+                      float eps, const struct weight *w_gate_up, struct tensor *out)
+{
+    struct cpu_backend *cpu = cpu_of(backend);
+    invariant(w_gate_up->paired && out->cols == w_gate_up->outputs,
+              "gate and up make %lld columns, out has %lld", (long long)w_gate_up->outputs,
+              (long long)out->cols);
+    struct linear_job job = {
+        .backend = cpu,
+        .source = {.x = x, .norm = vector_of(norm), .eps = eps, .count = cpu->input->rows},
+        .product = {.w = w_gate_up,
+                    .epilogue = EPILOGUE_SWIGLU,
+                    .out = out->data,
+                    .out_stride = out->stride},
+    };
+    run_product(&job);
+}
+
+void cpu_norm_head(struct backend *backend, const struct tensor *x, const struct tensor *norm,
+                   float eps, const struct weight *head, struct tensor *logits)
+{
+    struct cpu_backend *cpu = cpu_of(backend);
+    invariant(logits->cols == head->outputs && logits->rows >= cpu->input->logit_count,
+              "logits [%lld, %lld] for %d rows of %lld", (long long)logits->rows,
+              (long long)logits->cols, cpu->input->logit_count, (long long)head->outputs);
+    struct linear_job job = {
+        .backend = cpu,
+        .source = {.x = x,
+                   .norm = vector_of(norm),
+                   .eps = eps,
+                   .index = cpu->input->logit_rows,
+                   .count = cpu->input->logit_count},
+        .product = {.w = head, .out = logits->data, .out_stride = logits->stride},
+    };
+    run_product(&job);
+}

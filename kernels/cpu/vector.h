@@ -1,0 +1,208 @@
+/* The few vector operations that the tile sources are written in, for the instruction set that the
+ * including file is compiled for. Arithmetic is GCC's vector types; what they cannot say (FMA,
+ * conversion from 16-bit floats) is here. VL floats make a register, VN registers make the 16 lanes
+ * in which every order of summation is defined. Included by kernels_*.c alone. */
+#ifndef KERNELS_CPU_VECTOR_H
+#define KERNELS_CPU_VECTOR_H
+
+#include "kernels/cpu/cpu.h"
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define VL 16
+#elif defined(__AVX2__)
+#define VL 8
+#else
+#define VL 4
+#endif
+#define VN (16 / VL)
+
+typedef float vf __attribute__((vector_size(VL * 4)));
+typedef int32_t vi __attribute__((vector_size(VL * 4)));
+typedef uint32_t vu __attribute__((vector_size(VL * 4)));
+typedef uint16_t vh __attribute__((vector_size(VL * 2)));
+typedef int8_t vb __attribute__((vector_size(VL)));
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+INLINE vf vf_set(float value)
+{
+    return value - (vf){};
+}
+
+INLINE vi vi_set(int32_t value)
+{
+    return value - (vi){};
+}
+
+INLINE vf vf_load(const float *from)
+{
+    vf value;
+    __builtin_memcpy(&value, from, sizeof value);
+    return value;
+}
+
+INLINE void vf_store(float *to, vf value)
+{
+    __builtin_memcpy(to, &value, sizeof value);
+}
+
+/* a * b + c: fused where the instruction set has it, two roundings where not. */
+INLINE vf vf_fma(vf a, vf b, vf c)
+{
+#if defined(__AVX512F__)
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
+
+/* a where the mask's lane is all ones, b where it is zero. */
+INLINE vf vf_select(vi mask, vf a, vf b)
+{
+    return (vf)((mask & (vi)a) | (~mask & (vi)b));
+}
+
+/* a > b ? a : b, so the result is b when one of them is a NaN. */
+INLINE vf vf_max(vf a, vf b)
+{
+#if defined(__AVX512F__)
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return vf_select(a > b, a, b);
+#endif
+}
+
+INLINE vf vf_abs(vf value)
+{
+    return (vf)((vi)value & vi_set(0x7fffffff));
+}
+
+/* All ones in the lanes [0, count) of register `part` of 16 lanes. */
+INLINE vi vi_lanes_below(int32_t count, int part)
+{
+    vi lane;
+    for (int i = 0; i < VL; i++)
+        lane[i] = i;
+    return lane < vi_set(count - part * VL);
+}
+
+INLINE vu vu_load_u16(const uint16_t *from)
+{
+    vh half;
+    __builtin_memcpy(&half, from, sizeof half);
+#if defined(__AVX512F__)
+    return (vu)_mm512_cvtepu16_epi32((__m256i)half);
+#elif defined(__AVX2__)
+    return (vu)_mm256_cvtepu16_epi32((__m128i)half);
+#else
+    return __builtin_convertvector(half, vu);
+#endif
+}
+
+INLINE vf vf_load_bf16(const uint16_t *from)
+{
+    return (vf)(vu_load_u16(from) << 16);
+}
+
+INLINE vf vf_load_f16(const uint16_t *from)
+{
+#if defined(__AVX512F__)
+    return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const void *)from));
+#elif defined(__F16C__)
+    return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const void *)from));
+#else
+    /* Exponent and mantissa as they are, moved up 13 bits, are the value times 2^-112, subnormals
+     * too; an exponent of 31 means infinity or NaN. */
+    vu bits = vu_load_u16(from), magnitude = (bits & 0x7fff) << 13;
+    vu special = (vu)(magnitude >= 0x7c00u << 13) & 0x7f800000u;
+    vf value = (vf)magnitude * vf_set(0x1p112f);
+    return (vf)((vu)value | special | (bits & 0x8000) << 16);
+#endif
+}
+
+/* A row of 16-bit or 32-bit values; `type` is a constant wherever this is used. */
+INLINE vf vf_load_as(enum dtype type, const void *base, int64_t index)
+{
+    if (type == DT_BF16) return vf_load_bf16((const uint16_t *)base + index);
+    if (type == DT_F16) return vf_load_f16((const uint16_t *)base + index);
+    return vf_load((const float *)base + index);
+}
+
+/* The nearest integer, ties to even, for |x| < 2^22: adding 1.5 * 2^23 leaves it in the low bits.
+ */
+#define ROUNDING_MAGIC 12582912.0f
+
+INLINE vi vi_round(vf x)
+{
+    return (vi)(x + ROUNDING_MAGIC) - (vi)vf_set(ROUNDING_MAGIC);
+}
+
+/* e^x: x = n ln 2 + r, e^r by a polynomial of degree 6 (relative error 1.1e-8 before rounding), 2^n
+ * in the exponent. 0 below -87.3 (no subnormals), 2^127 * e^(88 - 127 ln 2) above 88, NaN for NaN.
+ */
+INLINE vf vf_exp(vf x)
+{
+    vi tiny = x < vf_set(-87.3f);
+    x = vf_max(vf_set(-87.3f), x);
+    x = (vf)vf_select(x > vf_set(88.0f), vf_set(88.0f), x);
+    vf shifted = vf_fma(x, vf_set(0x1.715476p+0f), vf_set(ROUNDING_MAGIC));
+    vi n = (vi)shifted - (vi)vf_set(ROUNDING_MAGIC);
+    vf whole = shifted - ROUNDING_MAGIC;
+    vf r =
+        vf_fma(whole, vf_set(-0x1.63p-1f), x); /* ln 2 in two parts: n times the first is exact */
+    r = vf_fma(whole, vf_set(0x1.bd0106p-13f), r);
+    vf p = vf_set(0x1.6d110ap-10f);
+    p = vf_fma(p, r, vf_set(0x1.120b6ep-7f));
+    p = vf_fma(p, r, vf_set(0x1.55551ap-5f));
+    p = vf_fma(p, r, vf_set(0x1.5554dcp-3f));
+    p = vf_fma(p, r, vf_set(0.5f));
+    p = vf_fma(p * r, r, r) + 1.0f;
+    vf scale = (vf)((n + 127) << 23);
+    return (vf)(~tiny & (vi)(p * scale));
+}
+
+INLINE vf vf_silu(vf x)
+{
+    return x / (1.0f + vf_exp(-x));
+}
+
+/* The tree that ends every sum of 16 lanes: halves, quarters, pairs. */
+INLINE float tree_sum(const float lanes[16])
+{
+    float eight[8], four[4];
+    for (int i = 0; i < 8; i++)
+        eight[i] = lanes[i] + lanes[i + 8];
+    for (int i = 0; i < 4; i++)
+        four[i] = eight[i] + eight[i + 4];
+    return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+INLINE float lanes_sum(const vf v[VN])
+{
+    float lanes[16];
+    for (int i = 0; i < VN; i++)
+        vf_store(lanes + i * VL, v[i]);
+    return tree_sum(lanes);
+}
+
+INLINE float lanes_max(const vf v[VN])
+{
+    float lanes[16], largest;
+    for (int i = 0; i < VN; i++)
+        vf_store(lanes + i * VL, v[i]);
+    largest = lanes[0];
+    for (int i = 1; i < 16; i++)
+        largest = lanes[i] > largest ? lanes[i] : largest;
+    return largest;
+}
+
+#endif
