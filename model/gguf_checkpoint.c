@@ -2,13 +2,11 @@
  * qwen3. */
 #include "model/checkpoint_private.h"
 #include "base/base.h"
-#include "model/config.h"
+#include "model/utf8.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 #define TOKENIZER "tokenizer.ggml."
 
@@ -64,8 +62,8 @@ static enum status read_name(const struct gguf_file *file, const char *path,
     struct gguf_string name = {stem, length};
     enum status status = gguf_get_string(file, "general.name", &name, err);
     if (status) return status;
-    snprintf(config->name, sizeof config->name, "%.*s", (int)min_i32((int32_t)name.length, 127),
-             name.text);
+    size_t room = name.length < sizeof config->name ? name.length : sizeof config->name - 1;
+    memcpy(config->name, name.text, utf8_valid_prefix(name.text, room));
     return ST_OK;
 }
 
@@ -132,15 +130,7 @@ static void release_tokenizer(struct tokenizer_spec *spec)
 
 static bool valid_utf8(struct gguf_string text)
 {
-    const utf8proc_uint8_t *at = (const utf8proc_uint8_t *)text.text;
-    for (size_t left = text.length; left;) {
-        utf8proc_int32_t code;
-        utf8proc_ssize_t used = utf8proc_iterate(at, (utf8proc_ssize_t)left, &code);
-        if (used <= 0) return false;
-        at += used;
-        left -= (size_t)used;
-    }
-    return true;
+    return utf8_valid_prefix(text.text, text.length) == text.length;
 }
 
 static enum status read_pretokenizer(const struct gguf_file *file, struct tokenizer_spec *spec,

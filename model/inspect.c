@@ -1,0 +1,222 @@
+/* espalier inspect: what is in a model file, without loading its weights. */
+#include "model/commands.h"
+#include "base/base.h"
+#include "base/options.h"
+#include "model/checkpoint.h"
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct type_total {
+    int64_t tensors, weights, bytes;
+};
+
+struct summary {
+    const struct model_config *config;
+    const struct tokenizer_spec *tokenizer;
+    const char *format, *chat_template;
+    struct type_total types[FILE_TYPES], all;
+    double bits_per_weight;
+    int32_t kinds[TOKEN_UNUSED + 1]; /* tokens by kind */
+};
+
+static const char *const pretokenizer_names[] = {
+    [PRETOKENIZE_GPT2] = "gpt-2",
+    [PRETOKENIZE_SMOLLM] = "smollm",
+    [PRETOKENIZE_LLAMA3] = "llama-bpe",
+    [PRETOKENIZE_QWEN2] = "qwen2",
+};
+
+static const char *const scaling_names[] = {
+    [ROPE_NONE] = "none",
+    [ROPE_LINEAR] = "linear",
+    [ROPE_LLAMA3] = "llama3",
+    [ROPE_YARN] = "yarn",
+};
+
+static void add_to(struct type_total *total, const struct checkpoint_tensor *tensor)
+{
+    total->tensors++;
+    total->weights += tensor->rows * tensor->cols;
+    total->bytes += (int64_t)tensor->bytes;
+}
+
+static struct summary summarize(const struct checkpoint *checkpoint)
+{
+    struct summary s = {
+        .config = checkpoint_config(checkpoint),
+        .tokenizer = checkpoint_tokenizer(checkpoint),
+        .format = checkpoint_format(checkpoint),
+    };
+    const char *source = s.tokenizer->chat_template;
+    s.chat_template = source ? chat_template_name(chat_template_detect(source)) : "absent";
+    for (int32_t layer = 0; layer < s.config->layers; layer++)
+        for (enum tensor_role role = 0; role < TENSOR_ROLES; role++) {
+            bool once = role <= TENSOR_FINAL_NORM;
+            const struct checkpoint_tensor *tensor = checkpoint_tensor(checkpoint, role, layer);
+            if (!tensor || (once && layer)) continue;
+            add_to(&s.types[tensor->type], tensor);
+            add_to(&s.all, tensor);
+        }
+    s.bits_per_weight = 8.0 * (double)s.all.bytes / (double)s.all.weights;
+    for (int32_t id = 0; id < s.tokenizer->token_count; id++)
+        s.kinds[s.tokenizer->tokens[id].kind]++;
+    return s;
+}
+
+/* --- for people */
+
+static void print_row(const char *label, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void print_row(const char *label, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    printf("%-16s ", label);
+    vprintf(format, args);
+    putchar('\n');
+    va_end(args);
+}
+
+static void print_shape(const struct model_config *c)
+{
+    print_row("layers", "%d", c->layers);
+    print_row("hidden", "%d, intermediate %d", c->hidden, c->intermediate);
+    print_row("attention", "%d heads, %d key-value heads, dimension %d%s%s", c->heads, c->kv_heads,
+              c->head_dim, c->qkv_bias ? ", biases" : "", c->qk_norm ? ", QK norm" : "");
+    print_row("vocabulary", "%d rows, %s head", c->vocab, c->tied ? "tied" : "untied");
+    print_row("context", "%d positions", c->max_context);
+    print_row("rope", "theta %g, scaling %s", c->rope.theta, scaling_names[c->rope.scaling]);
+}
+
+static void print_weights(const struct summary *s)
+{
+    print_row("weights", "%lld in %lld tensors, %.1f MB, %.3f bits each", (long long)s->all.weights,
+              (long long)s->all.tensors, (double)s->all.bytes / 1e6, s->bits_per_weight);
+    for (enum file_type type = 0; type < FILE_TYPES; type++) {
+        const struct type_total *total = &s->types[type];
+        if (!total->tensors) continue;
+        char label[32];
+        snprintf(label, sizeof label, "  %s", file_type_name(type));
+        print_row(label, "%lld in %lld tensors, %.1f MB", (long long)total->weights,
+                  (long long)total->tensors, (double)total->bytes / 1e6);
+    }
+}
+
+static void print_tokenizer(const struct summary *s)
+{
+    const struct tokenizer_spec *t = s->tokenizer;
+    print_row("tokenizer", "byte-level BPE, pre-tokenizer %s, %d tokens, %d merges",
+              pretokenizer_names[t->pretokenizer], t->token_count, t->merge_count);
+    print_row("special tokens", "%d special, %d added, BOS %d (%s), EOS %d",
+              s->kinds[TOKEN_SPECIAL], s->kinds[TOKEN_ADDED], t->bos,
+              t->add_bos ? "added" : "not added", t->eos);
+    print_row("chat template", "%s", s->chat_template);
+}
+
+/* --- for programs */
+
+static json_t *types_json(const struct summary *s)
+{
+    json_t *list = json_array();
+    for (enum file_type type = 0; type < FILE_TYPES; type++) {
+        const struct type_total *total = &s->types[type];
+        if (!total->tensors) continue;
+        json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I}", "type", file_type_name(type),
+                                              "tensors", (json_int_t)total->tensors, "weights",
+                                              (json_int_t)total->weights, "bytes",
+                                              (json_int_t)total->bytes));
+    }
+    return list;
+}
+
+/* The shortest decimal that is this f32: 1e-05, not 9.9999997e-06. */
+static double decimal_of(float value)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", (double)value);
+    return strtod(text, NULL);
+}
+
+static json_t *shapes_json(const struct model_config *c)
+{
+    return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:b, s:b, s:f, s:f, s:s}",
+                     "layers", c->layers, "hidden", c->hidden, "intermediate", c->intermediate,
+                     "heads", c->heads, "kv_heads", c->kv_heads, "head_dim", c->head_dim, "vocab",
+                     c->vocab, "context", c->max_context, "tied", c->tied, "qkv_bias", c->qkv_bias,
+                     "qk_norm", c->qk_norm, "rms_eps", decimal_of(c->rms_eps), "rope_theta",
+                     c->rope.theta, "rope_scaling", scaling_names[c->rope.scaling]);
+}
+
+static json_t *tokenizer_json(const struct summary *s)
+{
+    const struct tokenizer_spec *t = s->tokenizer;
+    json_t *ends = json_array();
+    for (int32_t i = 0; i < s->config->eos_count; i++)
+        json_array_append_new(ends, json_integer(s->config->eos[i]));
+    return json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:o}", "model", "gpt2",
+                     "pretokenizer", pretokenizer_names[t->pretokenizer], "tokens", t->token_count,
+                     "merges", t->merge_count, "special", s->kinds[TOKEN_SPECIAL], "added",
+                     s->kinds[TOKEN_ADDED], "bos", t->bos, "add_bos", t->add_bos, "eos", ends);
+}
+
+static int print_json(const struct summary *s, const char *path)
+{
+    json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:f, s:o, s:o, s:s}", "model",
+                             path, "format", s->format, "name", s->config->name, "architecture",
+                             s->config->architecture, "shapes", shapes_json(s->config), "weights",
+                             (json_int_t)s->all.weights, "bytes", (json_int_t)s->all.bytes,
+                             "bits_per_weight", s->bits_per_weight, "tensors", types_json(s),
+                             "tokenizer", tokenizer_json(s), "chat_template", s->chat_template);
+    if (!json) { /* a name that is no UTF-8 */
+        fprintf(stderr, "espalier inspect: a name in %s is no UTF-8 text\n", path);
+        return 1;
+    }
+    json_dumpf(json, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(json);
+    return 0;
+}
+
+int command_inspect(int argc, char **argv)
+{
+    const char *path = NULL;
+    bool json = false;
+    struct command_help help = {
+        "espalier inspect",
+        "espalier inspect --model models/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "What is in a model file: shape, weights by type, tokenizer, chat template.",
+    };
+    struct option_spec table[] = {
+        {"model", OPT_STRING, &path, "PATH", "GGUF file, directory or synthetic:SHAPE", 0, 0},
+        {"json", OPT_FLAG, &json, NULL, "one JSON document on standard output", 0, 0},
+    };
+    int parsed = options_parse(&help, table, COUNT_OF(table), argc, argv);
+    if (parsed) return parsed < 0 ? 2 : 0;
+    if (!path) {
+        fputs("espalier inspect: --model is missing\n", stderr);
+        return 2;
+    }
+    struct checkpoint *checkpoint;
+    struct error err = {0};
+    if (checkpoint_open(path, &checkpoint, &err)) {
+        fprintf(stderr, "espalier inspect: %s\n", err.text);
+        return 1;
+    }
+    struct summary summary = summarize(checkpoint);
+    int status = 0;
+    if (json) {
+        status = print_json(&summary, path);
+    } else {
+        print_row("model", "%s (%s, %s)", summary.config->name, summary.format,
+                  summary.config->architecture);
+        print_shape(summary.config);
+        print_weights(&summary);
+        print_tokenizer(&summary);
+    }
+    checkpoint_close(checkpoint);
+    return status;
+}
