@@ -1,0 +1,219 @@
+/* espalier serve: model, engine and server from the command line, until a signal. */
+#include "base/base.h"
+#include "model/load_options.h"
+#include "server/commands.h"
+#include "server/lifecycle.h"
+#include "server/server.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct serve_options {
+    struct load_words load;
+    const char *served_name, *host, *policy, *api_key_file;
+    int64_t port, max_rows, prefill_chunk, max_queue, drain_timeout_us, frontends;
+    int64_t max_body, max_header, max_n, max_prompts, max_stops, max_connections, max_pending,
+        idle_timeout_us, body_timeout_us, stall_timeout_us;
+    bool metrics_public;
+};
+
+/* Everything that lives from the first line to the last. */
+struct serving {
+    struct model *model;
+    struct engine *engine;
+    struct server *server;
+};
+
+static struct serve_options defaults(void)
+{
+    const struct server_limits limits = server_limits_default();
+    const struct scheduler_options scheduling = scheduler_options_default();
+    return (struct serve_options){
+        .load = load_words_default(),
+        .host = "127.0.0.1",
+        .policy = "eager",
+        .port = 8000,
+        .max_rows = model_options_default().max_rows,
+        .prefill_chunk = scheduling.prefill_chunk,
+        .max_queue = scheduling.max_queue,
+        .drain_timeout_us = 30 * 1000000ll,
+        .frontends = 1,
+        .max_body = limits.max_body,
+        .max_header = limits.max_header,
+        .max_n = limits.max_n,
+        .max_prompts = limits.max_prompts,
+        .max_stops = limits.max_stops,
+        .max_connections = limits.max_connections,
+        .max_pending = limits.max_pending,
+        .idle_timeout_us = limits.idle_timeout_us,
+        .body_timeout_us = limits.body_timeout_us,
+        .stall_timeout_us = limits.stall_timeout_us,
+    };
+}
+
+static int parse(struct serve_options *o, int argc, char **argv)
+{
+    static const struct command_help help = {
+        "espalier serve",
+        "espalier serve --model models/SmolLM2-135M-Instruct.Q4_1.gguf --port 8000",
+        "Serves one model over the OpenAI API until SIGTERM or ctrl-C."};
+    struct option_spec table[32 + LOAD_OPTION_COUNT];
+    size_t count = load_options_table(&o->load, table);
+    const struct option_spec rows[] = {
+        {"served-name", OPT_STRING, &o->served_name, "NAME",
+         "the model's name in the API (default: the file's own)", 0, 0},
+        {"host", OPT_STRING, &o->host, "ADDRESS", "where to listen (default 127.0.0.1)", 0, 0},
+        {"port", OPT_INT, &o->port, "N", "default 8000; 0 takes any free one", 0, 65535},
+        {"api-key-file", OPT_STRING, &o->api_key_file, "FILE",
+         "ask for an API key: one a line, # begins a comment", 0, 0},
+        {"metrics-public", OPT_FLAG, &o->metrics_public, NULL, "/metrics without a key", 0, 0},
+        {"drain-timeout", OPT_TIME, &o->drain_timeout_us, "TIME",
+         "on SIGTERM, let what runs finish for so long (default 30s)", 0, INT64_MAX},
+        {NULL, OPT_FLAG, NULL, NULL, "Scheduling", 0, 0},
+        {"max-rows", OPT_INT, &o->max_rows, "N", "sequences in one step (default 64)", 1, 4096},
+        {"prefill-chunk", OPT_INT, &o->prefill_chunk, "N",
+         "prompt tokens computed in one step (default 512)", 1, 1 << 20},
+        {"max-queue", OPT_INT, &o->max_queue, "N",
+         "requests that may wait; more are refused with 503", 1, 1 << 20},
+        {"policy", OPT_STRING, &o->policy, "NAME",
+         "eager: every sequence that can run runs in every step", 0, 0},
+        {NULL, OPT_FLAG, NULL, NULL, "Limits (docs/limits.md)", 0, 0},
+        {"max-body", OPT_SIZE, &o->max_body, "SIZE", "of a request (default 4MiB)", 1, 1 << 30},
+        {"max-header", OPT_SIZE, &o->max_header, "SIZE", "of a request (default 64KiB)", 1024,
+         1 << 24},
+        {"max-n", OPT_INT, &o->max_n, "N", "sequences for one prompt (default 16)", 1, 4096},
+        {"max-prompts", OPT_INT, &o->max_prompts, "N", "in one request (default 16)", 1, 4096},
+        {"max-stops", OPT_INT, &o->max_stops, "N", "stop strings (default 16)", 1, 4096},
+        {"max-connections", OPT_INT, &o->max_connections, "N", "open at once (default 4096)", 1,
+         1 << 20},
+        {"max-pending", OPT_INT, &o->max_pending, "N",
+         "requests waiting to be parsed (default 512)", 1, 1 << 20},
+        {"frontends", OPT_INT, &o->frontends, "N", "threads that parse and tokenize (default 1)", 1,
+         64},
+        {"idle-timeout", OPT_TIME, &o->idle_timeout_us, "TIME",
+         "for a whole request header (default 60s)", 1000000, INT64_MAX},
+        {"body-timeout", OPT_TIME, &o->body_timeout_us, "TIME",
+         "for a whole request body (default 30s)", 100000, INT64_MAX},
+        {"stall-timeout", OPT_TIME, &o->stall_timeout_us, "TIME",
+         "for a client that takes nothing of its answer (default 60s)", 1000000,
+         INT64_C(1000000) * INT32_MAX},
+    };
+    memcpy(table + count, rows, sizeof rows);
+    return options_parse(&help, table, count + COUNT_OF(rows), argc, argv);
+}
+
+static struct server_options server_options_of(const struct serve_options *o)
+{
+    struct server_options options = server_options_default();
+    options.host = o->host;
+    options.port = (int)o->port;
+    options.api_key_file = o->api_key_file;
+    options.metrics_public = o->metrics_public;
+    options.frontends = (int)o->frontends;
+    struct server_limits *limits = &options.limits;
+    limits->max_body = o->max_body;
+    limits->max_header = o->max_header;
+    limits->max_n = (int32_t)o->max_n;
+    limits->max_prompts = (int32_t)o->max_prompts;
+    limits->max_stops = (int32_t)o->max_stops;
+    limits->max_connections = (int32_t)o->max_connections;
+    limits->max_pending = (int32_t)o->max_pending;
+    limits->idle_timeout_us = o->idle_timeout_us;
+    limits->body_timeout_us = o->body_timeout_us;
+    limits->stall_timeout_us = o->stall_timeout_us;
+    if (limits->max_bodies < 2 * limits->max_body) limits->max_bodies = 2 * limits->max_body;
+    if (limits->max_sequences < limits->max_n) limits->max_sequences = limits->max_n;
+    return options;
+}
+
+static enum status load(struct serving *s, const struct serve_options *o, struct error *err)
+{
+    struct model_options options = model_options_default();
+    enum status status = load_options_resolve(&o->load, &options, err);
+    if (status) return status;
+    options.max_rows = (int32_t)o->max_rows;
+    options.max_tokens = (int32_t)(o->prefill_chunk + o->max_rows);
+    options.progress = true;
+    status = model_load(&options, &s->model, err);
+    if (status) return status;
+
+    struct scheduler_options scheduling = scheduler_options_default();
+    scheduling.max_rows = (int32_t)o->max_rows;
+    scheduling.prefill_chunk = (int32_t)o->prefill_chunk;
+    scheduling.max_queue = (int32_t)o->max_queue;
+    status =
+        engine_create(&scheduling, model_executor(s->model), clock_monotonic(), &s->engine, err);
+    return status ? status : engine_start(s->engine, err);
+}
+
+static struct served_model served_model_of(const struct serving *s, const struct serve_options *o)
+{
+    const struct model_config *config = model_config(s->model);
+    return (struct served_model){
+        .name = o->served_name ? o->served_name : config->name,
+        .tokenizer = model_tokenizer(s->model),
+        .chat = model_chat_template(s->model),
+        .context = engine_max_length(s->engine),
+        .vocab = config->vocab,
+        .eos = config->eos,
+        .eos_count = config->eos_count,
+        .engine = s->engine,
+    };
+}
+
+static void announce(const struct serving *s, const struct serve_options *o,
+                     const struct served_model *model)
+{
+    bool ipv6 = strchr(o->host, ':') != NULL;
+    log_info("serving %s on http://%s%s%s:%d (%s, weights %.0f MB, KV %.0f MB, context %d)",
+             model->name, ipv6 ? "[" : "", o->host, ipv6 ? "]" : "", server_port(s->server),
+             model_backend_name(s->model), (double)model_weight_bytes(s->model) * 1e-6,
+             (double)model_kv_bytes(s->model) * 1e-6, model->context);
+}
+
+static void drain(struct serving *s, const struct serve_options *o)
+{
+    log_info("stopping: what runs may finish for %.0f s; a second signal ends at once",
+             (double)o->drain_timeout_us * 1e-6);
+    server_drain(s->server);
+    if (server_wait_idle(s->server, o->drain_timeout_us)) return;
+    log_warn("the time is over: ending what still runs");
+}
+
+static enum status serve(struct serving *s, const struct serve_options *o, struct error *err)
+{
+    struct server_options options = server_options_of(o);
+    enum status status = lifecycle_begin(err);
+    /* Listening comes first: a taken port is told before a large model is read, and /health answers
+     * "loading" meanwhile. */
+    if (!status) status = server_create(&options, &s->server, err);
+    if (!status) status = load(s, o, err);
+    if (status) return status;
+    struct served_model model = served_model_of(s, o);
+    lifecycle_ready();
+    server_attach(s->server, &model);
+    announce(s, o, &model);
+    lifecycle_wait();
+    drain(s, o);
+    return ST_OK;
+}
+
+int command_serve(int argc, char **argv)
+{
+    struct serve_options o = defaults();
+    int parsed = parse(&o, argc, argv);
+    if (parsed) return parsed > 0 ? 0 : 2;
+    struct model_options unused = model_options_default();
+    struct error err = {0};
+    struct serving serving = {0};
+    enum status status = load_options_resolve(&o.load, &unused, &err);
+    if (!status && strcmp(o.policy, "eager") != 0)
+        status = fail(&err, ST_USAGE, "--policy %s: this version has eager only", o.policy);
+    if (!status) status = serve(&serving, &o, &err);
+    if (status) log_error("%s", err.text);
+    server_free(serving.server);
+    if (serving.engine) engine_free(serving.engine);
+    if (serving.model) model_free(serving.model);
+    if (!status) log_info("stopped");
+    return status == ST_OK ? 0 : status == ST_USAGE ? 2 : 1;
+}

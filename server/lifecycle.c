@@ -1,0 +1,55 @@
+#include "server/lifecycle.h"
+#include "base/log.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The process has one life, so this is the room's only global state. */
+static sigset_t watched;
+static sem_t stop_asked;
+static _Atomic bool ready;
+
+static void *wait_for_signals(void *argument)
+{
+    (void)argument;
+    int number;
+    while (sigwait(&watched, &number)) {
+    }
+    if (!atomic_load(&ready)) _exit(0);
+    sem_post(&stop_asked);
+    while (sigwait(&watched, &number)) {
+    }
+    log_warn("%s again: ending at once", strsignal(number));
+    _exit(1);
+}
+
+enum status lifecycle_begin(struct error *err)
+{
+    signal(SIGPIPE, SIG_IGN);
+    sem_init(&stop_asked, 0, 0);
+    sigemptyset(&watched);
+    sigaddset(&watched, SIGTERM);
+    sigaddset(&watched, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &watched, NULL);
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, wait_for_signals, NULL))
+        return fail(err, ST_IO, "no thread can be started for the signals");
+    pthread_detach(thread);
+    return ST_OK;
+}
+
+void lifecycle_ready(void)
+{
+    atomic_store(&ready, true);
+}
+
+void lifecycle_wait(void)
+{
+    while (sem_wait(&stop_asked)) {
+    }
+}

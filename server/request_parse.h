@@ -1,0 +1,75 @@
+/* A JSON body to a checked request. Everything below a client can get wrong is decided here: type,
+ * range, count and size, with the field's name in the error; integers are checked before any cast.
+ * JSON null means "default" for every optional field, unknown fields are ignored, a key given twice
+ * is refused.
+ *
+ * A parsed request owns its JSON document; every text in it is a view of that document.
+ */
+#ifndef SERVER_REQUEST_PARSE_H
+#define SERVER_REQUEST_PARSE_H
+
+#include "model/tokenizer.h"
+#include "scheduler/request.h"
+#include "server/api_error.h"
+#include "server/limits.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A set, so that the table of fields can say where each belongs. */
+enum api_endpoint {
+    API_COMPLETIONS = 1,
+    API_CHAT = 2,
+    API_TOKENIZE = 4,
+    API_DETOKENIZE = 8,
+};
+
+/* Text (ids NULL) or token ids. */
+struct api_prompt {
+    const char *text;
+    size_t length;
+    int32_t *ids;
+    size_t id_count;
+};
+
+struct api_request {
+    enum api_endpoint endpoint;
+    json_t *root;
+    const char *model; /* NULL: not named */
+    size_t model_length;
+
+    struct api_prompt *prompts; /* completions, tokenize, and detokenize (ids) */
+    size_t prompt_count;
+    struct chat_message *messages; /* chat, tokenize */
+    size_t message_count;
+    char **joined; /* [message_count] contents put together from parts, or NULL */
+
+    int32_t n;
+    int32_t max_tokens; /* 0: not given */
+    int32_t min_tokens;
+    struct sample_spec sample; /* seed only when has_seed */
+    bool has_seed;
+    bool ignore_eos, echo, include_stop;
+    const char **stops;
+    size_t stop_count;
+    int32_t *stop_ids;
+    size_t stop_id_count;
+    int32_t priority;
+
+    bool stream, include_usage, continuous_usage, return_token_ids;
+    bool add_special_tokens, add_generation_prompt;
+};
+
+/* false: refused, `error` says why. api_request_release is right in both cases. `vocab` bounds
+ * token ids. */
+bool api_request_parse(struct api_request *request, enum api_endpoint endpoint, const char *body,
+                       size_t length, const struct server_limits *limits, int32_t vocab,
+                       struct api_error *error);
+void api_request_release(struct api_request *request);
+
+/* Whether arrays and objects nest at most `depth` deep. Looks at brackets outside strings only. */
+bool json_depth_within(const char *text, size_t length, int32_t depth);
+
+#endif
