@@ -104,8 +104,8 @@ struct detokenizer {
 };
 void detokenizer_push(struct detokenizer *state, const struct tokenizer *tokenizer, int32_t id,
                       bool show_special, struct strbuf *out);
-void detokenizer_finish(struct detokenizer *state,
-                        struct strbuf *out); /* U+FFFD for what is held */
+/* U+FFFD for what is held */
+void detokenizer_finish(struct detokenizer *state, struct strbuf *out);
 
 /* --- stop strings over a stream of text (model/stop_matcher.c) */
 struct stop_matcher;
@@ -120,7 +120,7 @@ bool stop_matcher_push(struct stop_matcher *matcher, const char *text, size_t le
 void stop_matcher_finish(struct stop_matcher *matcher, struct strbuf *out); /* what was held back */
 
 /* --- chat templates (model/chat.c) */
-enum chat_template { CHAT_NONE, CHAT_CHATML, CHAT_SMOLLM2, CHAT_LLAMA3, CHAT_QWEN2 };
+enum chat_template { CHAT_NONE, CHAT_CHATML, CHAT_SMOLLM2, CHAT_LLAMA3, CHAT_QWEN2, CHAT_QWEN25 };
 struct chat_message {
     const char *role, *content;
     size_t role_length, content_length;
@@ -132,9 +132,9 @@ const char *chat_template_name(enum chat_template family);
 enum status chat_render_text(enum chat_template family, const struct chat_message *messages,
                              size_t count, bool add_generation_prompt, struct strbuf *out,
                              struct error *err);
-/* The ids of that text; the template's own special tokens are ids, a message's content never
- * becomes one. Without special text in the contents it equals tokenizer_encode(text,
- * parse_special). */
+/* The ids of that text, complete: the caller adds no BOS. The template's own special tokens are ids,
+ * a role or content never becomes one. Where those hold no special text, it equals
+ * tokenizer_encode(text, parse_special). */
 enum status chat_render_tokens(enum chat_template family, const struct tokenizer *tokenizer,
                                const struct chat_message *messages, size_t count,
                                bool add_generation_prompt, struct token_list *out,
