@@ -23,6 +23,11 @@ static enum status check_rope(const struct model_config *c, struct error *err)
     if (c->rope.scaling == ROPE_YARN)
         return fail(err, ST_UNSUPPORTED,
                     "rope scaling yarn; supported are none, linear and llama3");
+    if (c->rope.scaling == ROPE_FACTORS) {
+        for (int32_t i = 0; !status && i < c->head_dim / 2; i++)
+            status = check_positive("a rope frequency factor", (double)c->rope.factors[i], err);
+        return status;
+    }
     status = check_positive("the rope scaling factor", c->rope.factor, err);
     if (status || c->rope.scaling == ROPE_LINEAR) return status;
     if ((status = check_positive("low_freq_factor", c->rope.low_freq_factor, err)) ||
@@ -93,6 +98,7 @@ void model_rope_frequencies(const struct model_config *config, float *inv_freq)
         float frequency = 1.0f / (float)pow((double)(float)config->rope.theta, (double)exponent);
         if (config->rope.scaling == ROPE_LINEAR) frequency /= (float)config->rope.factor;
         if (config->rope.scaling == ROPE_LLAMA3) frequency = llama3_frequency(config, frequency);
+        if (config->rope.scaling == ROPE_FACTORS) frequency /= config->rope.factors[i];
         inv_freq[i] = frequency;
     }
 }

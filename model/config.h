@@ -7,7 +7,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN };
+enum rope_scaling {
+    ROPE_NONE,
+    ROPE_LINEAR,
+    ROPE_LLAMA3,
+    ROPE_YARN,
+    ROPE_FACTORS, /* a divisor per frequency, as GGUF files of Llama 3 list them */
+};
 
 #define MODEL_MAX_EOS 8
 
@@ -35,6 +41,7 @@ struct model_config {
         enum rope_scaling scaling;
         double factor, low_freq_factor, high_freq_factor; /* linear, llama3 */
         double original_context;                          /* llama3 */
+        float factors[MODEL_MAX_HEAD_DIM / 2];            /* factors */
     } rope;
     int32_t bos; /* -1: none */
     int32_t eos[MODEL_MAX_EOS];

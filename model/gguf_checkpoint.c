@@ -318,6 +318,25 @@ static const char *gguf_name(enum tensor_role role)
     return names[role];
 }
 
+/* Llama 3's rope scaling comes as a tensor: a divisor for each frequency. */
+static enum status read_rope_factors(struct gguf_file *file, struct model_config *config,
+                                     struct error *err)
+{
+    struct file_tensor *tensor = tensor_directory_find(&file->tensors, "rope_freqs.weight");
+    char found[96];
+    if (!tensor) return ST_OK;
+    if (config->rope.scaling != ROPE_NONE || tensor->type != FILE_F32 || tensor->dim_count != 1 ||
+        tensor->dims[0] != config->head_dim / 2 || config->head_dim > MODEL_MAX_HEAD_DIM)
+        return fail(err, ST_UNSUPPORTED,
+                    "tensor %s is %s %s; supported is F32 [%d] without another rope scaling",
+                    tensor->name, file_type_name(tensor->type),
+                    shape_text(tensor->dims, tensor->dim_count, found), config->head_dim / 2);
+    memcpy(config->rope.factors, tensor->data, tensor->bytes);
+    config->rope.scaling = ROPE_FACTORS;
+    tensor->used = true;
+    return ST_OK;
+}
+
 static bool nothing_ignorable(const char *name)
 {
     (void)name;
@@ -351,7 +370,8 @@ static enum status read_model(struct checkpoint *checkpoint, const char *path, s
     else
         config->vocab = checkpoint->tokenizer.token_count;
     config->tied = !tensor_directory_find(&file->tensors, gguf_name(TENSOR_HEAD));
-    if ((status = model_config_check(config, err)) ||
+    if ((status = read_rope_factors(file, config, err)) ||
+        (status = model_config_check(config, err)) ||
         (status = checkpoint_bind(checkpoint, &file->tensors, gguf_name, nothing_ignorable, err)))
         return status;
     if (checkpoint->tokenizer.token_count > config->vocab)

@@ -30,10 +30,8 @@ static const char *const pretokenizer_names[] = {
 };
 
 static const char *const scaling_names[] = {
-    [ROPE_NONE] = "none",
-    [ROPE_LINEAR] = "linear",
-    [ROPE_LLAMA3] = "llama3",
-    [ROPE_YARN] = "yarn",
+    [ROPE_NONE] = "none", [ROPE_LINEAR] = "linear",   [ROPE_LLAMA3] = "llama3",
+    [ROPE_YARN] = "yarn", [ROPE_FACTORS] = "factors",
 };
 
 static void add_to(struct type_total *total, const struct checkpoint_tensor *tensor)
