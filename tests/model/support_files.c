@@ -152,7 +152,7 @@ void writer_entry(struct gguf_writer *w, const char *name, uint32_t dim_count, c
     w->tensor_count++;
     put_string(&w->tensors, name);
     put_u32(&w->tensors, dim_count);
-    for (uint32_t i = 0; i < dim_count; i++)
+    for (uint32_t i = 0; dims && i < dim_count; i++)
         put_u64(&w->tensors, dims[i]);
     put_u32(&w->tensors, type);
     put_u64(&w->tensors, offset);

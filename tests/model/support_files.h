@@ -40,7 +40,8 @@ void writer_strings(struct gguf_writer *w, const char *key, const char *const *t
                     uint64_t count);
 void writer_i32s(struct gguf_writer *w, const char *key, const int32_t *values, uint64_t count);
 
-/* An entry as it is written, and one of F32 values with its data (the i-th is i). dims: row first.
+/* An entry as it is written (dims may be NULL), and one of F32 values with its data (the i-th is
+ * i). dims: row first.
  */
 void writer_entry(struct gguf_writer *w, const char *name, uint32_t dim_count, const uint64_t *dims,
                   uint32_t type, uint64_t offset);
