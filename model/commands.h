@@ -4,5 +4,6 @@
 #define MODEL_COMMANDS_H
 
 int command_inspect(int argc, char **argv);
+int command_tokenize(int argc, char **argv);
 
 #endif

@@ -5,8 +5,8 @@
  */
 #include "model/tokenizer_json.h"
 #include "base/base.h"
+#include "model/json_reader.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
@@ -16,6 +16,7 @@
 /* More tokens than any published vocabulary by far, so that an id out of a file cannot ask for
  * gigabytes. */
 #define MAX_TOKENS (4 << 20)
+#define MAX_FILE   ((size_t)256 << 20)
 
 static const char llama3_pattern[] =
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
@@ -454,29 +455,6 @@ static enum status read_config(const char *dir, const json_t *config, struct tok
 
 /* --- both files */
 
-/* An object, or NULL with *err filled; NULL and ST_OK when the file is missing and may be. */
-static enum status load_object(const char *dir, const char *name, bool required, json_t **out,
-                               struct error *err)
-{
-    char path[PATH_MAX];
-    json_error_t where;
-    *out = NULL;
-    if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
-        return fail(err, ST_INVALID, "the path of %s is longer than %d bytes", name, PATH_MAX);
-    FILE *file = fopen(path, "rb");
-    if (!file && errno == ENOENT && !required) return ST_OK;
-    if (!file) return fail(err, ST_IO, "%s: %s", path, strerror(errno));
-    *out = json_loadf(file, 0, &where);
-    fclose(file);
-    if (!*out)
-        return fail(err, ST_BAD_FILE, "%s: line %d, column %d: %s", path, where.line, where.column,
-                    where.text);
-    if (json_is_object(*out)) return ST_OK;
-    json_decref(*out);
-    *out = NULL;
-    return fail(err, ST_BAD_FILE, "%s: is no JSON object", path);
-}
-
 static enum status read_tokenizer(const char *dir, const json_t *root, const json_t *config,
                                   struct tokenizer_spec *spec, struct error *err)
 {
@@ -495,8 +473,9 @@ enum status tokenizer_spec_from_json(const char *dir, struct tokenizer_spec *spe
 {
     json_t *root = NULL, *config = NULL;
     *spec = (struct tokenizer_spec){.bos = -1, .eos = -1};
-    enum status status = load_object(dir, "tokenizer.json", true, &root, err);
-    if (!status) status = load_object(dir, "tokenizer_config.json", false, &config, err);
+    enum status status = json_read_object(dir, "tokenizer.json", MAX_FILE, &root, err);
+    if (!status) status = json_read_object(dir, "tokenizer_config.json", MAX_FILE, &config, err);
+    if (status == ST_NOT_FOUND && root) status = ST_OK; /* the second file may be missing */
     if (!status) status = read_tokenizer(dir, root, config, spec, err);
     json_decref(root);
     json_decref(config);
