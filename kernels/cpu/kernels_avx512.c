@@ -22,47 +22,59 @@
 #define W8_ROWS     12
 #define W8_TILES(X) NATIVE_TILES(X)
 
-/* u8 weights in a register, four activations of a row broadcast from memory: exact int32 sums. */
-INLINE void w8_sums(const struct product *p, int64_t panel, int64_t row, const int C, const int R,
-                    __m512i sum[W8_ROWS][2])
-{
-    const unsigned char *w = weight_panel(p->w, panel), *next = weight_panel(p->w, panel + C - 1);
-    const int8_t *a = p->in.q8 + row * p->in.q8_stride;
-    const int64_t quads = (p->w->cols + 3) / 4, stride = p->in.q8_stride;
-    UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++) sum[r][c] =
-        _mm512_setzero_si512();
-    for (int64_t k = 0; k < quads; k++) {
-        __m512i w0 = _mm512_load_si512(w + k * 64), w1 = _mm512_load_si512(next + k * 64);
-        UNROLL for (int r = 0; r < R; r++)
-        {
-            int32_t four;
-            __builtin_memcpy(&four, a + r * stride + k * 4, sizeof four);
-            __m512i value = _mm512_set1_epi32(four);
-            sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], w0, value);
-            if (C == 2) sum[r][1] = _mm512_dpbusd_epi32(sum[r][1], w1, value);
-        }
-    }
-}
+/* sum += u8 weights times four s8 activations broadcast from memory. Assembly because GCC 12 copies
+ * every accumulator twice a turn around the intrinsic: 195 GOP/s instead of 450. */
+#define DOT4(sum, w, a)                                                                            \
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*(const int32_t *)(a)))
 
-INLINE void w8_tile(const struct product *p, int64_t panel, int64_t row, const int C, const int R)
+/* How far ahead of the products weights are fetched: panels follow each other in memory, so this runs
+ * on into the next tile's. */
+#define PREFETCH_BYTES 2048
+
+/* One panel, R rows: exact int32 sums, the bias of 128 still inside. Three rows share a pointer, so that
+ * the addresses of 12 rows take four registers and no arithmetic. */
+INLINE void w8_sums(const struct product *p, int64_t panel, int64_t row, const int R,
+                    __m512i sum[W8_ROWS])
 {
-    __m512i sum[W8_ROWS][2];
-    w8_sums(p, panel, row, C, R, sum);
+    const unsigned char *w = weight_panel(p->w, panel);
+    const int64_t stride = p->in.q8_stride, quads = (p->w->cols + 3) / 4;
+    const int8_t *base[(W8_ROWS + 2) / 3];
+    UNROLL for (int r = 0; r < R; r += 3)
+        base[r / 3] = p->in.q8 + (row + r) * stride;
     UNROLL for (int r = 0; r < R; r++)
-    {
-        vf y[2][VN] = {};
-        UNROLL for (int c = 0; c < C; c++) y[c][0] =
-            ISA(w8_value)(p, panel + c, row + r, (vi)sum[r][c], 0);
-        ISA(finish_tile)(p, panel, C, row + r, y);
+        sum[r] = _mm512_setzero_si512();
+    for (const unsigned char *end = w + quads * 64; w < end; w += 64) {
+        __m512i column = _mm512_load_si512(w);
+        _mm_prefetch((const char *)w + PREFETCH_BYTES, _MM_HINT_T0);
+        UNROLL for (int r = 0; r < R; r++)
+            DOT4(sum[r], column, base[r / 3] + r % 3 * stride);
+        UNROLL for (int r = 0; r < R; r += 3)
+            base[r / 3] += 4;
     }
 }
 
-INLINE void w8_rows(const struct product *p, int64_t panel, int64_t row, const int C, int rows)
+INLINE void w8_tile(const struct product *p, int64_t panel, int panels, int64_t row, const int R)
+{
+    vf y[W8_ROWS][2][VN] = {};
+    __m512i sum[W8_ROWS];
+    w8_sums(p, panel, row, R, sum);
+    UNROLL for (int r = 0; r < R; r++)
+        y[r][0][0] = ISA(w8_value)(p, panel, row + r, (vi)sum[r], 0);
+    if (panels == 2) {
+        w8_sums(p, panel + 1, row, R, sum);
+        UNROLL for (int r = 0; r < R; r++)
+            y[r][1][0] = ISA(w8_value)(p, panel + 1, row + r, (vi)sum[r], 0);
+    }
+    UNROLL for (int r = 0; r < R; r++)
+        ISA(finish_tile)(p, panel, panels, row + r, y[r]);
+}
+
+static void product_w8(const struct product *p, int64_t panel, int panels, int64_t row, int rows)
 {
     switch (rows) {
-#define CASE(R)                       \
-    case R:                           \
-        w8_tile(p, panel, row, C, R); \
+#define CASE(R)                                                                                    \
+    case R:                                                                                        \
+        w8_tile(p, panel, panels, row, R);                                                         \
         return;
         W8_TILES(CASE)
 #undef CASE
@@ -70,16 +82,11 @@ INLINE void w8_rows(const struct product *p, int64_t panel, int64_t row, const i
     die("an int8 tile of %d rows", rows);
 }
 
-static void product_w8(const struct product *p, int64_t panel, int panels, int64_t row, int rows)
-{
-    panels == 2 ? w8_rows(p, panel, row, 2, rows) : w8_rows(p, panel, row, 1, rows);
-}
-
 static void sums_w8(const struct product *p, int64_t panel, int64_t row, int32_t *sums)
 {
-    __m512i sum[W8_ROWS][2];
-    w8_sums(p, panel, row, 1, 1, sum);
-    __m512i unbiased = _mm512_sub_epi32(sum[0][0], _mm512_set1_epi32(128 * p->in.sum[row]));
+    __m512i sum[W8_ROWS];
+    w8_sums(p, panel, row, 1, sum);
+    __m512i unbiased = _mm512_sub_epi32(sum[0], _mm512_set1_epi32(128 * p->in.sum[row]));
     _mm512_storeu_si512(sums, unbiased);
 }
 
