@@ -81,8 +81,8 @@ void token_list_append(struct token_list *list, int32_t id);
 enum status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t length,
                              bool parse_special, struct token_list *out, struct error *err);
 
-/* The raw bytes of one token, a view of the tokenizer; none for an id without a token, and for a special
- * token unless `show_special`. */
+/* The raw bytes of one token, a view of the tokenizer; none for an id without a token, and for a
+ * special token unless `show_special`. */
 const char *tokenizer_token_view(const struct tokenizer *tokenizer, int32_t id, bool show_special,
                                  size_t *length);
 
@@ -132,8 +132,8 @@ const char *chat_template_name(enum chat_template family);
 enum status chat_render_text(enum chat_template family, const struct chat_message *messages,
                              size_t count, bool add_generation_prompt, struct strbuf *out,
                              struct error *err);
-/* The ids of that text, complete: the caller adds no BOS. The template's own special tokens are ids,
- * a role or content never becomes one. Where those hold no special text, it equals
+/* The ids of that text, complete: the caller adds no BOS. The template's own special tokens are
+ * ids, a role or content never becomes one. Where those hold no special text, it equals
  * tokenizer_encode(text, parse_special). */
 enum status chat_render_tokens(enum chat_template family, const struct tokenizer *tokenizer,
                                const struct chat_message *messages, size_t count,
