@@ -3,11 +3,12 @@
  *
  * A block's life.
  *   free     nobody may read or write it; it lies once on the free list; it has no holders.
- *   held     one or more holders (a sequence's block table; later a prefix and its branches): it
- * may be read by all of them and written while there is exactly one. cached   complete, remembered
- * by the prefix tree, without a holder: still readable, and the first to go when room is needed.
- * The tree makes this state; as long as there is none, no block is in it. evicted  forgotten by the
- * tree, and free again: an arrow, not a place.
+ *   held     one or more holders (a sequence's block table; later a prefix and its branches): all
+ *            of them may read it, and the one holder may write it while there is exactly one.
+ *   cached   complete, remembered by the prefix tree, without a holder: still readable, and the
+ *            first to go when room is needed. The tree will make this state; as long as there is
+ *            none, no block is in it.
+ *   evicted  forgotten by the tree, and free again: an arrow, not a place.
  *
  *        take             share, drop            drop (the last one)
  *   free ----> held (1) <-----------> held (n)      held ----> free
@@ -36,8 +37,8 @@ struct block_counts {
 
 /* `total` >= 1. NULL when the memory cannot be had. Caller frees with block_pool_free. */
 struct block_pool *block_pool_create(int32_t total);
-void block_pool_free(
-    struct block_pool *pool); /* whoever still holds a block must not use it again */
+/* Whoever still holds a block must not use it again. */
+void block_pool_free(struct block_pool *pool);
 
 /* free -> held by the caller alone. -1: none is free. */
 int32_t block_pool_take(struct block_pool *pool);

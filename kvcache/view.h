@@ -14,10 +14,9 @@
 #define KV_BLOCK_SLOTS 16 /* one AVX-512 register of f32 lanes, and vLLM's default block */
 
 struct kv_span {
-    const int32_t
-        *blocks; /* (first_slot + length + 15) / 16 block numbers; view of the owner's table */
-    int32_t first_slot; /* 0 .. 15, within blocks[0] */
-    int32_t length;     /* slots, > 0 */
+    const int32_t *blocks; /* [(first_slot + length + 15) / 16]; view of the owner's table */
+    int32_t first_slot;    /* 0 .. 15, within blocks[0] */
+    int32_t length;        /* slots, > 0 */
     int32_t first_position;
 };
 

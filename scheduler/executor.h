@@ -37,8 +37,7 @@ struct plan_row {
     uint64_t sequence;     /* names the sequence, the same from its first step to its last */
     const int32_t *tokens; /* [count] ids; ignored when previous_row >= 0 */
     int32_t count;         /* 1 in decode, a chunk in prefill */
-    int32_t previous_row; /* -1, or (depth 2, count == 1) the row of the step in flight that samples
-                             it */
+    int32_t previous_row;  /* -1, or (depth 2, count 1) the row in flight that samples the token */
     int32_t first_position;
     struct kv_view view; /* what the last token attends to, itself included; the new tokens take the
                             last `count` context slots, whose KV this step writes */
@@ -54,8 +53,7 @@ struct step_plan {
 
 struct row_result {
     int32_t token; /* -1 where nothing was to be sampled */
-    float logprob; /* natural log of its probability before temperature and filters; 0 unless wanted
-                    */
+    float logprob; /* natural log, before temperature and filters; 0 unless wanted */
 };
 
 struct executor_capacity {

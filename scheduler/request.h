@@ -20,8 +20,7 @@ enum finish_reason {
 };
 #define FINISH_REASONS 4
 
-/* The answer of events.token: keep the sequence running, or end it with FINISH_STOP (a stop
- * string). */
+/* The answer of events.token: keep the sequence running, or end it (FINISH_STOP: a stop string). */
 enum token_verdict { TOKEN_KEEP, TOKEN_STOP };
 
 struct request_stats {
@@ -35,7 +34,7 @@ struct request_stats {
 struct request_events {
     void *context;
     /* One sampled token of sequence `index`. `ends`: it is an EOS or stop token, the sequence
-     * finishes with FINISH_STOP and the verdict is not asked for. */
+     * finishes with FINISH_STOP whatever the answer is. */
     enum token_verdict (*token)(void *context, int32_t index, int32_t token, float logprob,
                                 bool ends);
     void (*finish)(void *context, int32_t index, enum finish_reason reason);
@@ -50,11 +49,10 @@ struct request_params {
     int32_t max_tokens;    /* per sequence, >= 1 */
     int32_t min_tokens;    /* EOS and stop tokens are not taken before */
     bool ignore_eos;
-    const int32_t
-        *stop_ids; /* EOS ids and stop_token_ids, borrowed; ignore_eos drops the first eos_count */
-    int32_t stop_count, eos_count;
-    struct sample_spec sample; /* sequence i draws with seed rng_at(seed, i) when n > 1, `seed`
-                                  itself when n == 1 */
+    const int32_t *stop_ids;   /* EOS ids, then stop_token_ids; borrowed as the prompt */
+    int32_t stop_count;        /* all of stop_ids */
+    int32_t eos_count;         /* the first of them are EOS ids, which ignore_eos drops */
+    struct sample_spec sample; /* n > 1: sequence i draws with seed rng_at(seed, i) */
     int32_t priority;          /* lower runs first, as in vLLM; FCFS among equals */
     struct request_events events;
 };

@@ -1,5 +1,4 @@
-/* scheduler/: requests, continuous batching, the tick. Deterministic: time and executor are passed
- * in.
+/* scheduler/: requests, continuous batching, the tick. Deterministic: time and executor are given.
  *
  *   executor.h   the door to a model
  *   request.h    what is asked and what is reported
@@ -17,7 +16,7 @@ struct scheduler;
 struct scheduler_options {
     int32_t max_rows;      /* sequences in a step; 0: the executor's */
     int32_t prefill_chunk; /* prompt tokens computed in one step, over all requests */
-    int32_t max_queue; /* sequences waiting (a request counts n); more are refused with ST_FULL */
+    int32_t max_queue;     /* sequences waiting (a request counts n); more are refused: ST_FULL */
 };
 struct scheduler_options scheduler_options_default(void);
 
@@ -26,9 +25,10 @@ struct scheduler_counters {
     int32_t running, waiting; /* sequences: with blocks and a place in the steps; in the queue */
     int32_t blocks_total, blocks_held, blocks_cached, blocks_free;
     int64_t steps, preemptions;
-    int64_t prompt_tokens, generated_tokens,
-        cached_tokens;         /* computed or taken for the first time */
-    int64_t recomputed_tokens; /* again, after a preemption */
+    int64_t prompt_tokens;     /* computed for the first time */
+    int64_t generated_tokens;  /* sampled and taken */
+    int64_t cached_tokens;     /* found in the prefix tree; 0 while there is none */
+    int64_t recomputed_tokens; /* computed again after a preemption */
     int64_t failed_steps;
     int64_t finished[FINISH_REASONS]; /* sequences, by enum finish_reason */
     int32_t step_rows, step_tokens;   /* the last step */
@@ -38,8 +38,8 @@ struct scheduler_counters {
  * `executor` and `clock` are copied, what they point at is borrowed. */
 enum status scheduler_create(const struct scheduler_options *options, struct executor executor,
                              struct clock clock, struct scheduler **out, struct error *err);
-void scheduler_free(
-    struct scheduler *s); /* cancels what is left: each request gets its done event */
+/* Cancels what is left: each request gets its done event. */
+void scheduler_free(struct scheduler *s);
 
 /* Queues a request; *id names it until events.done. ST_FULL: the queue is at max_queue; ST_INVALID:
  * it could never run here (context or KV pool too small), with the words a client should read. */
@@ -60,8 +60,7 @@ bool scheduler_tick(struct scheduler *s);
 
 void scheduler_counters(const struct scheduler *s, struct scheduler_counters *counters);
 
-/* Dies unless every promise between blocks, sequences and queues holds (tests call it every tick).
- */
+/* Dies unless every promise between blocks, sequences and queues holds. For tests, every tick. */
 void scheduler_check(const struct scheduler *s);
 
 #endif

@@ -6,11 +6,12 @@
  *
  * A sequence's life.
  *   waiting  in the queue, without blocks. New, or preempted: what it has generated is kept and
- * will be recomputed as if it were prompt. running  in scheduler->running, holds blocks for every
- * slot that a submitted step writes. leaving  preempted while a row of it is in flight: the row's
- * token will still be taken. It keeps its blocks until then, because the step writes them. ended
- * its finish was reported. It keeps its blocks while a row of it is in flight, whose token is
- * dropped; then it is settled: without blocks, waiting for its request to be freed.
+ *            will be recomputed as if it were prompt.
+ *   running  in scheduler->running, holds blocks for every slot that a submitted step writes.
+ *   leaving  preempted while a row of it is in flight: the row's token will still be taken. It
+ *            keeps its blocks until then, because the step writes them.
+ *   ended    its finish was reported. It keeps its blocks while a row of it is in flight, whose
+ *            token is dropped; then it is settled: without blocks, waiting for its request to go.
  *
  *             admit               preempt             (nothing in flight)
  *   waiting --------> running ------------------------------------> waiting
@@ -68,9 +69,8 @@ struct request {
     bool cancelled;
     int32_t unfinished; /* sequences whose finish was not reported */
     int32_t uses;       /* sequences not settled, and functions that still look at it */
-    struct request *next,
-        *previous; /* the scheduler's list, in order of arrival; next: the inbox too */
-    struct sequence sequences[]; /* [params.n] */
+    struct request *next, *previous; /* the scheduler's list by arrival; next: the inbox too */
+    struct sequence sequences[];     /* [params.n] */
 };
 
 /* What no request may exceed; constant after the scheduler was made. */
@@ -81,12 +81,10 @@ struct request_limits {
     int32_t vocab;
 };
 
-/* Prompt and answer of one sequence together: the context, or the whole pool when that is smaller.
- */
+/* Prompt and answer of one sequence together: the context, or the pool when that is smaller. */
 int32_t request_limits_length(const struct request_limits *limits);
 
-/* ST_INVALID with the words a client should read: a value out of range, or it could never run here.
- */
+/* ST_INVALID with the words a client should read: a value out of range, or too long for here. */
 enum status request_check(const struct request_limits *limits, const struct request_params *params,
                           struct error *err);
 
