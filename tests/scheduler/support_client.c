@@ -103,7 +103,7 @@ static int32_t answer_length(const struct client *client, const int32_t *endless
     return params->max_tokens;
 }
 
-static char words[256];
+static _Thread_local char words[256]; /* clients are judged on several threads */
 
 static const char *stream_mistake(const struct client *client, int32_t index, int32_t vocab,
                                   const int32_t *prompt, const int32_t *stop_ids)

@@ -1,0 +1,332 @@
+/* The engine's thread: several threads submit, cancel and read counters at once. Run under TSan
+ * too. */
+#include "support_client.h"
+
+#include "scheduler/engine.h"
+
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define VOCAB      97
+#define FOREVER_US ((int64_t)120 * 1000000)
+
+/* A client on another thread learns of the end here; its other fields may be read after. */
+struct remote {
+    struct client *client;
+    struct request_events inner;
+    _Atomic bool done;
+    _Atomic int32_t tokens;
+};
+
+static enum token_verdict on_token(void *context, int32_t index, int32_t token, float logprob,
+                                   bool ends)
+{
+    struct remote *remote = context;
+    atomic_fetch_add(&remote->tokens, 1);
+    return remote->inner.token(remote->inner.context, index, token, logprob, ends);
+}
+
+static void on_finish(void *context, int32_t index, enum finish_reason reason)
+{
+    struct remote *remote = context;
+    remote->inner.finish(remote->inner.context, index, reason);
+}
+
+static void on_done(void *context, const struct request_stats *stats)
+{
+    struct remote *remote = context;
+    remote->inner.done(remote->inner.context, stats);
+    atomic_store(&remote->done, true);
+}
+
+struct house {
+    struct simulated *sim;
+    struct engine *engine;
+};
+
+static struct house open_house(int32_t depth, int32_t max_queue, bool start)
+{
+    struct simulated_options sim_options = {.capacity = {.depth = depth,
+                                                         .block_count = 24,
+                                                         .max_rows = 6,
+                                                         .max_tokens = 40,
+                                                         .max_context = 256,
+                                                         .vocab = VOCAB}};
+    struct scheduler_options options = {.prefill_chunk = 24, .max_queue = max_queue};
+    struct house house = {.sim = simulated_create(&sim_options)};
+    struct error err = {0};
+    cr_assert_eq(engine_create(&options, simulated_executor(house.sim), clock_monotonic(),
+                               &house.engine, &err),
+                 ST_OK, "%s", err.text);
+    if (start) cr_assert_eq(engine_start(house.engine, &err), ST_OK, "%s", err.text);
+    return house;
+}
+
+static void close_house(struct house *house)
+{
+    engine_free(house->engine);
+    simulated_free(house->sim);
+}
+
+static const int32_t *prompt_of(uint64_t seed, int32_t prompt[64])
+{
+    for (int32_t i = 0; i < 64; i++)
+        prompt[i] = (int32_t)(rng_at(seed, (uint64_t)i) % VOCAB);
+    return prompt;
+}
+
+static struct remote *remote_create(uint64_t seed, int32_t prompt_count, int32_t max_tokens,
+                                    int32_t n)
+{
+    int32_t prompt[64];
+    struct remote *remote = must_alloc(sizeof *remote);
+    struct request_params params = {.prompt = prompt_of(seed, prompt),
+                                    .prompt_count = prompt_count,
+                                    .n = n,
+                                    .max_tokens = max_tokens,
+                                    .sample = {.temperature = 1, .seed = seed}};
+    remote->client = client_create(&params, -1);
+    remote->inner = client_events(remote->client);
+    remote->client->params.events = (struct request_events){remote, on_token, on_finish, on_done};
+    return remote;
+}
+
+static enum status submit(struct house *house, struct remote *remote, struct error *err)
+{
+    return engine_submit(house->engine, &remote->client->params, &remote->client->id, err);
+}
+
+static void remote_free(struct remote *remote)
+{
+    client_free(remote->client);
+    free(remote);
+}
+
+static void expect_right(struct remote *remote, uint64_t seed)
+{
+    int32_t prompt[64];
+    cr_assert(atomic_load(&remote->done));
+    const char *mistake = client_mistake(remote->client, VOCAB, prompt_of(seed, prompt), NULL);
+    cr_assert_null(mistake, "%s", mistake);
+    remote_free(remote);
+}
+
+static void pause_briefly(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+}
+
+Test(engine, answers_and_goes_idle)
+{
+    for (int32_t depth = 1; depth <= 2; depth++) {
+        struct house house = open_house(depth, 8, true);
+        struct error err;
+        struct remote *remote = remote_create(9, 20, 30, 2);
+        cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+        cr_assert_eq(submit(&house, remote, &err), ST_OK);
+        cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+        expect_right(remote, 9);
+        struct scheduler_counters counters;
+        engine_counters(house.engine, &counters);
+        cr_assert_eq(counters.generated_tokens, 60);
+        cr_assert_eq(counters.finished[FINISH_LENGTH], 2);
+        cr_assert_eq(counters.waiting, 0);
+        close_house(&house);
+    }
+}
+
+Test(engine, refuses_before_it_accepts)
+{
+    struct house house = open_house(1, 4, false);
+    struct error err = {0};
+    struct remote *a = remote_create(1, 20, 10, 3), *b = remote_create(2, 20, 10, 2),
+                  *c = remote_create(3, 20, 10, 1), *d = remote_create(4, 60, 197, 1);
+    cr_assert_eq(engine_max_length(house.engine), 256);
+    cr_assert_eq(submit(&house, a, &err), ST_OK);
+    cr_assert_eq(submit(&house, b, &err), ST_FULL);
+    cr_assert(strstr(err.text, "at most 4"), "%s", err.text);
+    cr_assert_eq(submit(&house, c, &err), ST_OK);
+    cr_assert_eq(submit(&house, d, &err), ST_INVALID);
+    cr_assert(strstr(err.text, "maximum context length is 256 tokens"), "%s", err.text);
+    struct scheduler_counters counters;
+    engine_counters(house.engine, &counters);
+    cr_assert_eq(counters.waiting, 4);
+    cr_assert_not(engine_wait_idle(house.engine, 1000));
+    cr_assert_eq(engine_start(house.engine, &err), ST_OK);
+    cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+    cr_assert_eq(submit(&house, b, &err), ST_OK, "the places came back");
+    cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+    expect_right(a, 1);
+    expect_right(b, 2);
+    expect_right(c, 3);
+    remote_free(d);
+    close_house(&house);
+}
+
+Test(engine, a_place_is_given_back_when_memory_runs_out)
+{
+    struct house house = open_house(1, 1, true);
+    struct error err = {0};
+    struct remote *remote = remote_create(1, 20, 10, 1);
+    for (int i = 1; i <= 3; i++) {
+        alloc_fail_after(i);
+        cr_assert_eq(submit(&house, remote, &err), ST_NO_MEMORY);
+    }
+    alloc_fail_after(0);
+    cr_assert_eq(submit(&house, remote, &err), ST_OK);
+    cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+    expect_right(remote, 1);
+    close_house(&house);
+}
+
+Test(engine, closed_it_drains)
+{
+    struct house house = open_house(2, 16, true);
+    struct error err = {0};
+    struct remote *remotes[10], *late = remote_create(99, 5, 5, 1);
+    for (uint64_t i = 0; i < 10; i++) {
+        remotes[i] = remote_create(i, 30, 50, 1);
+        cr_assert_eq(submit(&house, remotes[i], &err), ST_OK);
+    }
+    engine_close(house.engine);
+    cr_assert_eq(submit(&house, late, &err), ST_CLOSED);
+    cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+    for (uint64_t i = 0; i < 10; i++) {
+        cr_assert_eq(remotes[i]->client->stats.reason, FINISH_LENGTH);
+        expect_right(remotes[i], i);
+    }
+    remote_free(late);
+    close_house(&house);
+}
+
+Test(engine, freed_it_ends_everything)
+{
+    for (int start = 0; start <= 1; start++) {
+        struct house house = open_house(2, 16, start);
+        struct error err = {0};
+        struct remote *remotes[10];
+        for (uint64_t i = 0; i < 10; i++) {
+            remotes[i] = remote_create(i, 30, 200, 1);
+            cr_assert_eq(submit(&house, remotes[i], &err), ST_OK);
+        }
+        close_house(&house);
+        for (uint64_t i = 0; i < 10; i++)
+            expect_right(remotes[i], i);
+    }
+}
+
+Test(engine, cancels_from_another_thread)
+{
+    struct house house = open_house(1, 16, true);
+    struct error err = {0};
+    struct remote *remote = remote_create(5, 30, 200, 4);
+    engine_cancel(house.engine, 12345); /* nobody's */
+    cr_assert_eq(submit(&house, remote, &err), ST_OK);
+    while (atomic_load(&remote->tokens) == 0)
+        pause_briefly();
+    engine_cancel(house.engine, remote->client->id);
+    cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+    expect_right(remote, 5);
+    close_house(&house);
+}
+
+/* --- many threads at once */
+
+struct worker {
+    pthread_t thread;
+    struct house *house;
+    uint64_t seed;
+    int32_t right, refused;
+};
+
+static void *work(void *argument)
+{
+    struct worker *worker = argument;
+    struct rng rng = {worker->seed};
+    for (int i = 0; i < 60; i++) {
+        uint64_t seed = rng_next(&rng);
+        struct remote *remote =
+            remote_create(seed, 1 + (int32_t)rng_below(&rng, 60), 1 + (int32_t)rng_below(&rng, 60),
+                          1 + (int32_t)rng_below(&rng, 3));
+        struct error err;
+        enum status status = submit(worker->house, remote, &err);
+        if (status) {
+            invariant(status == ST_FULL, "%s", err.text);
+            worker->refused++;
+            remote_free(remote);
+            pause_briefly();
+            continue;
+        }
+        bool cancel = rng_below(&rng, 4) == 0;
+        if (cancel) engine_cancel(worker->house->engine, remote->client->id);
+        while (!atomic_load(&remote->done))
+            pause_briefly();
+        int32_t prompt[64];
+        const char *mistake = client_mistake(remote->client, VOCAB, prompt_of(seed, prompt), NULL);
+        invariant(!mistake, "%s", mistake);
+        worker->right++;
+        remote_free(remote);
+    }
+    return NULL;
+}
+
+/* What a scrape of the metrics may rely on: one snapshot, whole. */
+static void check_snapshot(const struct scheduler_counters *counters, int64_t *steps)
+{
+    invariant(counters->blocks_free + counters->blocks_held + counters->blocks_cached ==
+                  counters->blocks_total,
+              "blocks %d + %d + %d of %d", counters->blocks_free, counters->blocks_held,
+              counters->blocks_cached, counters->blocks_total);
+    invariant(counters->steps >= *steps, "steps run backwards");
+    *steps = counters->steps;
+}
+
+struct reader {
+    pthread_t thread;
+    struct house *house;
+    _Atomic bool stop;
+};
+
+static void *read_counters(void *argument)
+{
+    struct reader *reader = argument;
+    int64_t steps = 0;
+    while (!atomic_load(&reader->stop)) {
+        struct scheduler_counters counters;
+        engine_counters(reader->house->engine, &counters);
+        check_snapshot(&counters, &steps);
+    }
+    return NULL;
+}
+
+Test(engine, threads_submit_cancel_and_read_at_once)
+{
+    struct house house = open_house(2, 8, true);
+    struct reader reader = {.house = &house};
+    struct worker workers[6];
+    int32_t right = 0, refused = 0;
+    cr_assert_eq(pthread_create(&reader.thread, NULL, read_counters, &reader), 0);
+    for (size_t i = 0; i < COUNT_OF(workers); i++) {
+        workers[i] = (struct worker){.house = &house, .seed = i + 1};
+        cr_assert_eq(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+    }
+    for (size_t i = 0; i < COUNT_OF(workers); i++) {
+        pthread_join(workers[i].thread, NULL);
+        right += workers[i].right;
+        refused += workers[i].refused;
+    }
+    atomic_store(&reader.stop, true);
+    pthread_join(reader.thread, NULL);
+    cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+    cr_assert_eq(right + refused, 360);
+    cr_assert_gt(right, 60);
+    struct scheduler_counters counters;
+    engine_counters(house.engine, &counters);
+    cr_assert_eq(counters.blocks_held, 0);
+    cr_assert_eq(counters.waiting, 0);
+    close_house(&house);
+}
