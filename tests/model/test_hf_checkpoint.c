@@ -1,0 +1,222 @@
+/* Hugging Face directories: both spellings of config.json, rotary frequencies, and what is refused.
+ */
+#include "base/base.h"
+#include "model/checkpoint.h"
+#include "model/hf_config.h"
+#include "tests/model/support_files.h"
+
+#include <criterion/criterion.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TINY                                                                          \
+    "{\"architectures\":[\"LlamaForCausalLM\"],\"vocab_size\":100,\"hidden_size\":8," \
+    "\"intermediate_size\":6,\"num_hidden_layers\":1,\"num_attention_heads\":2,"      \
+    "\"max_position_embeddings\":64}"
+
+/* The tiny configuration with some members replaced (JSON object; null removes nothing but counts
+ * as absent), read back. */
+static enum status read_changed(const char *changes, struct model_config *config, struct error *err)
+{
+    json_t *json = json_loads(TINY, 0, NULL), *more = json_loads(changes, 0, NULL);
+    cr_assert(json && more, "%s", changes);
+    json_object_update(json, more);
+    char *text = json_dumps(json, 0), *dir = make_directory();
+    write_in(dir, "config.json", text, strlen(text));
+    *config = (struct model_config){0};
+    *err = (struct error){0};
+    enum status status = hf_config_read(dir, config, err);
+    if (status) cr_expect(!strncmp(err->text, dir, strlen(dir)), "%s", err->text);
+    remove_directory(dir);
+    free(text);
+    json_decref(json);
+    json_decref(more);
+    return status;
+}
+
+static void expect_refused_at(int line, const char *changes, enum status expected, const char *part)
+{
+    struct model_config config;
+    struct error err;
+    enum status status = read_changed(changes, &config, &err);
+    expect_refusal_at(__FILE__, line, status, &err, expected, part);
+}
+#define expect_refused(...) expect_refused_at(__LINE__, __VA_ARGS__)
+
+static struct model_config read_or_fail(const char *changes)
+{
+    struct model_config config;
+    struct error err;
+    cr_assert(read_changed(changes, &config, &err) == ST_OK, "%s: %s", changes, err.text);
+    return config;
+}
+
+/* --- config.json */
+
+Test(hf_config, defaults_are_those_of_transformers)
+{
+    struct model_config c = read_or_fail("{}");
+    cr_expect_str_eq(c.architecture, "llama");
+    cr_expect(c.heads == 2 && c.kv_heads == 2 && c.head_dim == 4 && !c.tied);
+    cr_expect(c.rope.theta == 10000 && c.rope.scaling == ROPE_NONE && c.rms_eps == 1e-6f);
+    cr_expect(c.bos == -1 && c.eos_count == 0);
+}
+
+Test(hf_config, families_differ_in_biases_and_norms)
+{
+    struct model_config qwen2 = read_or_fail("{\"architectures\":[\"Qwen2ForCausalLM\"]}");
+    struct model_config qwen3 = read_or_fail("{\"architectures\":[\"Qwen3ForCausalLM\"]}");
+    cr_expect(qwen2.qkv_bias && !qwen2.qk_norm);
+    cr_expect(!qwen3.qkv_bias && qwen3.qk_norm);
+}
+
+Test(hf_config, eos_is_an_id_or_a_list)
+{
+    struct model_config c = read_or_fail("{\"eos_token_id\":7}");
+    cr_expect(c.eos_count == 1 && c.eos[0] == 7);
+    c = read_or_fail("{\"eos_token_id\":[7,9,7]}");
+    cr_expect(c.eos_count == 2 && c.eos[1] == 9);
+    expect_refused("{\"eos_token_id\":100}", ST_BAD_FILE, "eos_token_id is no id (0 to 99)");
+    expect_refused("{\"eos_token_id\":[1,\"2\"]}", ST_BAD_FILE, "eos_token_id is no id");
+}
+
+Test(hf_config, both_spellings_are_one_model)
+{
+    static const char *const sets[] = {"llama_tied_f32", "llama_ropescale_bf16"};
+    for (size_t i = 0; i < COUNT_OF(sets); i++) {
+        static const char *const spellings[] = {"config.json", "config_v4.json"};
+        struct model_config configs[2] = {0};
+        for (int s = 0; s < 2; s++) {
+            char path[512], text[4096], *dir = make_directory();
+            struct error err = {0};
+            snprintf(path, sizeof path, TEST_DATA "/golden/%s/%s", sets[i], spellings[s]);
+            FILE *file = fopen(path, "r");
+            cr_assert(file, "%s: %m", path);
+            write_in(dir, "config.json", text, fread(text, 1, sizeof text, file));
+            fclose(file);
+            cr_assert(hf_config_read(dir, &configs[s], &err) == ST_OK, "%s", err.text);
+            remove_directory(dir);
+        }
+        cr_expect_arr_eq(&configs[0], &configs[1], sizeof configs[0], "%s", sets[i]);
+    }
+}
+
+Test(hf_config, what_is_not_computed_is_refused)
+{
+    expect_refused("{\"architectures\":[\"MambaForCausalLM\"]}", ST_UNSUPPORTED,
+                   "architectures[0] is MambaForCausalLM; supported are LlamaForCausalLM, Qwen2");
+    expect_refused("{\"architectures\":null}", ST_UNSUPPORTED, "architectures[0] is missing");
+    expect_refused("{\"attention_bias\":true}", ST_UNSUPPORTED, "attention_bias is true");
+    expect_refused("{\"mlp_bias\":true}", ST_UNSUPPORTED, "mlp_bias is true");
+    expect_refused("{\"use_sliding_window\":true}", ST_UNSUPPORTED, "use_sliding_window is true");
+    expect_refused("{\"hidden_act\":\"gelu\"}", ST_UNSUPPORTED, "hidden_act is gelu");
+    expect_refused("{\"partial_rotary_factor\":0.5}", ST_UNSUPPORTED,
+                   "partial_rotary_factor is 0.5");
+    expect_refused("{\"quantization_config\":{}}", ST_UNSUPPORTED, "quantization_config");
+    expect_refused("{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4.0}}", ST_UNSUPPORTED,
+                   "rope_type is yarn; supported are default, linear and llama3");
+}
+
+Test(hf_config, fields_are_checked)
+{
+    expect_refused("{\"vocab_size\":null}", ST_BAD_FILE, "vocab_size is missing");
+    expect_refused("{\"hidden_size\":\"8\"}", ST_BAD_FILE, "hidden_size is missing or no integer");
+    expect_refused("{\"hidden_size\":-8}", ST_BAD_FILE, "hidden_size is -8; allowed is 1 to");
+    expect_refused("{\"num_hidden_layers\":1000000}", ST_BAD_FILE, "layers is 1000000");
+    expect_refused("{\"vocab_size\":1000000000}", ST_BAD_FILE, "vocabulary is 1000000000");
+    expect_refused("{\"num_key_value_heads\":3}", ST_BAD_FILE, "no multiple of 3");
+    expect_refused("{\"head_dim\":5}", ST_BAD_FILE, "must be even");
+    expect_refused("{\"rope_theta\":0}", ST_BAD_FILE, "must be a positive number");
+    expect_refused("{\"tie_word_embeddings\":1}", ST_BAD_FILE, "tie_word_embeddings is an integer");
+    expect_refused("{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0}}", ST_BAD_FILE,
+                   "low_freq_factor is 0");
+}
+
+Test(hf_config, files_that_are_no_json)
+{
+    struct model_config config = {0};
+    struct error err = {0};
+    char *dir = make_directory(), deep[200];
+    expect_refusal(hf_config_read(dir, &config, &err), &err, ST_NOT_FOUND, "config.json: No such");
+    memset(deep, '[', sizeof deep);
+    write_in(dir, "config.json", deep, sizeof deep);
+    expect_refusal(hf_config_read(dir, &config, &err), &err, ST_BAD_FILE, "nested 200 deep");
+    write_in(dir, "config.json", "{", 1);
+    expect_refusal(hf_config_read(dir, &config, &err), &err, ST_BAD_FILE, "line 1");
+    write_in(dir, "config.json", TINY, strlen(TINY));
+    write_in(dir, "generation_config.json", "[]", 2);
+    expect_refusal(hf_config_read(dir, &config, &err), &err, ST_BAD_FILE,
+                   "generation_config.json: the JSON is no object");
+    remove_directory(dir);
+}
+
+/* --- rotary frequencies, bits as numpy computes transformers' formulas in f32 */
+
+Test(rope, llama3_scaling_mixes_the_middle)
+{
+    static const uint32_t expected[] = {0x3f800000, 0x3e1f4f31, 0x3c08f540, 0x3b0dab61,
+                                        0x3a128aff, 0x39179588, 0x381ccc77, 0x37223151};
+    struct model_config config = {.head_dim = 16,
+                                  .rope = {.theta = 50000,
+                                           .scaling = ROPE_LLAMA3,
+                                           .factor = 8,
+                                           .low_freq_factor = 1,
+                                           .high_freq_factor = 4,
+                                           .original_context = 64}};
+    uint32_t found[8];
+    model_rope_frequencies(&config, (float *)found);
+    for (int i = 0; i < 8; i++) /* one unit in the last place: powers are rounded by the library */
+        cr_expect(found[i] - expected[i] + 1 <= 2, "%d: %08x, expected %08x", i, found[i],
+                  expected[i]);
+}
+
+Test(rope, linear_scaling_divides)
+{
+    struct model_config config = {.head_dim = 16, .rope = {.theta = 50000}};
+    float plain[8], scaled[8];
+    model_rope_frequencies(&config, plain);
+    config.rope.scaling = ROPE_LINEAR;
+    config.rope.factor = 4;
+    model_rope_frequencies(&config, scaled);
+    cr_expect_float_eq(plain[1], 0.25860015f, 1e-8f);
+    for (int i = 0; i < 8; i++)
+        cr_expect_eq(scaled[i], plain[i] / 4);
+}
+
+/* --- the directory */
+
+Test(hf_checkpoint, opens_a_golden_directory)
+{
+    struct checkpoint *checkpoint;
+    struct error err = {0};
+    const char *dir = TEST_DATA "/golden/llama_ropescale_bf16/";
+    cr_assert(checkpoint_open(dir, &checkpoint, &err) == ST_OK, "%s", err.text);
+    const struct model_config *config = checkpoint_config(checkpoint);
+    cr_expect_str_eq(config->name, "llama_ropescale_bf16");
+    cr_expect_str_eq(checkpoint_format(checkpoint), "safetensors");
+    cr_expect(config->layers == 3 && !config->tied && config->rope.scaling == ROPE_LLAMA3);
+    const struct checkpoint_tensor *head = checkpoint_tensor(checkpoint, TENSOR_HEAD, 0);
+    cr_assert(head && head->type == FILE_BF16 && head->rows == 1850 && head->cols == 64);
+    cr_expect_eq(checkpoint_tensor(checkpoint, TENSOR_Q, 2)->permute_heads, 0);
+    cr_expect_eq(checkpoint_tokenizer(checkpoint)->token_count, 1850);
+    checkpoint_close(checkpoint);
+}
+
+Test(hf_checkpoint, weights_must_be_one_file)
+{
+    struct checkpoint *checkpoint;
+    struct error err = {0};
+    char *dir = make_directory();
+    write_in(dir, "config.json", TINY, strlen(TINY));
+    expect_refusal(checkpoint_open(dir, &checkpoint, &err), &err, ST_NOT_FOUND,
+                   "model.safetensors: No such file");
+    write_in(dir, "model.safetensors.index.json", "{}", 2);
+    expect_refusal(checkpoint_open(dir, &checkpoint, &err), &err, ST_UNSUPPORTED,
+                   "split over several files; supported is one model.safetensors");
+    write_in(dir, "model.safetensors", "\2\0\0\0\0\0\0\0{}", 10);
+    expect_refusal(checkpoint_open(dir, &checkpoint, &err), &err, ST_BAD_FILE,
+                   "1 layers in the configuration, 0 tensors");
+    remove_directory(dir);
+}
