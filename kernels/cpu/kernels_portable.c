@@ -59,6 +59,7 @@ const struct cpu_kernels cpu_kernels_portable = {
     .w8_rows = W8_ROWS,
     .native_rows = NATIVE_ROWS,
     .rmsnorm = ISA(rmsnorm),
+    .split_outliers = ISA(split_outliers),
     .quantize = ISA(quantize),
     .product_w8 = product_w8,
     .product_native = ISA(product_native),

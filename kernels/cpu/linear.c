@@ -33,7 +33,7 @@ struct rows_source {
 /* Where prepared rows lie inside one piece of scratch. */
 struct rows_layout {
     int64_t stride; /* bytes of a row of q8 or f32 */
-    size_t scale_at, sum_at, bytes;
+    size_t scale_at, sum_at, outliers_at, bytes;
 };
 
 static struct rows_layout rows_layout(enum weight_format format, int64_t cols, int32_t rows)
@@ -41,7 +41,8 @@ static struct rows_layout rows_layout(enum weight_format format, int64_t cols, i
     struct rows_layout layout = {.stride = row_stride(format == WEIGHT_W8 ? cols : cols * 4)};
     layout.scale_at = (size_t)layout.stride * (size_t)rows;
     layout.sum_at = layout.scale_at + (size_t)round_up(rows, 16) * sizeof(float);
-    layout.bytes = layout.sum_at + (size_t)round_up(rows, 16) * sizeof(int32_t);
+    layout.outliers_at = layout.sum_at + (size_t)round_up(rows, 16) * sizeof(int32_t);
+    layout.bytes = layout.outliers_at + (size_t)rows * sizeof(struct outliers);
     return layout;
 }
 
@@ -65,11 +66,14 @@ static void prepare_row(const struct cpu_backend *backend, const struct weight *
             memcpy(out, x, (size_t)w->cols * sizeof(float));
         return;
     }
-    if (source->norm) {
+    if (source->norm)
         backend->kernels->rmsnorm(x, source->norm, w->cols, source->eps, norm_row);
-        x = norm_row;
-    }
-    backend->kernels->quantize(x, w->cols, (int8_t *)out, (float *)(memory + layout->scale_at) + i,
+    else
+        memcpy(norm_row, x, (size_t)round_up(w->cols, 16) * sizeof(float));
+    backend->kernels->split_outliers(norm_row, w->cols,
+                                     (struct outliers *)(memory + layout->outliers_at) + i);
+    backend->kernels->quantize(norm_row, w->cols, (int8_t *)out,
+                               (float *)(memory + layout->scale_at) + i,
                                (int32_t *)(memory + layout->sum_at) + i);
 }
 
@@ -83,7 +87,9 @@ static struct activations rows_view(const struct weight *w, const struct rows_so
     return (struct activations){.q8 = (const int8_t *)memory,
                                 .q8_stride = layout->stride,
                                 .scale = (const float *)(memory + layout->scale_at),
-                                .sum = (const int32_t *)(memory + layout->sum_at)};
+                                .sum = (const int32_t *)(memory + layout->sum_at),
+                                .outliers =
+                                    (const struct outliers *)(memory + layout->outliers_at)};
 }
 
 /* --- one product over the pool */

@@ -18,6 +18,33 @@ static void ISA(rmsnorm)(const float *x, const float *norm, int64_t count, float
         }
 }
 
+/* One pass that looks at single values only where a block of 16 beats the smallest kept so far. */
+static void ISA(split_outliers)(float *x, int64_t count, struct outliers *outliers)
+{
+    *outliers = (struct outliers){{0}, {0}};
+    float least = 0;
+    for (int64_t i = 0; i < count; i += 16) {
+        vi beats = {};
+        for (int j = 0; j < VN; j++)
+            beats |= vf_abs(vf_load(x + i + j * VL)) > vf_set(least);
+        if (!vi_any(beats)) continue;
+        for (int64_t k = i; k < i + 16; k++) {
+            float size = __builtin_fabsf(x[k]);
+            if (!(size > least)) continue;
+            int at = OUTLIERS - 1;
+            for (; at > 0 && size > __builtin_fabsf(outliers->value[at - 1]); at--) {
+                outliers->value[at] = outliers->value[at - 1];
+                outliers->column[at] = outliers->column[at - 1];
+            }
+            outliers->value[at] = x[k];
+            outliers->column[at] = (int32_t)k;
+            least = __builtin_fabsf(outliers->value[OUTLIERS - 1]);
+        }
+    }
+    for (int o = 0; o < OUTLIERS; o++)
+        if (outliers->value[o] != 0) x[outliers->column[o]] = 0;
+}
+
 static void ISA(quantize)(const float *x, int64_t count, int8_t *out, float *scale, int32_t *sum)
 {
     vf largest[VN] = {};
@@ -65,10 +92,24 @@ INLINE void ISA(finish_tile)(const struct product *p, int64_t panel, int panels,
             vf_store(out, p->epilogue == EPILOGUE_ADD ? vf_load(out) + y[c][j] : y[c][j]);
 }
 
-/* The one definition of an int8 product's value: (sum of w * a) * (a's scale * w's scale). */
+/* Column `column` of W8 panel `panel`, lanes [part * VL, part * VL + VL), without the weights' scale. */
+INLINE vf ISA(w8_column)(const struct product *p, int64_t panel, int32_t column, int part)
+{
+    const unsigned char *quad = weight_panel(p->w, panel) + column / 4 * 4 * PANEL;
+    vi four;
+    __builtin_memcpy(&four, quad + part * VL * 4, sizeof four);
+    return __builtin_convertvector((four >> column % 4 * 8 & 255) - 128, vf);
+}
+
+/* The one definition of an int8 product's value:
+ * (sum of w * a * a's scale + each outlier times its column, in order) * w's scale. */
 INLINE vf ISA(w8_value)(const struct product *p, int64_t panel, int64_t row, vi sums, int part)
 {
+    const struct outliers *outliers = &p->in.outliers[row];
     vi unbiased = sums - vi_set(128 * p->in.sum[row]);
-    vf scale = p->in.scale[row] * vf_load(p->w->scales + panel * PANEL + part * VL);
-    return __builtin_convertvector(unbiased, vf) * scale;
+    vf value = __builtin_convertvector(unbiased, vf) * p->in.scale[row];
+    UNROLL for (int o = 0; o < OUTLIERS; o++)
+        value = vf_fma(vf_set(outliers->value[o]),
+                       ISA(w8_column)(p, panel, outliers->column[o], part), value);
+    return value * vf_load(p->w->scales + panel * PANEL + part * VL);
 }

@@ -39,6 +39,21 @@ INLINE vi vi_set(int32_t value)
     return value - (vi){};
 }
 
+/* Whether any lane is not 0. */
+INLINE bool vi_any(vi lanes)
+{
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)lanes, (__m512i)lanes) != 0;
+#elif defined(__AVX2__)
+    return !_mm256_testz_si256((__m256i)lanes, (__m256i)lanes);
+#else
+    int32_t any = 0;
+    for (int i = 0; i < VL; i++)
+        any |= lanes[i];
+    return any != 0;
+#endif
+}
+
 INLINE vf vf_load(const float *from)
 {
     vf value;
