@@ -500,6 +500,39 @@ Test(scheduler, a_failed_step_ends_its_requests_and_nothing_else)
     }
 }
 
+Test(scheduler, a_failed_step_ends_the_sequences_that_wait_too)
+{
+    log_set_level(LOG_ERROR);
+    struct scheduler_options options = scheduler_options_default();
+    options.max_rows = 1;
+    struct bench *bench =
+        bench_open(roomy, options, (struct simulated_options){.collect_failures = 1.0});
+    struct request_params params = ask(10, 5);
+    params.n = 3;
+    struct client *client = add(bench, params);
+    run_out(bench);
+    cr_assert_eq(counters_of(bench).failed_steps, 1);
+    cr_assert_eq(counters_of(bench).finished[FINISH_ERROR], 3);
+    expect_right(client);
+    bench_close(bench);
+}
+
+/* Four blocks: the second would fit beside the first and be preempted when that one grows. */
+Test(scheduler, admission_leaves_room_for_those_that_run)
+{
+    struct executor_capacity capacity = roomy;
+    capacity.block_count = 4;
+    struct bench *bench =
+        bench_open(capacity, scheduler_options_default(), (struct simulated_options){0});
+    struct client *first = add(bench, ask(30, 10)), *second = add(bench, ask(20, 10));
+    run_out(bench);
+    cr_assert_eq(second->stats.preemptions, 0);
+    cr_assert_geq(second->stats.scheduled_us, first->stats.finish_us);
+    expect_right(first);
+    expect_right(second);
+    bench_close(bench);
+}
+
 /* The n-th request for a block fails, in turn: the answers are the same, the law holds, and nothing
  * is stuck. */
 Test(scheduler, fault_ladder_over_blocks)
