@@ -22,6 +22,7 @@ struct serving {
     struct model *model;
     struct engine *engine;
     struct server *server;
+    char name[256]; /* of the model, in the API */
 };
 
 static struct serve_options defaults(void)
@@ -61,7 +62,7 @@ static int parse(struct serve_options *o, int argc, char **argv)
     size_t count = load_options_table(&o->load, table);
     const struct option_spec rows[] = {
         {"served-name", OPT_STRING, &o->served_name, "NAME",
-         "the model's name in the API (default: the file's own)", 0, 0},
+         "the model's name in the API (default: the file's, without .gguf)", 0, 0},
         {"host", OPT_STRING, &o->host, "ADDRESS", "where to listen (default 127.0.0.1)", 0, 0},
         {"port", OPT_INT, &o->port, "N", "default 8000; 0 takes any free one", 0, 65535},
         {"api-key-file", OPT_STRING, &o->api_key_file, "FILE",
@@ -146,11 +147,27 @@ static enum status load(struct serving *s, const struct serve_options *o, struct
     return status ? status : engine_start(s->engine, err);
 }
 
-static struct served_model served_model_of(const struct serving *s, const struct serve_options *o)
+/* A file's or directory's last name without .gguf, as a user would write it; "synthetic:tiny" as it
+ * is. Returns its length in *name. */
+static int default_name(const char *path, const char **name)
+{
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    size_t begin = end;
+    while (begin > 0 && path[begin - 1] != '/')
+        begin--;
+    *name = path + begin;
+    size_t length = end - begin;
+    if (length > 5 && strncmp(path + end - 5, ".gguf", 5) == 0) length -= 5;
+    return (int)length;
+}
+
+static struct served_model served_model_of(const struct serving *s)
 {
     const struct model_config *config = model_config(s->model);
     return (struct served_model){
-        .name = o->served_name ? o->served_name : config->name,
+        .name = s->name,
         .tokenizer = model_tokenizer(s->model),
         .chat = model_chat_template(s->model),
         .context = engine_max_length(s->engine),
@@ -189,7 +206,10 @@ static enum status serve(struct serving *s, const struct serve_options *o, struc
     if (!status) status = server_create(&options, &s->server, err);
     if (!status) status = load(s, o, err);
     if (status) return status;
-    struct served_model model = served_model_of(s, o);
+    const char *name = o->served_name;
+    int length = name ? (int)strlen(name) : default_name(o->load.model, &name);
+    snprintf(s->name, sizeof s->name, "%.*s", length, name);
+    struct served_model model = served_model_of(s);
     lifecycle_ready();
     server_attach(s->server, &model);
     announce(s, o, &model);
