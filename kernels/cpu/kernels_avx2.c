@@ -28,12 +28,13 @@ INLINE __m256i dot4(__m256i sum, __m256i w, __m256i a, __m256i magnitude)
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
-INLINE void w8_sums(const struct product *p, int64_t panel, int64_t row, const int R,
+/* One panel and group, R rows: exact int32 sums. */
+INLINE void w8_sums(const struct product *p, int64_t panel, int64_t group, int64_t row, const int R,
                     __m256i sum[W8_ROWS][2])
 {
-    const unsigned char *w = weight_panel(p->w, panel);
-    const int8_t *a = p->in.q8 + row * p->in.q8_stride;
-    const int64_t quads = (p->w->cols + 3) / 4, stride = p->in.q8_stride;
+    const unsigned char *w = weight_panel(p->w, panel) + group * W8_GROUP * PANEL;
+    const int8_t *a = p->in.q8 + row * p->in.q8_stride + group * W8_GROUP;
+    const int64_t quads = ISA(w8_quads)(p, group), stride = p->in.q8_stride;
     const __m256i bias = _mm256_set1_epi8((char)0x80);
     UNROLL for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
     for (int64_t k = 0; k < quads; k++) {
@@ -52,24 +53,25 @@ INLINE void w8_sums(const struct product *p, int64_t panel, int64_t row, const i
     }
 }
 
-/* The sums come without the bias of 128 here; w8_value wants them with it. */
-INLINE vi biased(const struct product *p, int64_t row, __m256i sum)
-{
-    return (vi)sum + vi_set(128 * p->in.sum[row]);
-}
-
 INLINE void w8_tile(const struct product *p, int64_t panel, int panels, int64_t row, const int R)
 {
-    __m256i sum[2][W8_ROWS][2];
-    for (int c = 0; c < panels; c++)
-        w8_sums(p, panel + c, row, R, sum[c]);
-    for (int r = 0; r < R; r++) {
-        vf y[2][VN] = {};
-        for (int c = 0; c < panels; c++)
+    const int64_t groups = w8_groups(p->w->cols);
+    vf y[W8_ROWS][2][VN] = {};
+    __m256i sum[W8_ROWS][2];
+    for (int c = 0; c < panels; c++) {
+        for (int64_t group = 0; group < groups; group++) {
+            w8_sums(p, panel + c, group, row, R, sum);
+            for (int r = 0; r < R; r++)
+                for (int j = 0; j < VN; j++)
+                    y[r][c][j] =
+                        ISA(w8_add_group)(p, panel + c, group, j, (vi)sum[r][j], y[r][c][j]);
+        }
+        for (int r = 0; r < R; r++)
             for (int j = 0; j < VN; j++)
-                y[c][j] = ISA(w8_value)(p, panel + c, row + r, biased(p, row + r, sum[c][r][j]), j);
-        ISA(finish_tile)(p, panel, panels, row + r, y);
+                y[r][c][j] = ISA(w8_value)(p, panel + c, row + r, y[r][c][j], j);
     }
+    for (int r = 0; r < R; r++)
+        ISA(finish_tile)(p, panel, panels, row + r, y[r]);
 }
 
 static void product_w8(const struct product *p, int64_t panel, int panels, int64_t row, int rows)
@@ -85,10 +87,11 @@ static void product_w8(const struct product *p, int64_t panel, int panels, int64
     die("an int8 tile of %d rows", rows);
 }
 
-static void sums_w8(const struct product *p, int64_t panel, int64_t row, int32_t *sums)
+static void sums_w8(const struct product *p, int64_t panel, int64_t row, int64_t group,
+                    int32_t *sums)
 {
     __m256i sum[W8_ROWS][2];
-    w8_sums(p, panel, row, 1, sum);
+    w8_sums(p, panel, group, row, 1, sum);
     _mm256_storeu_si256((void *)sums, sum[0][0]);
     _mm256_storeu_si256((void *)(sums + 8), sum[0][1]);
 }
@@ -99,6 +102,7 @@ const struct cpu_kernels cpu_kernels_avx2 = {
     .native_rows = NATIVE_ROWS,
     .rmsnorm = ISA(rmsnorm),
     .split_outliers = ISA(split_outliers),
+    .largest = ISA(largest),
     .quantize = ISA(quantize),
     .product_w8 = product_w8,
     .product_native = ISA(product_native),

@@ -41,7 +41,8 @@ static struct rows_layout rows_layout(enum weight_format format, int64_t cols, i
     struct rows_layout layout = {.stride = row_stride(format == WEIGHT_W8 ? cols : cols * 4)};
     layout.scale_at = (size_t)layout.stride * (size_t)rows;
     layout.sum_at = layout.scale_at + (size_t)round_up(rows, 16) * sizeof(float);
-    layout.outliers_at = layout.sum_at + (size_t)round_up(rows, 16) * sizeof(int32_t);
+    layout.outliers_at =
+        layout.sum_at + (size_t)(round_up(rows, 16) * w8_groups(cols)) * sizeof(int32_t);
     layout.bytes = layout.outliers_at + (size_t)rows * sizeof(struct outliers);
     return layout;
 }
@@ -50,6 +51,24 @@ static struct rows_layout rows_layout(enum weight_format format, int64_t cols, i
 static bool rows_need_preparing(const struct weight *w, const struct rows_source *source)
 {
     return w->format == WEIGHT_W8 || source->norm || source->index;
+}
+
+/* One row to int8: outliers out, then one scale for the rest. x is changed. */
+static void quantize_row(const struct cpu_kernels *kernels, float *x, int64_t cols,
+                         const struct rows_layout *layout, char *memory, int32_t i)
+{
+    int8_t *out = (int8_t *)(memory + i * layout->stride);
+    int32_t *sums = (int32_t *)(memory + layout->sum_at) + i * w8_groups(cols);
+    float *scale = (float *)(memory + layout->scale_at) + i;
+    kernels->split_outliers(x, cols, (struct outliers *)(memory + layout->outliers_at) + i);
+    float limit = kernels->largest(x, cols);
+    bool zero = limit < 1e-30f; /* 127 / limit would not be finite */
+    *scale = zero ? 0.0f : limit / 127.0f;
+    float inverse = zero ? 0.0f : 127.0f / limit;
+    for (int64_t at = 0; at < cols; at += W8_GROUP) {
+        int64_t count = cols - at < W8_GROUP ? cols - at : W8_GROUP;
+        *sums++ = kernels->quantize(x + at, count, inverse, out + at);
+    }
 }
 
 static void prepare_row(const struct cpu_backend *backend, const struct weight *w,
@@ -70,11 +89,7 @@ static void prepare_row(const struct cpu_backend *backend, const struct weight *
         backend->kernels->rmsnorm(x, source->norm, w->cols, source->eps, norm_row);
     else
         memcpy(norm_row, x, (size_t)round_up(w->cols, 16) * sizeof(float));
-    backend->kernels->split_outliers(norm_row, w->cols,
-                                     (struct outliers *)(memory + layout->outliers_at) + i);
-    backend->kernels->quantize(norm_row, w->cols, (int8_t *)out,
-                               (float *)(memory + layout->scale_at) + i,
-                               (int32_t *)(memory + layout->sum_at) + i);
+    quantize_row(backend->kernels, norm_row, w->cols, layout, memory, i);
 }
 
 static struct activations rows_view(const struct weight *w, const struct rows_source *source,

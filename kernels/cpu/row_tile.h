@@ -45,29 +45,28 @@ static void ISA(split_outliers)(float *x, int64_t count, struct outliers *outlie
         if (outliers->value[o] != 0) x[outliers->column[o]] = 0;
 }
 
-static void ISA(quantize)(const float *x, int64_t count, int8_t *out, float *scale, int32_t *sum)
+static float ISA(largest)(const float *x, int64_t count)
 {
     vf largest[VN] = {};
     for (int64_t i = 0; i < count; i += 16)
         for (int j = 0; j < VN; j++)
             largest[j] = vf_max(vf_abs(vf_load(x + i + j * VL)), largest[j]);
-    float limit = lanes_max(largest);
-    bool zero = limit < 1e-30f; /* 127 / limit would not be finite */
-    vf inverse = vf_set(zero ? 0.0f : 127.0f / limit);
+    return lanes_max(largest);
+}
+
+static int32_t ISA(quantize)(const float *x, int64_t count, float inverse, int8_t *out)
+{
     vi sums = {};
-    for (int64_t i = 0; i < count; i += VL) {
-        vi q = vi_round(vf_load(x + i) * inverse);
+    for (int64_t i = 0; i < round_up(count, 16); i += VL) {
+        vi q = vi_round(vf_load(x + i) * vf_set(inverse));
         sums += q;
         vb bytes = __builtin_convertvector(q, vb);
         __builtin_memcpy(out + i, &bytes, sizeof bytes);
     }
-    for (int64_t i = round_up(count, VL); i < round_up(count, 16); i++)
-        out[i] = 0;
     int32_t total = 0;
     for (int i = 0; i < VL; i++)
         total += sums[i];
-    *scale = zero ? 0.0f : limit / 127.0f;
-    *sum = total;
+    return total;
 }
 
 static void ISA(exp)(const float *x, int64_t count, float *out)
@@ -92,24 +91,51 @@ INLINE void ISA(finish_tile)(const struct product *p, int64_t panel, int panels,
             vf_store(out, p->epilogue == EPILOGUE_ADD ? vf_load(out) + y[c][j] : y[c][j]);
 }
 
-/* Column `column` of W8 panel `panel`, lanes [part * VL, part * VL + VL), without the weights' scale. */
+/* Scales of one group of a W8 panel, lanes [part * VL, part * VL + VL). */
+INLINE vf ISA(w8_scales)(const struct product *p, int64_t panel, int64_t group, int part)
+{
+    int64_t at = (panel * w8_groups(p->w->cols) + group) * PANEL + part * VL;
+    return vf_load_as(DT_BF16, p->w->scales, at);
+}
+
+/* Quads of four inputs in a group: 16, or what is left in the last one. */
+INLINE int64_t ISA(w8_quads)(const struct product *p, int64_t group)
+{
+    int64_t left = (p->w->cols - group * W8_GROUP + 3) / 4;
+    return left < W8_GROUP / 4 ? left : W8_GROUP / 4;
+}
+
+/* What a group's sums begin with: the bias of 128 in every weight, taken out. */
+INLINE int32_t ISA(w8_bias)(const struct product *p, int64_t row, int64_t group)
+{
+    return -128 * p->in.sum[row * w8_groups(p->w->cols) + group];
+}
+
+/* Column `column` of W8 panel `panel`, scaled, lanes [part * VL, part * VL + VL). */
 INLINE vf ISA(w8_column)(const struct product *p, int64_t panel, int32_t column, int part)
 {
     const unsigned char *quad = weight_panel(p->w, panel) + column / 4 * 4 * PANEL;
     vi four;
     __builtin_memcpy(&four, quad + part * VL * 4, sizeof four);
-    return __builtin_convertvector((four >> column % 4 * 8 & 255) - 128, vf);
+    vf weights = __builtin_convertvector((four >> column % 4 * 8 & 255) - 128, vf);
+    return weights * ISA(w8_scales)(p, panel, column / W8_GROUP, part);
 }
 
-/* The one definition of an int8 product's value:
- * (sum of w * a * a's scale + each outlier times its column, in order) * w's scale. */
-INLINE vf ISA(w8_value)(const struct product *p, int64_t panel, int64_t row, vi sums, int part)
+/* The one definition of an int8 product's value, with S_g the exact int32 sum of w * a over group g:
+ *     (sum over g ascending of S_g * w's scale of g) * a's scale + each outlier times its column.
+ * w8_add_group adds a term of the sum, w8_value finishes. */
+INLINE vf ISA(w8_add_group)(const struct product *p, int64_t panel, int64_t group, int part, vi sums,
+                            vf value)
+{
+    return vf_fma(__builtin_convertvector(sums, vf), ISA(w8_scales)(p, panel, group, part), value);
+}
+
+INLINE vf ISA(w8_value)(const struct product *p, int64_t panel, int64_t row, vf value, int part)
 {
     const struct outliers *outliers = &p->in.outliers[row];
-    vi unbiased = sums - vi_set(128 * p->in.sum[row]);
-    vf value = __builtin_convertvector(unbiased, vf) * p->in.scale[row];
+    value = value * p->in.scale[row];
     UNROLL for (int o = 0; o < OUTLIERS; o++)
         value = vf_fma(vf_set(outliers->value[o]),
                        ISA(w8_column)(p, panel, outliers->column[o], part), value);
-    return value * vf_load(p->w->scales + panel * PANEL + part * VL);
+    return value;
 }

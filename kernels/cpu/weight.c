@@ -53,7 +53,7 @@ struct pack_job {
     const struct cpu_backend *cpu;
     const struct weight_spec *spec;
     struct weight *w;
-    float *scales;
+    uint16_t *scales;
 };
 
 /* Rows of `panel` into rows[16][stride], those beyond the matrix zero. Without pairs, the parts'
@@ -75,22 +75,43 @@ static void read_panel(const struct pack_job *job, int64_t panel, float *rows, i
         memset(rows + lane * stride, 0, (size_t)spec->cols * sizeof *rows);
 }
 
+/* The smallest bf16 that is no smaller than `value` (>= 0): a group's largest weight stays within
+ * 127. */
+static uint16_t bf16_above(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (uint16_t)((bits + 0xffff) >> 16);
+}
+
+/* Row `lane` of a panel: a scale and int8 values for each group of 64 inputs. */
+static void pack_w8_lane(const struct pack_job *job, int64_t panel, int lane, const float *row,
+                         int8_t *quantized)
+{
+    const struct cpu_kernels *kernels = job->cpu->kernels;
+    int64_t cols = job->spec->cols, quads = (cols + 3) / 4, groups = w8_groups(cols);
+    unsigned char *out = job->w->data + (size_t)panel * job->w->panel_bytes;
+    for (int64_t group = 0; group < groups; group++) {
+        int64_t at = group * W8_GROUP, count = cols - at < W8_GROUP ? cols - at : W8_GROUP;
+        float limit = kernels->largest(row + at, count);
+        uint16_t bits = limit < 1e-30f ? 0 : bf16_above(limit / 127.0f);
+        float inverse = bits ? 1.0f / bf16_to_float(bits) : 0.0f;
+        job->scales[(panel * groups + group) * PANEL + lane] = bits;
+        kernels->quantize(row + at, count, inverse, quantized + at);
+    }
+    for (int64_t k = 0; k < quads; k++) {
+        uint32_t four;
+        memcpy(&four, quantized + k * 4, 4);
+        four ^= 0x80808080u; /* s8 to u8 = s8 + 128 */
+        memcpy(out + k * 4 * PANEL + lane * 4, &four, 4);
+    }
+}
+
 static void pack_w8(const struct pack_job *job, int64_t panel, const float *rows, int64_t stride,
                     int8_t *quantized)
 {
-    int64_t cols = job->spec->cols, quads = (cols + 3) / 4;
-    unsigned char *out = job->w->data + (size_t)panel * job->w->panel_bytes;
-    for (int lane = 0; lane < PANEL; lane++) {
-        int32_t sum;
-        job->cpu->kernels->quantize(rows + lane * stride, cols, quantized,
-                                    &job->scales[panel * PANEL + lane], &sum);
-        for (int64_t k = 0; k < quads; k++) {
-            uint32_t four;
-            memcpy(&four, quantized + k * 4, 4);
-            four ^= 0x80808080u; /* s8 to u8 = s8 + 128 */
-            memcpy(out + k * 4 * PANEL + lane * 4, &four, 4);
-        }
-    }
+    for (int lane = 0; lane < PANEL; lane++)
+        pack_w8_lane(job, panel, lane, rows + lane * stride, quantized);
 }
 
 static void pack_native(const struct pack_job *job, int64_t panel, const float *rows,
@@ -141,7 +162,7 @@ static enum status check_spec(const struct weight_spec *spec, int64_t *outputs, 
     if (spec->paired && spec->parts[0].rows != spec->parts[1].rows)
         return fail(err, ST_INVALID, "gate has %lld rows, up %lld; they must be equal",
                     (long long)spec->parts[0].rows, (long long)spec->parts[1].rows);
-    int64_t limit = spec->format == WEIGHT_W8 ? W8_MAX_COLS : INT32_MAX / 64;
+    int64_t limit = INT32_MAX / 64;
     if (spec->cols <= 0 || spec->cols > limit || rows > INT32_MAX)
         return fail(err, ST_UNSUPPORTED,
                     "a matrix of %lld outputs by %lld inputs; inputs are 1 to %lld here",
@@ -164,7 +185,8 @@ enum status cpu_weight_create(struct backend *backend, const struct weight_spec 
     w->panels = (w->outputs + PANEL - 1) / PANEL * (w->paired ? 2 : 1);
     w->panel_bytes = w->format == WEIGHT_W8 ? (size_t)(w->cols + 3) / 4 * 4 * PANEL
                                             : (size_t)w->cols * PANEL * native_bytes(w->native);
-    size_t scale_bytes = w->format == WEIGHT_W8 ? PANEL * sizeof(float) : 0;
+    size_t scale_bytes =
+        w->format == WEIGHT_W8 ? (size_t)w8_groups(w->cols) * PANEL * sizeof(uint16_t) : 0;
     uint64_t bytes;
     if (!checked_mul((uint64_t)w->panels, w->panel_bytes + scale_bytes, &bytes)) bytes = UINT64_MAX;
     w->bytes = bytes;
@@ -175,7 +197,7 @@ enum status cpu_weight_create(struct backend *backend, const struct weight_spec 
         goto refuse;
     }
     struct pack_job job = {.cpu = cpu, .spec = spec, .w = w};
-    job.scales = (float *)(w->data + (size_t)w->panels * w->panel_bytes);
+    job.scales = (uint16_t *)(w->data + (size_t)w->panels * w->panel_bytes);
     w->scales = w->format == WEIGHT_W8 ? job.scales : NULL;
     thread_pool_for(cpu->pool, w->panels, 8, pack_panels, &job);
     *out = w;
@@ -205,8 +227,10 @@ void weight_row(const struct weight *w, int64_t output, float *out)
     const unsigned char *panel = weight_panel(w, output / PANEL);
     int64_t lane = output % PANEL;
     if (w->format == WEIGHT_W8) {
+        const uint16_t *scales = w->scales + output / PANEL * w8_groups(w->cols) * PANEL + lane;
         for (int64_t k = 0; k < w->cols; k++)
-            out[k] = (float)(panel[k / 4 * 4 * PANEL + lane * 4 + k % 4] - 128) * w->scales[output];
+            out[k] = (float)(panel[k / 4 * 4 * PANEL + lane * 4 + k % 4] - 128) *
+                     bf16_to_float(scales[k / W8_GROUP * PANEL]);
         return;
     }
     for (int64_t k = 0; k < w->cols; k++) {
