@@ -124,7 +124,7 @@ static inline char *kv_head(const struct kv_pool *pool, int32_t layer, int32_t b
  * what each column taken out gives. The idea is LLM.int8()'s (arXiv 2208.07339), with a fixed
  * number of columns chosen for each token by itself, so that the result depends on nothing but the
  * token. */
-#define OUTLIERS 3
+#define OUTLIERS 4
 
 struct outliers {
     int32_t column[OUTLIERS]; /* in the order of the split: larger first, the lower column among
