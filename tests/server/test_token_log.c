@@ -1,0 +1,52 @@
+/* One writer, one reader, no lock: for TSan and for the order of what is read. */
+#include "base/base.h"
+#include "server/token_log.h"
+
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+
+#define RECORDS 20000
+
+static void *write_all(void *argument)
+{
+    for (int32_t i = 0; i < RECORDS; i++)
+        token_log_append(argument, (struct token_record){.token = i, .choice = i % 7});
+    return NULL;
+}
+
+Test(token_log, the_reader_sees_every_record_whole_and_in_order)
+{
+    struct token_log log;
+    pthread_t writer;
+    cr_assert(token_log_init(&log, RECORDS));
+    pthread_create(&writer, NULL, write_all, &log);
+    for (size_t read = 0; read < RECORDS;) {
+        size_t count = token_log_count(&log);
+        if (count == read) sched_yield();
+        for (; read < count; read++) {
+            cr_assert_eq(log.records[read].token, (int32_t)read);
+            cr_assert_eq(log.records[read].choice, (int32_t)read % 7);
+        }
+    }
+    pthread_join(writer, NULL);
+    token_log_release(&log);
+}
+
+Test(token_log, memory_that_cannot_be_had_is_said)
+{
+    struct token_log log;
+    alloc_fail_after(1);
+    cr_assert_not(token_log_init(&log, 16));
+    alloc_fail_after(0);
+    token_log_release(&log);
+}
+
+Test(token_log, one_record_too_many_stops_the_process, .signal = SIGABRT)
+{
+    struct token_log log;
+    token_log_init(&log, 1);
+    token_log_append(&log, (struct token_record){0});
+    token_log_append(&log, (struct token_record){0});
+}
