@@ -59,7 +59,8 @@ void *pages_alloc(size_t bytes, int huge)
     if (fault_due() || bytes == 0 || bytes > SIZE_MAX - 2 * HUGE_PAGE) return NULL;
     /* A 2 MB-aligned start, or the kernel cannot use huge pages for the ends. */
     size_t reserved = bytes + HUGE_PAGE;
-    char *raw = mmap(NULL, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *raw = mmap(NULL, reserved, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (raw == MAP_FAILED) return NULL;
     char *start = (char *)(((uintptr_t)raw + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
     if (start > raw) munmap(raw, (size_t)(start - raw));

@@ -1,13 +1,13 @@
 /* base/: what every room stands on. Knows nobody.
  *
  *   status.h       what went wrong, in one enum and one struct with the words
- *   alloc.h        the policy for memory: stop for small host objects, try for what a client can ask for
+ *   alloc.h        the policy for memory: stop for small objects, try for what clients ask for
  *   checked.h      sums and products of numbers that came from a file or a client
  *   clock.h        time as an argument (real, or virtual in tests and simulation)
  *   rng.h          random numbers from a seed; a counter-based form for sampling
  *   log.h          lines on standard error
  *   strbuf.h       a growing byte string
- *   thread_pool.h  a team of threads that runs one function on every member and meets at a barrier
+ *   thread_pool.h  a team of threads that runs one function on every member, then meets
  *   progress.h     a progress bar on a terminal, nothing elsewhere
  *   options.h      command lines: one table gives parsing and --help
  */

@@ -1,4 +1,5 @@
-/* Sums and products of sizes that came from outside: false means overflow, and the result is unusable. */
+/* Sums and products of sizes that came from outside: false means overflow, and the result is
+ * unusable. */
 #ifndef BASE_CHECKED_H
 #define BASE_CHECKED_H
 

@@ -1,4 +1,5 @@
-/* Time is passed in, so that a test or a simulation can own it. Microseconds since an arbitrary start. */
+/* Time is passed in, so that a test or a simulation can own it. Microseconds since an arbitrary
+ * start. */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 

@@ -2,12 +2,13 @@
  *
  *     struct option_spec table[] = {
  *         {"model", OPT_STRING, &o.model, "PATH", "GGUF file, directory or synthetic:SHAPE"},
- *         {"kv-memory", OPT_SIZE, &o.kv_bytes, "SIZE", "memory for the KV cache (default 512MiB)"}, ...
+ *         {"kv-memory", OPT_SIZE, &o.kv_bytes, "SIZE", "memory for the KV cache (default 512MiB)"},
+ * ...
  *     };
  *
- * `--name value` and `--name=value` are both taken, `--name` alone for OPT_FLAG. --help is understood
- * everywhere. Sizes take KiB MiB GiB (and plain bytes), times take ms and s (and us); lists are ints
- * separated by commas.
+ * `--name value` and `--name=value` are both taken, `--name` alone for OPT_FLAG. --help is
+ * understood everywhere. Sizes take KiB MiB GiB (and plain bytes), times take ms and s (and us);
+ * lists are ints separated by commas.
  */
 #ifndef BASE_OPTIONS_H
 #define BASE_OPTIONS_H
@@ -33,22 +34,24 @@ struct option_ints {
 };
 
 struct option_spec {
-    const char *name;  /* without the dashes; NULL: a heading in --help */
+    const char *name; /* without the dashes; NULL: a heading in --help */
     enum option_type type;
     void *target;      /* keeps its default when the option is absent */
     const char *value; /* what --help shows after the name, e.g. "PATH" */
     const char *help;  /* one line or a few, separated by \n */
-    int64_t minimum, maximum; /* for OPT_INT, OPT_SIZE, OPT_TIME and each of OPT_INTS; both 0: any */
+    int64_t minimum,
+        maximum; /* for OPT_INT, OPT_SIZE, OPT_TIME and each of OPT_INTS; both 0: any */
 };
 
 struct command_help {
-    const char *name;     /* "espalier serve" */
-    const char *example;  /* shown first */
+    const char *name;    /* "espalier serve" */
+    const char *example; /* shown first */
     const char *summary;
 };
 
-/* 0: parsed. 1: --help was asked for and printed on standard output. -1: wrong usage, said on standard
- * error (the caller exits with 2). Words that are no option are an error. argv[0] is skipped. */
+/* 0: parsed. 1: --help was asked for and printed on standard output. -1: wrong usage, said on
+ * standard error (the caller exits with 2). Words that are no option are an error. argv[0] is
+ * skipped. */
 int options_parse(const struct command_help *help, const struct option_spec *table, size_t count,
                   int argc, char **argv);
 

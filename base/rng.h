@@ -1,8 +1,8 @@
 /* Random numbers from a seed.
  *
  * rng_*: a stream (splitmix64; Steele, Lea, Flood, OOPSLA 2014), for workloads, weights and tests.
- * mix64 / rng_at: counter-based, the number depends on (seed, index) alone, so that a request's samples
- * do not depend on what runs beside it.
+ * mix64 / rng_at: counter-based, the number depends on (seed, index) alone, so that a request's
+ * samples do not depend on what runs beside it.
  */
 #ifndef BASE_RNG_H
 #define BASE_RNG_H

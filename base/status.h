@@ -1,25 +1,26 @@
 /* One status for the whole project, the CUDA side included. 0 is success.
  *
- * A function that can fail for a reason the user should read takes a `struct error *` last and returns
- * its status; the words say which file, field or request, what was found and what is allowed.
- * Expected failures return. A broken invariant of our own calls die() and stops the process.
+ * A function that can fail for a reason the user should read takes a `struct error *` last and
+ * returns its status; the words say which file, field or request, what was found and what is
+ * allowed. Expected failures return. A broken invariant of our own calls die() and stops the
+ * process.
  */
 #ifndef BASE_STATUS_H
 #define BASE_STATUS_H
 
-#define STATUS_MAP(X)                                                                              \
-    X(OK, "ok")                                                                                    \
-    X(USAGE, "wrong usage")                                                                        \
-    X(INVALID, "invalid value")                                                                    \
-    X(NOT_FOUND, "not found")                                                                      \
-    X(IO, "input or output failed")                                                                \
-    X(BAD_FILE, "malformed file")                                                                  \
-    X(UNSUPPORTED, "not supported")                                                                \
-    X(NO_MEMORY, "out of memory")                                                                  \
-    X(NO_SPACE, "no room")                                                                         \
-    X(FULL, "queue full")                                                                          \
-    X(CLOSED, "shutting down")                                                                     \
-    X(NO_DEVICE, "no such device")                                                                 \
+#define STATUS_MAP(X)               \
+    X(OK, "ok")                     \
+    X(USAGE, "wrong usage")         \
+    X(INVALID, "invalid value")     \
+    X(NOT_FOUND, "not found")       \
+    X(IO, "input or output failed") \
+    X(BAD_FILE, "malformed file")   \
+    X(UNSUPPORTED, "not supported") \
+    X(NO_MEMORY, "out of memory")   \
+    X(NO_SPACE, "no room")          \
+    X(FULL, "queue full")           \
+    X(CLOSED, "shutting down")      \
+    X(NO_DEVICE, "no such device")  \
     X(INTERNAL, "internal error")
 
 enum status {
@@ -50,9 +51,9 @@ _Noreturn void die_at(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 #define die(...) die_at(__FILE__, __LINE__, __VA_ARGS__)
-#define invariant(condition, ...)                                                                  \
-    do {                                                                                           \
-        if (__builtin_expect(!(condition), 0)) die_at(__FILE__, __LINE__, __VA_ARGS__);            \
+#define invariant(condition, ...)                                                       \
+    do {                                                                                \
+        if (__builtin_expect(!(condition), 0)) die_at(__FILE__, __LINE__, __VA_ARGS__); \
     } while (0)
 
 #endif

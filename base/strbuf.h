@@ -1,7 +1,7 @@
 /* A growing byte string, always followed by a NUL that `length` does not count.
  *
- * Zero-initialise; strbuf_free gives the memory back. Appending cannot fail (base/alloc.h: must_*), so
- * bound what comes from outside before it gets here.
+ * Zero-initialise; strbuf_free gives the memory back. Appending cannot fail (base/alloc.h: must_*),
+ * so bound what comes from outside before it gets here.
  */
 #ifndef BASE_STRBUF_H
 #define BASE_STRBUF_H
@@ -19,10 +19,10 @@ void strbuf_text(struct strbuf *buf, const char *text);
 void strbuf_char(struct strbuf *buf, char c);
 void strbuf_format(struct strbuf *buf, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-void strbuf_clear(struct strbuf *buf);                  /* keeps the memory */
+void strbuf_clear(struct strbuf *buf); /* keeps the memory */
 void strbuf_drop_front(struct strbuf *buf, size_t count);
-const char *strbuf_cstr(const struct strbuf *buf);      /* "" when empty; view until the next change */
-char *strbuf_take(struct strbuf *buf);                  /* caller frees; the buffer is empty after */
+const char *strbuf_cstr(const struct strbuf *buf); /* "" when empty; view until the next change */
+char *strbuf_take(struct strbuf *buf);             /* caller frees; the buffer is empty after */
 void strbuf_free(struct strbuf *buf);
 
 #endif

@@ -1,9 +1,10 @@
 /* A team of threads that runs one function on every member and meets at the end.
  *
- * The caller is member 0. Between runs the others spin for a few microseconds and then park on a futex,
- * so that a step's hundred short stages cost about a microsecond each and an idle server costs nothing.
- * One run at a time: a pool belongs to one caller (the engine thread, or a command's main).
- * What a member computes must not depend on `members`: results are the same bits for any thread count.
+ * The caller is member 0. Between runs the others spin for a few microseconds and then park on a
+ * futex, so that a step's hundred short stages cost about a microsecond each and an idle server
+ * costs nothing. One run at a time: a pool belongs to one caller (the engine thread, or a command's
+ * main). What a member computes must not depend on `members`: results are the same bits for any
+ * thread count.
  */
 #ifndef BASE_THREAD_POOL_H
 #define BASE_THREAD_POOL_H

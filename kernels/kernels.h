@@ -1,16 +1,16 @@
 /* kernels/: tensor operators behind one table of functions, and nothing about models or requests.
  *
- * A backend is a device with its operators (kernels/cpu today, kernels/cuda later). model/ sees opaque
- * tensors, weights and KV pools, and calls operators at fused granularity: each reads its inputs once and
- * leaves no intermediate that a faster device would not want to write.
+ * A backend is a device with its operators (kernels/cpu today, kernels/cuda later). model/ sees
+ * opaque tensors, weights and KV pools, and calls operators at fused granularity: each reads its
+ * inputs once and leaves no intermediate that a faster device would not want to write.
  *
- * One numeric definition. Every operator's result for a token depends on that token's inputs and context
- * alone, bit for bit: not on the other rows of the step, the number of threads, how a prompt was cut into
- * chunks, or which blocks hold the context. Concretely
- *   - a product's sum runs over k in one fixed order (int32 for W8, one f32 accumulator per output for
- *     native weights, k ascending);
- *   - attention reduces the context in chunks of ATTENTION_CHUNK context slots counted from the view's
- *     start; within a chunk the order is fixed by the slot; chunks are merged in order;
+ * One numeric definition. Every operator's result for a token depends on that token's inputs and
+ * context alone, bit for bit: not on the other rows of the step, the number of threads, how a
+ * prompt was cut into chunks, or which blocks hold the context. Concretely
+ *   - a product's sum runs over k in one fixed order (int32 for W8, one f32 accumulator per output
+ *     for native weights, k ascending);
+ *   - attention reduces the context in chunks of ATTENTION_CHUNK context slots counted from the
+ *     view's start; within a chunk the order is fixed by the slot; chunks are merged in order;
  *   - norms and activation scales are computed per token.
  * Two instruction sets may differ in the last bits (FMA, exp), except int32 sums, which are equal.
  */
@@ -34,16 +34,16 @@ const char *dtype_name(enum dtype type); /* "f32", "f16", "bf16" */
 /* How a matrix is kept for products. */
 enum weight_format {
     WEIGHT_NATIVE, /* the file's own values, exact, as f32, f16 or bf16; products and sums in f32 */
-    WEIGHT_W8,     /* int8 per output channel (scale f32), activations int8 per token, sums int32 */
+    WEIGHT_W8,     /* int8, a scale for 64 inputs; activations int8 per token; sums int32 */
 };
 
-struct backend;  /* a device and its operators */
-struct tensor;   /* activations on a device: [rows, cols] f32, rows are tokens of a step */
-struct weight;   /* a matrix [outputs, inputs] packed for the device */
-struct kv_pool;  /* K and V of every layer in blocks of BLOCK_SLOTS slots */
+struct backend; /* a device and its operators */
+struct tensor;  /* activations on a device: [rows, cols] f32, rows are tokens of a step */
+struct weight;  /* a matrix [outputs, inputs] packed for the device */
+struct kv_pool; /* K and V of every layer in blocks of BLOCK_SLOTS slots */
 
-/* Where a matrix's values come from: rows [first, first + count) as f32 into out[count][cols]. Called
- * from several threads at once. */
+/* Where a matrix's values come from: rows [first, first + count) as f32 into out[count][cols].
+ * Called from several threads at once. */
 struct weight_source {
     void (*read)(const void *context, int64_t first, int64_t count, float *out);
     const void *context;
@@ -53,15 +53,16 @@ struct weight_source {
 /* A packed matrix of 1..3 sources with `cols` inputs each. */
 struct weight_spec {
     enum weight_format format;
-    enum dtype native;      /* WEIGHT_NATIVE: the type that holds the values exactly */
+    enum dtype native; /* WEIGHT_NATIVE: the type that holds the values exactly */
     const struct weight_source *parts;
     int part_count;
-    bool paired;            /* two parts of equal size used by gate_up: the backend interleaves them */
-    int64_t cols;           /* inputs */
+    bool paired;  /* two parts of equal size used by gate_up: the backend interleaves them */
+    int64_t cols; /* inputs */
 };
 
-/* One sequence's rows in a step: rows [first_row, first_row + rows) are consecutive tokens; the i-th sees
- * the first `context + i` slots of the spans (so `context` counts the first row's own slot). */
+/* One sequence's rows in a step: rows [first_row, first_row + rows) are consecutive tokens; the
+ * i-th sees the first `context + i` slots of the spans (so `context` counts the first row's own
+ * slot). */
 struct attention_span {
     const int32_t *blocks; /* block numbers, the first slot used is first_slot of blocks[0] */
     int32_t first_slot, length;
@@ -73,36 +74,40 @@ struct attention_sequence {
     int32_t span_count;
 };
 
-/* A step's host-side plan: what every operator of the step needs to know, given once by step_begin. */
+/* A step's host-side plan: what every operator of the step needs to know, given once by step_begin.
+ */
 struct step_input {
-    int32_t rows;               /* tokens */
-    const int32_t *tokens;      /* [rows] */
-    const int32_t *positions;   /* [rows] for RoPE */
-    const int64_t *slots;       /* [rows] block * BLOCK_SLOTS + slot that receives the row's K and V */
+    int32_t rows;             /* tokens */
+    const int32_t *tokens;    /* [rows] */
+    const int32_t *positions; /* [rows] for RoPE */
+    const int64_t *slots; /* [rows] block * BLOCK_SLOTS + slot that receives the row's K and V */
     const struct attention_sequence *sequences; /* cover the rows in order, without gaps */
     int32_t sequence_count;
-    const int32_t *logit_rows;  /* [logit_count] rows whose logits are wanted, ascending */
+    const int32_t *logit_rows; /* [logit_count] rows whose logits are wanted, ascending */
     int32_t logit_count;
 };
 
 /* Shapes of the attention part of a layer, and its norms and biases (device-resident vectors). */
 struct attention_shape {
     int32_t heads, kv_heads, head_dim; /* query head h reads kv head h / (heads / kv_heads) */
-    const float *inv_freq;  /* [head_dim / 2] RoPE frequencies (host), pairs (i, i + head_dim / 2) */
-    float rope_scale;       /* cos and sin are multiplied by it (1, or YaRN's attention factor) */
-    float eps;              /* of the QK norms */
+    const float *inv_freq; /* [head_dim / 2] RoPE frequencies (host), pairs (i, i + head_dim / 2) */
+    float rope_scale;      /* cos and sin are multiplied by it (1, or YaRN's attention factor) */
+    float eps;             /* of the QK norms */
 };
 
 struct backend_ops {
     const char *name; /* "cpu-avx512", "cpu-avx2", "cpu-portable" */
     void (*free)(struct backend *backend);
 
-    /* --- memory. NULL / ST_NO_MEMORY when it cannot be had. Freed with the backend's free functions. */
+    /* --- memory. NULL / ST_NO_MEMORY when it cannot be had. Freed with the backend's free
+     * functions. */
     struct tensor *(*tensor_create)(struct backend *backend, int64_t rows, int64_t cols);
     void (*tensor_free)(struct backend *backend, struct tensor *tensor);
     /* Row `row` to host memory out[cols]. */
-    void (*tensor_read)(struct backend *backend, const struct tensor *tensor, int64_t row, float *out);
-    void (*tensor_write)(struct backend *backend, struct tensor *tensor, int64_t row, const float *in);
+    void (*tensor_read)(struct backend *backend, const struct tensor *tensor, int64_t row,
+                        float *out);
+    void (*tensor_write)(struct backend *backend, struct tensor *tensor, int64_t row,
+                         const float *in);
     enum status (*weight_create)(struct backend *backend, const struct weight_spec *spec,
                                  struct weight **out, struct error *err);
     void (*weight_free)(struct backend *backend, struct weight *weight);
@@ -117,22 +122,23 @@ struct backend_ops {
     /* x[rows, hidden] = rows of `table` [vocab, hidden] at the step's tokens. */
     void (*embed)(struct backend *backend, const struct weight *table, struct tensor *x);
 
-    /* h = rmsnorm(x; norm, eps); (q, k, v) = wqkv h (+ bias); per-head RMS norms of q and k where given;
-     * RoPE on q and k; K and V to the step's slots of `layer`; q[rows, heads * head_dim] is the result.
-     * norm [hidden], bias [(heads + 2 kv_heads) * head_dim] or NULL, q_norm and k_norm [head_dim] or NULL
-     * are tensors of one row. */
+    /* h = rmsnorm(x; norm, eps); (q, k, v) = wqkv h (+ bias); per-head RMS norms of q and k where
+     * given; RoPE on q and k; K and V to the step's slots of `layer`; q[rows, heads * head_dim] is
+     * the result. norm [hidden], bias [(heads + 2 kv_heads) * head_dim] or NULL, q_norm and k_norm
+     * [head_dim] or NULL are tensors of one row. */
     void (*norm_qkv)(struct backend *backend, const struct attention_shape *shape,
                      const struct tensor *x, const struct tensor *norm, float eps,
                      const struct weight *wqkv, const struct tensor *bias,
-                     const struct tensor *q_norm, const struct tensor *k_norm,
-                     struct kv_pool *pool, int32_t layer, struct tensor *q);
+                     const struct tensor *q_norm, const struct tensor *k_norm, struct kv_pool *pool,
+                     int32_t layer, struct tensor *q);
 
     /* out[rows, heads * head_dim] = softmax(q k^T / sqrt(head_dim)) v over each row's context. */
     void (*attention)(struct backend *backend, const struct attention_shape *shape,
                       const struct tensor *q, const struct kv_pool *pool, int32_t layer,
                       struct tensor *out);
 
-    /* x += w in: the output projection and the down projection. in[rows, inputs], x[rows, outputs]. */
+    /* x += w in: the output projection and the down projection. in[rows, inputs], x[rows, outputs].
+     */
     void (*linear_add)(struct backend *backend, const struct weight *w, const struct tensor *in,
                        struct tensor *x);
 
@@ -154,8 +160,8 @@ struct backend {
 
 enum cpu_isa { CPU_AUTO, CPU_PORTABLE, CPU_AVX2, CPU_AVX512 };
 
-/* The best this machine has, or what ESPALIER_CPU=avx512|avx2|portable forces. ST_INVALID for an unknown
- * word, ST_NO_DEVICE when the machine lacks it. */
+/* The best this machine has, or what ESPALIER_CPU=avx512|avx2|portable forces. ST_INVALID for an
+ * unknown word, ST_NO_DEVICE when the machine lacks it. */
 enum status cpu_isa_select(enum cpu_isa *isa, struct error *err);
 const char *cpu_isa_name(enum cpu_isa isa);
 

@@ -121,11 +121,11 @@ INLINE vf ISA(w8_column)(const struct product *p, int64_t panel, int32_t column,
     return weights * ISA(w8_scales)(p, panel, column / W8_GROUP, part);
 }
 
-/* The one definition of an int8 product's value, with S_g the exact int32 sum of w * a over group g:
- *     (sum over g ascending of S_g * w's scale of g) * a's scale + each outlier times its column.
+/* The one definition of an int8 product's value, with S_g the exact int32 sum of w * a over group
+ * g: (sum over g ascending of S_g * w's scale of g) * a's scale + each outlier times its column.
  * w8_add_group adds a term of the sum, w8_value finishes. */
-INLINE vf ISA(w8_add_group)(const struct product *p, int64_t panel, int64_t group, int part, vi sums,
-                            vf value)
+INLINE vf ISA(w8_add_group)(const struct product *p, int64_t panel, int64_t group, int part,
+                            vi sums, vf value)
 {
     return vf_fma(__builtin_convertvector(sums, vf), ISA(w8_scales)(p, panel, group, part), value);
 }
@@ -134,8 +134,7 @@ INLINE vf ISA(w8_value)(const struct product *p, int64_t panel, int64_t row, vf 
 {
     const struct outliers *outliers = &p->in.outliers[row];
     value = value * p->in.scale[row];
-    UNROLL for (int o = 0; o < OUTLIERS; o++)
-        value = vf_fma(vf_set(outliers->value[o]),
-                       ISA(w8_column)(p, panel, outliers->column[o], part), value);
+    UNROLL for (int o = 0; o < OUTLIERS; o++) value = vf_fma(
+        vf_set(outliers->value[o]), ISA(w8_column)(p, panel, outliers->column[o], part), value);
     return value;
 }

@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Proves the engine right, from a fresh clone on: builds release, asan and tsan, and runs every test.
+# The last line counts them; the exit status is 0 only when something ran and nothing failed.
+set -uo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/scripts/common.sh"
+cd "$ROOT" || exit 1
+
+case ${1-} in
+-h | --help)
+    cat <<'TEXT'
+Example: bash test.sh
+
+Installs what is missing (as root or through sudo), builds with and without sanitizers, runs the unit
+tests, the golden data, the real server under the official openai client, and every command once.
+About ten minutes on two cores. ../shared/data is used where it exists and never needed.
+TEXT
+    exit 0
+    ;;
+?*)
+    printf 'test.sh: unknown option %s\n' "$1" >&2
+    exit 2
+    ;;
+esac
+
+PASSED=0
+FAILED=0
+LOGS=$ROOT/build/test-logs
+GENERATED=$ROOT/build/generated
+
+# stage NAME COMMAND...: one line on success, the end of its log on failure. A log with ctest's or
+# pytest's closing line counts their tests, any other stage counts as one.
+stage() {
+    local name=$1 log started passed failed status
+    shift
+    log=$LOGS/${name//[^a-z0-9]/-}.log
+    started=$SECONDS
+    "$@" >"$log" 2>&1
+    status=$?
+    read -r passed failed < <(count_tests "$log" "$status")
+    PASSED=$((PASSED + passed))
+    FAILED=$((FAILED + failed))
+    printf '%-28s %4d passed, %d failed  (%d s)\n' "$name" "$passed" "$failed" $((SECONDS - started))
+    [ "$failed" = 0 ] || { printf '    the whole log: %s\n' "$log"; log_tail "$log" 40; }
+}
+
+count_tests() {
+    python3 - "$1" "$2" <<'PYTHON'
+import re, sys
+text, status = open(sys.argv[1], errors="replace").read(), int(sys.argv[2])
+passed = failed = 0
+for bad, total in re.findall(r"(\d+) tests? failed out of (\d+)", text):
+    passed, failed = passed + int(total) - int(bad), failed + int(bad)
+for line in re.findall(r"^=+ (.* in [0-9.]+s.*) =+$", text, re.M):
+    passed += sum(int(n) for n in re.findall(r"(\d+) passed", line))
+    failed += sum(int(n) for n in re.findall(r"(\d+) (?:failed|error)", line))
+if passed + failed == 0:
+    passed, failed = (1, 0) if status == 0 else (0, 1)
+elif status != 0 and failed == 0:
+    failed = 1
+print(passed, failed)
+PYTHON
+}
+
+python_ready() {
+    venv_make
+    local wanted
+    wanted=$(grep -hv "^#" tests/requirements.txt tests/integration/requirements.txt 2>/dev/null)
+    [ "$(cat "$VENV/installed.txt" 2>/dev/null)" = "$wanted" ] && return 0
+    # shellcheck disable=SC2086 # a list of packages
+    pip_run install $wanted || fail "pip could not install: ${wanted//$'\n'/ }. Check the network and run again."
+    printf '%s\n' "$wanted" >"$VENV/installed.txt"
+}
+
+sources() { git ls-files '*.c' '*.h'; }
+
+format_check() { sources | xargs clang-format --dry-run -Werror; }
+
+commands_check() {
+    local model=synthetic:tiny
+    build/espalier --version && build/espalier inspect --model $model --json &&
+        echo text | build/espalier tokenize --model $model --json &&
+        build/espalier generate --model $model --prompt text --max-tokens 4 --json &&
+        build/espalier perplexity --model $model --text README.md --context 64 --windows 2 --json &&
+        build/espalier bench --model $model --rows 1,2 --prompt 32 --depth 16 --steps 2 --repeats 1 --json
+}
+
+default_model_check() {
+    build/espalier generate --model "$MODEL_PATH" --chat --prompt "Name three trees." --max-tokens 40
+}
+
+install_check() {
+    local prefix
+    prefix=$(mktemp -d) || return 1
+    cmake --install build --prefix "$prefix" && "$prefix/bin/espalier" --version
+    local status=$?
+    rm -rf "$prefix"
+    return $status
+}
+
+packages_install "$BUILD_PACKAGES"$'\n'"$RUN_PACKAGES"$'\n'"$TEST_PACKAGES"
+cmake_check
+python_ready
+model_fetch
+mkdir -p "$LOGS"
+export PYTHON=$VENV/bin/python ESPALIER_TEST_MODEL=$MODEL_PATH ESPALIER_TEST_GENERATED=$GENERATED
+
+stage "golden weights" "$PYTHON" tests/make_golden_data.py "$GENERATED"
+stage "format" format_check
+say "building release, asan and tsan"
+build release -DESPALIER_TESTS=ON
+build asan -DESPALIER_TESTS=ON
+build tsan -DESPALIER_TESTS=ON
+stage "unit tests" ctest --test-dir build -j 2 --output-on-failure
+stage "commands" commands_check
+stage "default model" default_model_check
+stage "installed copy" install_check
+stage "unit tests, asan and ubsan" ctest --test-dir build-asan -j 2 --output-on-failure
+stage "unit tests, tsan" ctest --test-dir build-tsan -j 1 -L 'base|kernels|scheduler|server' --output-on-failure
+if [ -x tests/integration/run.sh ]; then
+    stage "server, real clients" tests/integration/run.sh build
+    stage "server under asan" tests/integration/run.sh build-asan
+fi
+
+echo
+echo "$PASSED passed, $FAILED failed"
+[ "$FAILED" = 0 ] && [ "$PASSED" -gt 0 ]
