@@ -2,8 +2,8 @@
  *
  * Small host objects (a queue node, a name): must_*; running out stops the process with a message.
  * Whatever a client or a file can make large: try_*; returns NULL and the caller refuses the
- * request. Both are counted by the fault hook, so that a test can fail the n-th allocation (tests'
- * fault ladders).
+ * request. The try_ calls are counted by the fault hook, so that a test can fail the n-th of them
+ * (tests' fault ladders).
  */
 #ifndef BASE_ALLOC_H
 #define BASE_ALLOC_H
