@@ -69,7 +69,7 @@ static void loop_member(void *argument, int member, int members)
 static double loop_rate(struct thread_pool *pool, double (*loop)(int64_t rounds))
 {
     struct clock clock = clock_monotonic();
-    struct looping job = {.loop = loop, .rounds = 200000};
+    struct looping job = {.loop = loop, .rounds = 1000000};
     double best = 0;
     for (int i = 0; i < REPEATS; i++) {
         int64_t start = clock_now(&clock);
