@@ -82,7 +82,16 @@ struct tensor {
     size_t bytes;
 };
 
+/* Weights share large pieces of memory: a layer's matrices are 0.3 to 1.8 MB in SmolLM2-135M, and
+ * memory of its own for each would never get a 2 MB page. Decode then stalls on the TLB. */
+struct weight_chunk {
+    char *memory;
+    size_t bytes, used;
+    int64_t live; /* weights in it; the last one to go frees it */
+};
+
 struct weight {
+    struct weight_chunk *chunk;
     enum weight_format format;
     enum dtype native;
     bool paired;
@@ -251,7 +260,9 @@ struct cpu_backend {
     const struct step_input *input; /* borrowed from step_begin to the next */
 
     struct member_scratch *scratch; /* [members] */
-    char *shared;                   /* prepared rows that all members read */
+    struct weight_chunk *chunk;     /* where the next weight goes; NULL: nowhere yet */
+
+    char *shared; /* prepared rows that all members read */
     size_t shared_bytes;
     float *qkv; /* [rows][qkv_stride] of the layer in work */
     size_t qkv_bytes;

@@ -148,6 +148,38 @@ static void pack_panels(void *argument, int64_t begin, int64_t end, int member)
     free(rows);
 }
 
+/* --- memory */
+
+#define CHUNK_BYTES ((size_t)64 << 20) /* address space: pages come when they are written */
+
+/* `bytes` of memory that starts on a cache line, in the backend's chunk or a new one. */
+static bool chunk_take(struct cpu_backend *cpu, struct weight *w)
+{
+    size_t bytes = (size_t)round_up((int64_t)w->bytes, CACHE_LINE);
+    struct weight_chunk *chunk = cpu->chunk;
+    if (!chunk || bytes > chunk->bytes - chunk->used) {
+        size_t size = bytes > CHUNK_BYTES ? bytes : CHUNK_BYTES;
+        char *memory = pages_alloc(size, cpu->hugepages);
+        if (!memory) return false;
+        chunk = must_alloc(sizeof *chunk);
+        *chunk = (struct weight_chunk){.memory = memory, .bytes = size};
+        cpu->chunk = chunk;
+    }
+    w->chunk = chunk;
+    w->data = (unsigned char *)chunk->memory + chunk->used;
+    chunk->used += bytes;
+    chunk->live++;
+    return true;
+}
+
+static void chunk_give_back(struct cpu_backend *cpu, struct weight_chunk *chunk)
+{
+    if (--chunk->live) return;
+    if (cpu->chunk == chunk) cpu->chunk = NULL;
+    pages_free(chunk->memory, chunk->bytes);
+    free(chunk);
+}
+
 /* --- create and free */
 
 static enum status check_spec(const struct weight_spec *spec, int64_t *outputs, struct error *err)
@@ -190,8 +222,7 @@ enum status cpu_weight_create(struct backend *backend, const struct weight_spec 
     uint64_t bytes;
     if (!checked_mul((uint64_t)w->panels, w->panel_bytes + scale_bytes, &bytes)) bytes = UINT64_MAX;
     w->bytes = bytes;
-    w->data = pages_alloc(bytes, cpu->hugepages);
-    if (!w->data) {
+    if (bytes > SIZE_MAX / 4 || !chunk_take(cpu, w)) {
         status = fail(err, ST_NO_MEMORY, "no memory for a matrix of %llu bytes",
                       (unsigned long long)bytes);
         goto refuse;
@@ -209,9 +240,8 @@ refuse:
 
 void cpu_weight_free(struct backend *backend, struct weight *weight)
 {
-    (void)backend;
     if (!weight) return;
-    pages_free(weight->data, weight->bytes);
+    chunk_give_back(cpu_of(backend), weight->chunk);
     free(weight);
 }
 
