@@ -175,14 +175,13 @@ static bool parse_stream_options(struct api_request *request, struct api_error *
 
 /* --- fields that this version does not honour: refused rather than ignored in silence */
 
+/* What changes nothing: the number `neutral`, or for NAN "false" and whatever is empty. */
 static bool is_neutral(const json_t *value, double neutral)
 {
+    if (!isnan(neutral)) return json_is_number(value) && json_number_value(value) == neutral;
     switch (json_typeof(value)) {
     case JSON_FALSE:
         return true;
-    case JSON_INTEGER:
-    case JSON_REAL:
-        return json_number_value(value) == neutral;
     case JSON_ARRAY:
         return json_array_size(value) == 0;
     case JSON_OBJECT:
@@ -198,12 +197,12 @@ static bool refuse_unsupported(const struct api_request *request, struct api_err
 {
     static const struct {
         const char *name;
-        double neutral; /* the number that changes nothing; NAN: no number does */
+        double neutral;
     } unsupported[] = {
-        {"logprobs", NAN},        {"top_logprobs", 0},      {"repetition_penalty", 1},
-        {"presence_penalty", 0},  {"frequency_penalty", 0}, {"logit_bias", NAN},
-        {"best_of", 1},           {"suffix", NAN},          {"tools", NAN},
-        {"prompt_logprobs", NAN},
+        {"top_logprobs", 0},     {"repetition_penalty", 1},
+        {"presence_penalty", 0}, {"frequency_penalty", 0},
+        {"logit_bias", NAN},     {"best_of", 1},
+        {"suffix", NAN},         {"tools", NAN},
     };
     for (size_t i = 0; i < sizeof unsupported / sizeof unsupported[0]; i++) {
         const json_t *value = json_field(request->root, unsupported[i].name);
@@ -211,6 +210,10 @@ static bool refuse_unsupported(const struct api_request *request, struct api_err
             return refuse(error, REFUSAL_UNSUPPORTED, unsupported[i].name,
                           "%s is not supported by this version", unsupported[i].name);
     }
+    const json_t *logprobs = json_field(request->root, "logprobs");
+    if (logprobs && !json_is_false(logprobs))
+        return refuse(error, REFUSAL_UNSUPPORTED, "logprobs",
+                      "logprobs is not supported by this version");
     const json_t *format = json_field(request->root, "response_format");
     const char *type = json_string_value(json_object_get(format, "type"));
     if (format && !(type && strcmp(type, "text") == 0))

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define SWEEP_MS        500
+#define GONE_US         1000000 /* what a client sent before it closed its side may still be answered */
 #define PRESSED_IDLE_US 1000000 /* an idle connection's time when connections are scarce */
 #define WAKE_KEY        UINT64_MAX
 
@@ -23,6 +24,8 @@ struct watch_slot {
     enum slot_state state;
     uint32_t generation; /* tells an event of an earlier connection in this slot */
     int64_t since_us;
+    bool gone; /* the client closed its side, at gone_us */
+    int64_t gone_us;
     struct exchange *exchange; /* while busy; referenced */
     struct watch_slot *next_free;
 };
@@ -77,9 +80,11 @@ static void hang_up(struct watcher *watcher, uint64_t key)
     struct watch_slot *slot = &watcher->slots[key & UINT32_MAX];
     struct exchange *exchange = NULL;
     pthread_mutex_lock(&watcher->lock);
-    if (slot->state == SLOT_BUSY && slot->generation == key >> 32) {
+    if (slot->state != SLOT_FREE && slot->generation == key >> 32) {
+        slot->gone = true;
+        slot->gone_us = clock_now(&watcher->clock);
         exchange = slot->exchange;
-        exchange_ref(exchange);
+        if (exchange) exchange_ref(exchange);
     }
     pthread_mutex_unlock(&watcher->lock);
     if (!exchange) return;
@@ -89,9 +94,11 @@ static void hang_up(struct watcher *watcher, uint64_t key)
 
 static bool overdue(const struct watcher *watcher, const struct watch_slot *slot, int64_t now_us)
 {
+    if (slot->state == SLOT_FREE || slot->state == SLOT_BUSY) return false;
+    /* MHD polls by edges and misses an end that comes together with the last bytes. */
+    if (slot->gone && now_us - slot->gone_us > GONE_US) return true;
     int64_t waited_us = now_us - slot->since_us;
     if (slot->state == SLOT_BODY) return waited_us > watcher->limits.body_timeout_us;
-    if (slot->state != SLOT_IDLE) return false;
     bool pressed = watcher->used > watcher->slot_count / 10 * 9;
     return waited_us > (pressed ? PRESSED_IDLE_US : watcher->limits.idle_timeout_us);
 }
@@ -129,6 +136,15 @@ static void *watch(void *argument)
 
 /* --- MHD's side */
 
+static void watch_socket(struct watcher *watcher, struct watch_slot *slot)
+{
+    uint64_t key = (uint64_t)slot->generation << 32 | (uint32_t)(slot - watcher->slots);
+    /* Edge-triggered: one hang-up, one event. */
+    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.u64 = key};
+    if (epoll_ctl(watcher->epoll, EPOLL_CTL_ADD, slot->fd, &event))
+        die("epoll_ctl on a connection: %s", strerror(errno));
+}
+
 struct watch_slot *watcher_open(struct watcher *watcher, int fd)
 {
     pthread_mutex_lock(&watcher->lock);
@@ -138,8 +154,10 @@ struct watch_slot *watcher_open(struct watcher *watcher, int fd)
         watcher->used++;
         slot->fd = fd;
         slot->generation++;
+        slot->gone = false;
         slot->state = SLOT_IDLE;
         slot->since_us = clock_now(&watcher->clock);
+        watch_socket(watcher, slot);
     }
     pthread_mutex_unlock(&watcher->lock);
     return slot;
@@ -150,7 +168,6 @@ static struct exchange *set_state(struct watcher *watcher, struct watch_slot *sl
                                   enum slot_state state)
 {
     struct exchange *exchange = slot->exchange;
-    if (slot->state == SLOT_BUSY) epoll_ctl(watcher->epoll, EPOLL_CTL_DEL, slot->fd, NULL);
     slot->exchange = NULL;
     slot->state = state;
     slot->since_us = clock_now(&watcher->clock);
@@ -161,6 +178,7 @@ void watcher_close(struct watcher *watcher, struct watch_slot *slot)
 {
     pthread_mutex_lock(&watcher->lock);
     struct exchange *exchange = set_state(watcher, slot, SLOT_FREE);
+    epoll_ctl(watcher->epoll, EPOLL_CTL_DEL, slot->fd, NULL);
     slot->fd = -1;
     slot->next_free = watcher->free_slots;
     watcher->free_slots = slot;
@@ -194,13 +212,9 @@ void watcher_busy(struct watcher *watcher, struct watch_slot *slot, struct excha
     struct exchange *before = set_state(watcher, slot, SLOT_BUSY);
     invariant(!before, "a connection has two exchanges");
     slot->exchange = exchange;
-    uint64_t key = (uint64_t)slot->generation << 32 | (uint32_t)(slot - watcher->slots);
-    /* Edge-triggered: one hang-up, one event; a socket that is gone already gives its event at
-     * once. */
-    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.u64 = key};
-    if (epoll_ctl(watcher->epoll, EPOLL_CTL_ADD, slot->fd, &event))
-        die("epoll_ctl on a connection: %s", strerror(errno));
+    bool gone = slot->gone;
     pthread_mutex_unlock(&watcher->lock);
+    if (gone) exchange_abandon(exchange);
 }
 
 void watcher_each(struct watcher *watcher, void (*visit)(struct exchange *exchange))

@@ -5,6 +5,7 @@
  * 2. MHD does not look at a suspended connection's socket, so a client that leaves would decode on.
  * The watcher polls each for hang-up (EPOLLRDHUP: also a client that closes only its sending half
  * is gone, as for nginx) and abandons the exchange.
+ *    A connection that sits with half a request after its client has left is closed as well.
  * 3. Twice a second it closes connections that take too long to send a request. When nearly all
  *    connections are in use, idle ones get a second only.
  *

@@ -1,65 +1,51 @@
-"""Starts espalier serve on a free port and hands out its address; the process must end cleanly."""
-import os, re, signal, subprocess, time, urllib.request
+import os
+import pathlib
+
 import pytest
+from espalier_server import Server
 
-BINARY = os.environ["ESPALIER_BINARY"]
-DEFAULT_MODEL = os.environ.get("ESPALIER_TEST_MODEL", "models/SmolLM2-135M-Instruct.Q4_1.gguf")
-
-
-class Server:
-    def __init__(self, model, *options):
-        self.process = subprocess.Popen([BINARY, "serve", "--model", model, "--port", "0", *options], stderr=subprocess.PIPE, text=True)
-        self.lines = []
-        for line in self.process.stderr:
-            self.lines.append(line)
-            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-            if found:
-                self.port = int(found.group(1))
-                self.url = f"http://127.0.0.1:{self.port}"
-                return
-        raise RuntimeError("the server did not start:\n" + "".join(self.lines))
-
-    def metric(self, name):
-        with urllib.request.urlopen(self.url + "/metrics") as answer:
-            text = answer.read().decode()
-        return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.M).group(1))
-
-    def idle(self):
-        """Nothing runs and every KV block is free again, within a second or so."""
-        for _ in range(300):
-            if self.metric('espalier_kv_blocks{state="held"}') == 0 and self.metric("espalier_active_requests") == 0:
-                return True
-            time.sleep(0.05)
-        return False
-
-    def stop(self, signals=1):
-        for _ in range(signals):
-            self.process.send_signal(signal.SIGTERM)
-            time.sleep(0.05)
-        rest = self.process.communicate(timeout=60)[1]
-        return self.process.returncode, "".join(self.lines) + rest
-
-
-@pytest.fixture
-def start():
-    started = []
-
-    def begin(model="synthetic:tiny", *options):
-        started.append(Server(model, *options))
-        return started[-1]
-
-    yield begin
-    for server in started:
-        if server.process.poll() is None:
-            code, log = server.stop()
-            assert code == 0, log
-            assert "Sanitizer" not in log and "runtime error" not in log, log
+MODEL = pathlib.Path(os.environ["ESPALIER_ROOT"]) / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+QUESTION = {"prompt": "The quick brown fox", "max_tokens": 24, "temperature": 0, "ignore_eos": True}
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    server = Server("synthetic:tiny")
+def shared():
+    """One server for a module of tests; its end must be clean."""
+    server = Server()
+    server.answer = server.complete(**QUESTION)["choices"][0]["text"]
     yield server
-    assert server.idle()
-    code, log = server.stop()
-    assert code == 0 and "Sanitizer" not in log and "runtime error" not in log, log
+    server.stop()
+
+
+@pytest.fixture
+def server(shared):
+    """The module's server; after the test it must be idle and answer as it always did."""
+    yield shared
+    shared.wait_idle()
+    assert shared.complete(**QUESTION)["choices"][0]["text"] == shared.answer
+
+
+@pytest.fixture
+def launch():
+    """Starts servers with options of a test's own."""
+    started = []
+
+    def start(*options, **more):
+        started.append(Server(*options, **more))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+
+
+@pytest.fixture(scope="module")
+def smollm():
+    """The default model, where it was downloaded."""
+    if not MODEL.exists():
+        pytest.skip(f"{MODEL} is not there")
+    server = Server(model=str(MODEL))
+    yield server
+    server.stop()

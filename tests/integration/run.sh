@@ -1,7 +1,21 @@
 #!/usr/bin/env bash
-# The real server under real clients: tests/integration/run.sh BUILD_DIR
-# PYTHON is an interpreter with requirements.txt installed (test.sh makes one in .venv).
+# The real server under real clients and raw sockets: tests/integration/run.sh [BUILD_DIR] [PYTEST ARGUMENTS]
+# Needs BUILD_DIR/espalier and the packages of requirements.txt in .venv (test.sh makes it), or in the
+# interpreter that $PYTHON names.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-[ -x "${1:?the build directory is missing, e.g. build}/espalier" ] || { echo "run.sh: $1/espalier is not there" >&2; exit 1; }
-ESPALIER_BINARY=$PWD/${1#"$PWD/"}/espalier exec "${PYTHON:-python3}" -m pytest -q -p no:cacheprovider tests/integration
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+build=${1:-build}
+shift || true
+[[ $build = /* ]] || build=$root/$build
+python=${PYTHON:-$root/.venv/bin/python}
+[ -x "$build/espalier" ] || { echo "$build/espalier is missing: build it first" >&2; exit 1; }
+"$python" -c 'import openai, prometheus_client, pytest' 2>/dev/null || {
+    echo "$python lacks packages: $python -m pip install -r $here/requirements.txt" >&2
+    exit 1
+}
+export ESPALIER=$build/espalier ESPALIER_ROOT=$root
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:detect_stack_use_after_return=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+cd "$here"
+exec "$python" -m pytest -q -p no:cacheprovider "$@" .

@@ -1,0 +1,150 @@
+"""A real `espalier serve` as a child process, and plain ways to talk to it."""
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+from prometheus_client.parser import text_string_to_metric_families
+
+ESPALIER = os.environ["ESPALIER"]
+PATIENCE = 60  # seconds; sanitizer builds on a busy machine are slow, a hang is not a time
+
+
+class Server:
+    def __init__(self, *options, model="synthetic:tiny"):
+        self.log = tempfile.TemporaryFile(mode="w+")
+        self.process = subprocess.Popen(
+            [ESPALIER, "serve", "--model", model, "--port", "0", "--threads", "1", *options],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        self.port = self._wait_for_port()
+
+    def _wait_for_port(self):
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            found = re.search(r"serving (.+) on http://127\.0\.0\.1:(\d+)", self.words())
+            if found:
+                self.model = found.group(1)
+                return int(found.group(2))
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise AssertionError("the server did not start:\n" + self.words())
+
+    def words(self):
+        """What it wrote so far."""
+        self.log.seek(0)
+        return self.log.read()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    # --- HTTP
+
+    def request(self, method, path, body=None, headers=None):
+        """(status, headers, body as text) of one request on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return response.status, response.headers, response.read().decode()
+        finally:
+            connection.close()
+
+    def post(self, path, value, headers=None):
+        """(status, parsed JSON)."""
+        body = value if isinstance(value, (bytes, str)) else json.dumps(value)
+        status, _, text = self.request("POST", path, body, headers)
+        return status, json.loads(text)
+
+    def complete(self, **fields):
+        status, answer = self.post("/v1/completions", fields)
+        assert status == 200, answer
+        return answer
+
+    def events(self, path="/v1/completions", **fields):
+        """The parsed events of a stream, [DONE] checked and left out."""
+        status, headers, text = self.request("POST", path, json.dumps({**fields, "stream": True}))
+        assert status == 200, text
+        assert headers["Content-Type"] == "text/event-stream"
+        return parse_events(text)
+
+    def socket(self):
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+
+    def send(self, body, path="/v1/completions", close=False):
+        """A socket on which a whole request was sent."""
+        client = self.socket()
+        body = json.dumps(body).encode() if isinstance(body, dict) else body
+        more = "Connection: close\r\n" if close else ""
+        client.sendall(f"POST {path} HTTP/1.1\r\nHost: a\r\n{more}"
+                       f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        return client
+
+    # --- numbers
+
+    def metrics(self):
+        """{(name, labels as a frozenset): value}"""
+        status, _, text = self.request("GET", "/metrics")
+        assert status == 200
+        return {(sample.name, frozenset(sample.labels.items())): sample.value
+                for family in text_string_to_metric_families(text) for sample in family.samples}
+
+    def metric(self, name, **labels):
+        return self.metrics()[(name, frozenset(labels.items()))]
+
+    def wait_idle(self):
+        """Every KV block free again, nothing running or waiting."""
+        wait_for(lambda: self.metric("espalier_sequences_running") == 0
+                 and self.metric("espalier_requests_waiting") == 0
+                 and self.metric("espalier_kv_blocks", state="held") == 0
+                 and self.metric("espalier_active_requests") == 0, "idle")
+
+    # --- end
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self):
+        """The exit status; a sanitizer's report fails the test."""
+        status = self.process.wait(PATIENCE)
+        words = self.words()
+        assert "Sanitizer" not in words and "runtime error" not in words, words
+        return status
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        status = self.wait()
+        assert status == 0, f"exit status {status}\n{self.words()}"
+
+
+def wait_for(holds, what):
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, f"never {what}"
+        time.sleep(0.02)
+
+
+def parse_events(text):
+    assert "\r" not in text
+    assert text.endswith("data: [DONE]\n\n"), text[-200:]
+    lines = text.split("\n\n")
+    assert lines[-1] == "" and all(line.startswith("data: ") for line in lines[:-1])
+    return [json.loads(line[len("data: "):]) for line in lines[:-2]]
+
+
+def read_until(client, words):
+    """What came until `words` or the end."""
+    data = b""
+    while words not in data:
+        piece = client.recv(65536)
+        if not piece:
+            break
+        data += piece
+    return data
