@@ -314,6 +314,7 @@ static bool prepare(struct completion *c, struct api_error *error)
              (unsigned long long)words[1]);
     if (!c->request.has_seed) random_bytes(&c->request.sample.seed, sizeof(uint64_t));
     make_renderer(c);
+    api_request_drop_document(&c->request); /* from here on only numbers are needed */
     atomic_store(&c->parts_left, c->part_count);
     return true;
 }
@@ -406,11 +407,13 @@ bool completion_has_news(struct completion *c)
     return completion_finished(c) || token_log_count(&c->log) > c->read;
 }
 
-static void read_log(struct completion *c, struct strbuf *out)
+/* true: the log was read to where it ends now. */
+static bool read_log(struct completion *c, size_t enough, struct strbuf *out)
 {
     size_t count = token_log_count(&c->log);
-    for (; c->read < count; c->read++)
-        renderer_record(c->renderer, &c->log.records[c->read], out);
+    while (c->read < count && (!out || out->length < enough))
+        renderer_record(c->renderer, &c->log.records[c->read++], out);
+    return c->read == count;
 }
 
 static struct usage usage_of(const struct completion *c)
@@ -429,12 +432,12 @@ static bool failure_of(const struct completion *c, struct api_error *error)
     return true;
 }
 
-void completion_stream(struct completion *c, struct strbuf *out, bool *ended)
+void completion_stream(struct completion *c, size_t enough, struct strbuf *out, bool *ended)
 {
     bool finished = completion_finished(c); /* first this, then the log: it is complete if so */
-    read_log(c, out);
-    *ended = finished;
-    if (!finished || c->ended) return;
+    bool read = read_log(c, enough, out);
+    *ended = finished && read;
+    if (!*ended || c->ended) return;
     c->ended = true;
     struct usage usage = usage_of(c);
     struct api_error error = {0};
@@ -446,7 +449,7 @@ void completion_answer(struct completion *c)
 {
     struct exchange *exchange = c->exchange;
     struct api_error error = {0};
-    read_log(c, NULL);
+    read_log(c, 0, NULL);
     if (failure_of(c, &error)) {
         exchange_refuse(exchange, &error);
         return;

@@ -25,8 +25,10 @@ void completion_cancel(struct completion *completion);
 /* Whether nothing more will come into the log. */
 bool completion_finished(struct completion *completion);
 
-/* MHD's thread, streams: appends events for what is new; *ended is set with the last of them. */
-void completion_stream(struct completion *completion, struct strbuf *out, bool *ended);
+/* MHD's thread, streams: appends events for what is new until `out` holds `enough` bytes; *ended is
+ * set once there is nothing left to append and never will be. */
+void completion_stream(struct completion *completion, size_t enough, struct strbuf *out,
+                       bool *ended);
 /* Whether completion_stream would do something. */
 bool completion_has_news(struct completion *completion);
 

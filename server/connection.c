@@ -176,7 +176,7 @@ static ssize_t read_stream(void *argument, uint64_t position, char *bytes, size_
     if (atomic_load(&exchange->abandoned)) return MHD_CONTENT_READER_END_WITH_ERROR;
     bool ended = false;
     if (exchange->text.length < space)
-        completion_stream(atomic_load(&exchange->completion), &exchange->text, &ended);
+        completion_stream(atomic_load(&exchange->completion), space, &exchange->text, &ended);
     if (exchange->text.length) {
         size_t count = exchange->text.length < space ? exchange->text.length : space;
         memcpy(bytes, exchange->text.data, count);
@@ -241,9 +241,7 @@ static enum MHD_Result begin(struct server *server, struct MHD_Connection *conne
 static void refuse_now(struct exchange *exchange)
 {
     exchange->refused = true;
-    strbuf_free(&exchange->body);
-    server_return_body(exchange->server, exchange->body_reserved);
-    exchange->body_reserved = 0;
+    exchange_drop_body(exchange);
 }
 
 /* false: the client sends without an end; close. */

@@ -25,11 +25,17 @@ void exchange_unref(struct exchange *exchange)
     if (atomic_fetch_sub(&exchange->refs, 1) != 1) return;
     struct server *server = exchange->server;
     completion_free(atomic_load(&exchange->completion));
-    server_return_body(server, exchange->body_reserved);
-    strbuf_free(&exchange->body);
+    exchange_drop_body(exchange);
     strbuf_free(&exchange->text);
     free(exchange);
     atomic_fetch_sub(&server->exchanges, 1); /* last: server_free waits for it */
+}
+
+void exchange_drop_body(struct exchange *exchange)
+{
+    strbuf_free(&exchange->body);
+    server_return_body(exchange->server, exchange->body_reserved);
+    exchange->body_reserved = 0;
 }
 
 void exchange_unpark(struct exchange *exchange)

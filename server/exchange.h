@@ -64,6 +64,9 @@ struct exchange *exchange_create(struct server *server);
 void exchange_ref(struct exchange *exchange);
 void exchange_unref(struct exchange *exchange);
 
+/* Whoever has the body (MHD's thread, then the front-end's) needs it no more. */
+void exchange_drop_body(struct exchange *exchange);
+
 /* MHD's thread: suspend the connection unless `news` already says there is something to do. */
 void exchange_park(struct exchange *exchange, bool (*news)(struct exchange *exchange));
 

@@ -319,17 +319,28 @@ bool api_request_parse(struct api_request *request, enum api_endpoint endpoint, 
            (!(endpoint & GENERATE) || parse_generation(request, limits, vocab, error));
 }
 
-void api_request_release(struct api_request *request)
+void api_request_drop_document(struct api_request *request)
 {
-    for (size_t i = 0; i < request->prompt_count; i++)
+    for (size_t i = 0; request->prompts && i < request->prompt_count; i++)
         free(request->prompts[i].ids);
-    free(request->prompts);
     for (size_t i = 0; request->joined && i < request->message_count; i++)
         free(request->joined[i]);
+    free(request->prompts);
     free(request->joined);
     free(request->messages);
     free(request->stops);
-    free(request->stop_ids);
     json_decref(request->root);
+    request->prompts = NULL;
+    request->joined = NULL;
+    request->messages = NULL;
+    request->stops = NULL;
+    request->root = NULL;
+    request->model = NULL;
+}
+
+void api_request_release(struct api_request *request)
+{
+    api_request_drop_document(request);
+    free(request->stop_ids);
     *request = (struct api_request){0};
 }

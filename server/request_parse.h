@@ -69,6 +69,10 @@ bool api_request_parse(struct api_request *request, enum api_endpoint endpoint, 
                        struct api_error *error);
 void api_request_release(struct api_request *request);
 
+/* Frees the document and all texts (model, prompts, messages, stops); numbers and counts stay. A
+ * body may hold megabytes of unknown fields, an answer may take minutes. */
+void api_request_drop_document(struct api_request *request);
+
 /* Whether arrays and objects nest at most `depth` deep. Looks at brackets outside strings only. */
 bool json_depth_within(const char *text, size_t length, int32_t depth);
 

@@ -151,10 +151,11 @@ static bool start_completion(struct exchange *exchange, struct api_request *requ
 static bool serve(struct exchange *exchange, struct api_request *request, struct api_error *error)
 {
     const struct server *server = exchange->server;
-    if (!api_request_parse(request, exchange->route->endpoint, strbuf_cstr(&exchange->body),
-                           exchange->body.length, &server->options.limits, server->model.vocab,
-                           error))
-        return false;
+    bool parsed = api_request_parse(request, exchange->route->endpoint,
+                                    strbuf_cstr(&exchange->body), exchange->body.length,
+                                    &server->options.limits, server->model.vocab, error);
+    exchange_drop_body(exchange);
+    if (!parsed) return false;
     if (!check_model(request, &server->model, error)) return false;
     switch (exchange->route->endpoint) {
     case API_TOKENIZE:

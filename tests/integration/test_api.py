@@ -163,9 +163,11 @@ def test_health_version_head(server):
 
 
 def test_metrics_parse_and_count(server):
+    server.wait_idle()  # the engine's numbers are those of the last finished tick
     before = server.metrics()
     server.complete(prompt="abc", max_tokens=5, ignore_eos=True)
     server.post("/v1/completions", {"prompt": 7})
+    server.wait_idle()
     after = server.metrics()
 
     def grown(name, **labels):
