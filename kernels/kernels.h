@@ -116,7 +116,8 @@ struct backend_ops {
                                  int32_t kv_heads, int32_t head_dim, int32_t blocks);
     void (*kv_free)(struct backend *backend, struct kv_pool *pool);
 
-    /* --- a step. `input` and what it points at stay valid until the next step_begin. */
+    /* --- a step. `input` and what it points at stay valid until the next step_begin; only its
+     * logit_rows may change, between two norm_head. */
     void (*step_begin)(struct backend *backend, const struct step_input *input);
 
     /* x[rows, hidden] = rows of `table` [vocab, hidden] at the step's tokens. */

@@ -14,13 +14,16 @@ struct model_executor {
     int threads;
 
     /* the step in flight, in the backend's words */
-    int32_t *tokens, *positions, *logit_rows;
+    int32_t *tokens, *positions;
+    int32_t *logit_rows;           /* [max_tokens] ascending */
+    const struct plan_row **wants; /* [max_tokens] the plan row of each row of logits */
     int64_t *slots;
     struct attention_sequence *sequences;
     struct attention_span *spans;
     int32_t span_capacity;
-    const struct plan_row **sampled; /* [logit_count] the plan row of each row of logits */
-    struct row_result *results;      /* [row_count] */
+    int32_t *first_rows;        /* [row_count] where each plan row's tokens begin */
+    struct row_result *results; /* [row_count] */
+    struct token_score *scores; /* [max_tokens] of prompt tokens, by the row before them */
     int32_t row_count, logit_count;
     uint64_t submitted, collected;
 };
@@ -83,6 +86,12 @@ static void translate_row(struct model_executor *m, const struct plan_row *row, 
     }
 }
 
+static void want_logits(struct model_executor *m, const struct plan_row *row, int32_t at)
+{
+    m->wants[m->logit_count] = row;
+    m->logit_rows[m->logit_count++] = at;
+}
+
 static void translate(struct model_executor *m, const struct step_plan *plan,
                       struct step_input *input)
 {
@@ -92,38 +101,66 @@ static void translate(struct model_executor *m, const struct step_plan *plan,
     for (int32_t i = 0; i < plan->row_count; i++) {
         const struct plan_row *row = &plan->rows[i];
         translate_row(m, row, at, m->spans + span_at, &m->sequences[i]);
+        m->first_rows[i] = at;
+        m->results[i] = (struct row_result){.sampled.token = -1, .scores = m->scores + at};
+        for (int32_t k = 0; k < row->target_count; k++)
+            want_logits(m, row, at + k);
         at += row->count;
         span_at += row->view.span_count;
-        m->results[i] = (struct row_result){.token = -1};
-        if (!row->sample) continue;
-        m->sampled[m->logit_count] = row;
-        m->logit_rows[m->logit_count++] = at - 1;
+        if (row->sample) want_logits(m, row, at - 1);
     }
     *input = (struct step_input){.rows = at,
                                  .tokens = m->tokens,
                                  .positions = m->positions,
                                  .slots = m->slots,
                                  .sequences = m->sequences,
-                                 .sequence_count = plan->row_count,
-                                 .logit_rows = m->logit_rows,
-                                 .logit_count = m->logit_count};
+                                 .sequence_count = plan->row_count};
 }
 
 struct sampling {
     struct model_executor *m;
     const struct step_plan *plan;
+    int32_t first; /* of the rows of logits, those that are computed now */
 };
+
+/* One row of logits: the score of a prompt token, or a draw. */
+static void use_logits(const struct sampling *job, int32_t index, struct sampler *sampler,
+                       float *logits)
+{
+    struct model_executor *m = job->m;
+    const struct plan_row *row = m->wants[index];
+    int64_t number = row - job->plan->rows;
+    int32_t token = m->logit_rows[index] - m->first_rows[number];
+    if (token < row->target_count) {
+        m->scores[m->logit_rows[index]] = sampler_score(logits, m->transformer->config.vocab,
+                                                        row->targets[token], row->target_top);
+        return;
+    }
+    struct token_history history = {row->history, row->history_count, row->prompt_count};
+    m->results[number].sampled =
+        sampler_draw(sampler, logits, row->sample, history, row->sample_index);
+}
 
 static void sample_range(void *argument, int64_t begin, int64_t end, int member)
 {
-    struct sampling *job = argument;
+    const struct sampling *job = argument;
     struct model_executor *m = job->m;
     struct backend *backend = m->transformer->backend;
     for (int64_t i = begin; i < end; i++) {
-        const struct plan_row *row = m->sampled[i];
         backend->ops->tensor_read(backend, m->transformer->logits, i, m->rows[member]);
-        m->results[row - job->plan->rows] =
-            sampler_draw(m->samplers[member], m->rows[member], row->sample, row->sample_index);
+        use_logits(job, job->first + (int32_t)i, m->samplers[member], m->rows[member]);
+    }
+}
+
+/* All rows of logits that the step wants, as many at a time as there is room for. */
+static void sample(struct model_executor *m, const struct step_plan *plan, struct step_input *input)
+{
+    struct sampling job = {.m = m, .plan = plan};
+    for (; job.first < m->logit_count; job.first += input->logit_count) {
+        input->logit_rows = m->logit_rows + job.first;
+        input->logit_count = min_i32(m->logit_count - job.first, m->transformer->max_logits);
+        transformer_head(m->transformer, input);
+        thread_pool_for(m->pool, input->logit_count, 1, sample_range, &job);
     }
 }
 
@@ -140,9 +177,8 @@ static enum status submit(void *self, const struct step_plan *plan, uint64_t *ti
     struct step_input input;
     translate(m, plan, &input);
     m->row_count = plan->row_count;
-    transformer_forward(m->transformer, &input);
-    struct sampling job = {m, plan};
-    thread_pool_for(m->pool, m->logit_count, 1, sample_range, &job);
+    transformer_layers(m->transformer, &input);
+    sample(m, plan, &input);
     *ticket = ++m->submitted;
     return ST_OK;
 }
@@ -170,9 +206,11 @@ struct model_executor *model_executor_create(struct transformer *transformer,
     m->tokens = must_alloc(tokens * sizeof *m->tokens);
     m->positions = must_alloc(tokens * sizeof *m->positions);
     m->slots = must_alloc(tokens * sizeof *m->slots);
-    m->logit_rows = must_alloc(rows * sizeof *m->logit_rows);
+    m->logit_rows = must_alloc(tokens * sizeof *m->logit_rows);
+    m->wants = must_alloc(tokens * sizeof *m->wants);
+    m->scores = must_alloc(tokens * sizeof *m->scores);
     m->sequences = must_alloc(rows * sizeof *m->sequences);
-    m->sampled = must_alloc(rows * sizeof *m->sampled);
+    m->first_rows = must_alloc(rows * sizeof *m->first_rows);
     m->results = must_alloc(rows * sizeof *m->results);
     m->threads = thread_pool_size(pool);
     m->samplers = must_alloc((size_t)m->threads * sizeof *m->samplers);
@@ -192,8 +230,9 @@ void model_executor_free(struct model_executor *m)
         sampler_free(m->samplers[i]);
         free(m->rows[i]);
     }
-    void *arrays[] = {m->samplers,   m->rows,      m->tokens,  m->positions, m->slots,
-                      m->logit_rows, m->sequences, m->sampled, m->results,   m->spans};
+    void *arrays[] = {m->samplers,  m->rows,       m->tokens,  m->positions,
+                      m->slots,     m->logit_rows, m->wants,   m->scores,
+                      m->sequences, m->first_rows, m->results, m->spans};
     for (size_t i = 0; i < COUNT_OF(arrays); i++)
         free(arrays[i]);
     free(m);

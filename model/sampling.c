@@ -14,6 +14,8 @@ struct candidate {
 struct sampler {
     int32_t vocab;
     float *weights;               /* [vocab] exp((logit - max) / temperature) */
+    float *plain;                 /* [vocab] the logits as they were, where both are needed */
+    int32_t *counts;              /* [vocab] of the history's tokens; all 0 between draws */
     struct candidate *candidates; /* [vocab] a max-heap when top_k or top_p is on */
 };
 
@@ -28,6 +30,8 @@ struct sampler *sampler_create(int32_t vocab)
     sampler->vocab = vocab;
     sampler->weights = must_alloc(((size_t)vocab + 4) * sizeof *sampler->weights);
     sampler->candidates = must_alloc((size_t)vocab * sizeof *sampler->candidates);
+    sampler->plain = must_alloc((size_t)vocab * sizeof *sampler->plain);
+    sampler->counts = must_alloc((size_t)vocab * sizeof *sampler->counts);
     return sampler;
 }
 
@@ -36,6 +40,8 @@ void sampler_free(struct sampler *sampler)
     if (!sampler) return;
     free(sampler->weights);
     free(sampler->candidates);
+    free(sampler->plain);
+    free(sampler->counts);
     free(sampler);
 }
 
@@ -212,20 +218,150 @@ static int32_t draw_filtered(struct sampler *sampler, const struct sample_spec *
  */
 #define MIN_TEMPERATURE 1e-5f
 
-struct row_result sampler_draw(struct sampler *sampler, const float *logits,
-                               const struct sample_spec *spec, uint64_t index)
+/* --- what changes the logits */
+
+static void withhold(float *logits, const struct sample_spec *spec, uint64_t index)
+{
+    if (index >= (uint64_t)max_i32(spec->withheld_until, 0)) return;
+    for (int32_t i = 0; i < spec->withheld_count; i++)
+        logits[spec->withheld[i]] = -INFINITY;
+}
+
+static bool repeats_cost(const struct sample_spec *spec)
+{
+    return spec->repetition_penalty != 0 && spec->repetition_penalty != 1;
+}
+
+/* Once for each different token: the first of its kind in a walk finds its count and clears it, so
+ * that `counts` is all 0 again after. */
+static void penalize_answer(struct sampler *sampler, float *logits, const struct sample_spec *spec,
+                            const int32_t *answer, int32_t count)
+{
+    for (int32_t i = 0; i < count; i++)
+        sampler->counts[answer[i]]++;
+    for (int32_t i = 0; i < count; i++) {
+        int32_t token = answer[i], seen = sampler->counts[token];
+        if (seen == 0) continue;
+        logits[token] -= (float)seen * spec->frequency_penalty + spec->presence_penalty;
+        sampler->counts[token] = 0;
+    }
+}
+
+static void penalize_repetition(struct sampler *sampler, float *logits, float penalty,
+                                struct token_history history)
+{
+    for (int32_t i = 0; i < history.count; i++) {
+        int32_t token = history.tokens[i];
+        if (sampler->counts[token]++) continue;
+        logits[token] = logits[token] > 0 ? logits[token] / penalty : logits[token] * penalty;
+    }
+    for (int32_t i = 0; i < history.count; i++)
+        sampler->counts[history.tokens[i]] = 0;
+}
+
+static void change_logits(struct sampler *sampler, float *logits, const struct sample_spec *spec,
+                          struct token_history history, uint64_t index)
+{
+    withhold(logits, spec, index);
+    for (int32_t i = 0; i < spec->bias_count; i++)
+        logits[spec->biases[i].token] += spec->biases[i].bias;
+    if (repeats_cost(spec)) penalize_repetition(sampler, logits, spec->repetition_penalty, history);
+    if (spec->frequency_penalty != 0 || spec->presence_penalty != 0)
+        penalize_answer(sampler, logits, spec, history.tokens + history.prompt_count,
+                        history.count - history.prompt_count);
+}
+
+/* --- log probabilities */
+
+/* Puts a candidate in its place among the likeliest so far, at most `top` of them. */
+static void insert_top(struct token_score *score, int32_t top, int32_t token, float logit)
+{
+    int32_t at = score->top_count < top ? score->top_count++ : top - 1;
+    for (; at > 0 && score->top[at - 1].logprob < logit; at--)
+        score->top[at] = score->top[at - 1];
+    score->top[at] = (struct token_logprob){token, logit};
+}
+
+static void find_top(struct token_score *score, const float *logits, int32_t vocab, int32_t top)
+{
+    score->top_count = 0;
+    for (int32_t i = 0; i < vocab; i++)
+        if (score->top_count < top || (top && logits[i] > score->top[top - 1].logprob))
+            insert_top(score, top, i, logits[i]);
+}
+
+static float logprob_of(float logit, float max, double log_sum)
+{
+    return (float)((double)logit - (double)max - log_sum);
+}
+
+/* What the plain softmax needs to know, taken before the logits change. */
+struct softmax {
+    float max;
+    double log_sum;
+};
+
+static struct softmax softmax_of(const float *logits, int32_t vocab)
+{
+    int32_t at;
+    float max = largest(logits, vocab, &at);
+    return (struct softmax){max, log(exponentials(logits, vocab, max, 1.0f, NULL))};
+}
+
+static void score_top(struct token_score *score, const float *logits, int32_t vocab, int32_t top,
+                      struct softmax softmax)
+{
+    find_top(score, logits, vocab, min_i32(top, vocab));
+    for (int32_t i = 0; i < score->top_count; i++)
+        score->top[i].logprob = logprob_of(score->top[i].logprob, softmax.max, softmax.log_sum);
+}
+
+struct token_score sampler_score(const float *logits, int32_t vocab, int32_t token, int32_t top)
+{
+    struct softmax softmax = softmax_of(logits, vocab);
+    struct token_score score = {.token = token,
+                                .logprob = logprob_of(logits[token], softmax.max, softmax.log_sum)};
+    score_top(&score, logits, vocab, top, softmax);
+    return score;
+}
+
+/* --- the draw */
+
+static int32_t draw(struct sampler *sampler, const float *logits, const struct sample_spec *spec,
+                    uint64_t index)
 {
     int32_t best;
     float max = largest(logits, sampler->vocab, &best);
-    struct row_result result = {.token = best};
-    if (spec->temperature >= MIN_TEMPERATURE) {
-        exponentials(logits, sampler->vocab, max, 1.0f / spec->temperature, sampler->weights);
-        result.token =
-            draw_filtered(sampler, spec, best, unit_from_bits(rng_at(spec->seed, index)));
+    if (spec->temperature < MIN_TEMPERATURE) return best;
+    exponentials(logits, sampler->vocab, max, 1.0f / spec->temperature, sampler->weights);
+    return draw_filtered(sampler, spec, best, unit_from_bits(rng_at(spec->seed, index)));
+}
+
+static bool changes_logits(const struct sample_spec *spec, uint64_t index)
+{
+    return spec->bias_count || repeats_cost(spec) || spec->frequency_penalty != 0 ||
+           spec->presence_penalty != 0 ||
+           (spec->withheld_count && index < (uint64_t)max_i32(spec->withheld_until, 0));
+}
+
+struct token_score sampler_draw(struct sampler *sampler, float *logits,
+                                const struct sample_spec *spec, struct token_history history,
+                                uint64_t index)
+{
+    struct token_score result = {0};
+    struct softmax softmax = {0};
+    int32_t vocab = sampler->vocab;
+    bool scored = spec->want_logprob || spec->top_logprobs;
+    const float *plain = logits;
+    if (scored) {
+        softmax = softmax_of(logits, vocab);
+        score_top(&result, logits, vocab, spec->top_logprobs, softmax);
     }
-    if (spec->want_logprob) {
-        double sum = exponentials(logits, sampler->vocab, max, 1.0f, NULL);
-        result.logprob = (float)((double)logits[result.token] - (double)max - log(sum));
+    if (changes_logits(spec, index)) {
+        if (scored) plain = memcpy(sampler->plain, logits, (size_t)vocab * sizeof *logits);
+        change_logits(sampler, logits, spec, history, index);
     }
+    result.token = draw(sampler, logits, spec, index);
+    if (scored) result.logprob = logprob_of(plain[result.token], softmax.max, softmax.log_sum);
     return result;
 }

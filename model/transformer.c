@@ -220,14 +220,13 @@ size_t transformer_weight_bytes(const struct transformer *t)
 /* --- the forward pass
  * ------------------------------------------------------------------------------ */
 
-void transformer_forward(struct transformer *t, const struct step_input *input)
+void transformer_layers(struct transformer *t, const struct step_input *input)
 {
     struct backend *b = t->backend;
     const struct backend_ops *ops = b->ops;
     float eps = t->config.rms_eps;
-    invariant(input->rows <= t->max_tokens && input->logit_count <= t->max_logits,
-              "a step of %d tokens and %d logits, made for %d and %d", input->rows,
-              input->logit_count, t->max_tokens, t->max_logits);
+    invariant(input->rows <= t->max_tokens, "a step of %d tokens, made for %d", input->rows,
+              t->max_tokens);
     ops->step_begin(b, input);
     ops->embed(b, t->embedding, t->x);
     for (int32_t i = 0; i < t->config.layers; i++) {
@@ -239,5 +238,19 @@ void transformer_forward(struct transformer *t, const struct step_input *input)
         ops->norm_gate_up(b, t->x, l->ffn_norm, eps, l->gate_up, t->inner);
         ops->linear_add(b, l->down, t->inner, t->x);
     }
-    if (input->logit_count) ops->norm_head(b, t->x, t->final_norm, eps, t->head, t->logits);
+}
+
+void transformer_head(struct transformer *t, const struct step_input *input)
+{
+    invariant(input->logit_count <= t->max_logits, "%d rows of logits at once, made for %d",
+              input->logit_count, t->max_logits);
+    if (input->logit_count == 0) return;
+    t->backend->ops->norm_head(t->backend, t->x, t->final_norm, t->config.rms_eps, t->head,
+                               t->logits);
+}
+
+void transformer_forward(struct transformer *t, const struct step_input *input)
+{
+    transformer_layers(t, input);
+    transformer_head(t, input);
 }

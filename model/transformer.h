@@ -46,7 +46,14 @@ enum status transformer_init(struct transformer *t, struct backend *backend,
                              const struct transformer_options *options, struct error *err);
 void transformer_release(struct transformer *t);
 
-/* One step; the logits of input->logit_rows stay in t->logits until the next. */
+/* One step without its logits: `input` stays borrowed until the next one. */
+void transformer_layers(struct transformer *t, const struct step_input *input);
+
+/* The logits of input->logit_rows, at most max_logits of them, which stay in t->logits until they
+ * are computed again: a step with more of them changes its input's logit_rows between two calls. */
+void transformer_head(struct transformer *t, const struct step_input *input);
+
+/* Both, for a step of at most max_logits logits. */
 void transformer_forward(struct transformer *t, const struct step_input *input);
 
 size_t transformer_weight_bytes(const struct transformer *t);

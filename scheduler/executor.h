@@ -21,15 +21,29 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define MAX_TOP_LOGPROBS 20 /* alternatives a token can be reported with */
+
+struct logit_bias {
+    int32_t token;
+    float bias; /* added to its logit */
+};
+
 /* How a row's next token is drawn from its logits (model/sampling.h says the order of the filters).
  * The random number is rng_at(seed, sample_index): it depends on nothing that runs beside it. */
 struct sample_spec {
-    float temperature; /* 0: greedy, the lowest id among equals */
-    float top_p;       /* (0, 1]; 1 is off */
-    float min_p;       /* [0, 1]; 0 is off */
-    int32_t top_k;     /* 0 or -1 is off */
+    float temperature;                         /* 0: greedy, the lowest id among equals */
+    float top_p;                               /* (0, 1]; 1 is off */
+    float min_p;                               /* [0, 1]; 0 is off */
+    int32_t top_k;                             /* 0 or -1 is off */
+    float repetition_penalty;                  /* over prompt and answer; 0 or 1 is off */
+    float presence_penalty, frequency_penalty; /* over the answer; 0 is off */
+    const struct logit_bias *biases;           /* [bias_count] */
+    const int32_t *withheld;                   /* [withheld_count] never drawn before... */
+    int32_t bias_count, withheld_count;
+    int32_t withheld_until; /* ...this many tokens were sampled (min_tokens) */
     uint64_t seed;
     bool want_logprob;
+    int32_t top_logprobs; /* 0 .. MAX_TOP_LOGPROBS */
 };
 
 /* One sequence's part of a step: `count` tokens at consecutive positions. */
@@ -43,6 +57,15 @@ struct plan_row {
                             last `count` context slots, whose KV this step writes */
     const struct sample_spec *sample; /* NULL: no token is wanted (not the prompt's last chunk) */
     uint64_t sample_index;            /* how many tokens the sequence had sampled before */
+    /* What the penalties of `sample` look at: the prompt, then what was sampled. With previous_row
+     * >= 0 the token of that row comes after them. */
+    const int32_t *history; /* [history_count], prompt_count of them the prompt's */
+    int32_t history_count, prompt_count;
+    /* The prompt's own log probabilities: the first `target_count` tokens of the row are each
+     * followed by this one, which is to be scored. */
+    const int32_t *targets; /* [target_count] */
+    int32_t target_count;
+    int32_t target_top; /* alternatives wanted beside each */
 };
 
 struct step_plan {
@@ -51,9 +74,23 @@ struct step_plan {
     int32_t token_count; /* sum of counts */
 };
 
+struct token_logprob {
+    int32_t token;
+    float
+        logprob; /* natural log, of the plain softmax: before penalties, temperature and filters */
+};
+
+/* A token and how likely it was at its place. */
+struct token_score {
+    int32_t token;                              /* -1 where nothing was to be sampled */
+    float logprob;                              /* as above; 0 unless wanted */
+    int32_t top_count;                          /* as many as wanted and the vocabulary has */
+    struct token_logprob top[MAX_TOP_LOGPROBS]; /* the likeliest first, the lower id among equals */
+};
+
 struct row_result {
-    int32_t token; /* -1 where nothing was to be sampled */
-    float logprob; /* natural log, before temperature and filters; 0 unless wanted */
+    struct token_score sampled;
+    const struct token_score *scores; /* [target_count]; the executor's, until the next submit */
 };
 
 struct executor_capacity {

@@ -23,8 +23,7 @@ bool step_init(struct step *step, int32_t max_rows, int32_t max_tokens)
     step->spans = try_alloc(rows, sizeof *step->spans);
     step->owners = try_alloc(rows, sizeof *step->owners);
     step->results = try_alloc(rows, sizeof *step->results);
-    step->tokens = try_alloc((size_t)max_tokens, sizeof *step->tokens);
-    return step->rows && step->spans && step->owners && step->results && step->tokens;
+    return step->rows && step->spans && step->owners && step->results;
 }
 
 void step_release(struct step *step)
@@ -33,7 +32,6 @@ void step_release(struct step *step)
     free(step->spans);
     free(step->owners);
     free(step->results);
-    free(step->tokens);
 }
 
 void step_begin(struct step *step, uint64_t number)
@@ -42,8 +40,23 @@ void step_begin(struct step *step, uint64_t number)
     step->number = number;
 }
 
+/* The prompt's tokens whose log probability this row finds and nobody has reported yet. */
+static void add_targets(struct plan_row *row, const struct sequence *seq)
+{
+    const struct request_params *params = &seq->request->params;
+    if (!params->score_prompt || row->first_position + row->count <= seq->scored) return;
+    row->target_count = min_i32(row->count, params->prompt_count - 1 - row->first_position);
+    if (row->target_count <= 0) {
+        row->target_count = 0;
+        return;
+    }
+    row->targets = seq->tokens + row->first_position + 1;
+    row->target_top = params->sample.top_logprobs;
+}
+
 void step_add_row(struct step *step, struct sequence *seq, int32_t count)
 {
+    const struct request_params *params = &seq->request->params;
     struct step_plan *plan = &step->plan;
     int32_t at = plan->row_count, end = seq->computed + count;
     invariant(at < step->max_rows && count <= step->max_tokens - plan->token_count,
@@ -51,21 +64,23 @@ void step_add_row(struct step *step, struct sequence *seq, int32_t count)
               step->max_tokens);
 
     bool from_flight = seq->pending > 0; /* then the only token left is the one being sampled */
-    int32_t *tokens = step->tokens + plan->token_count;
-    if (!from_flight) sequence_copy_tokens(seq, seq->computed, count, tokens);
-    bool samples = end == sequence_context(seq);
+    bool samples = end == sequence_context(seq) && params->max_tokens > 0;
     step->spans[at] = block_table_span(&seq->table, end);
     step->owners[at] = seq;
     step->rows[at] = (struct plan_row){
         .sequence = seq->name,
-        .tokens = from_flight ? NULL : tokens,
+        .tokens = from_flight ? NULL : seq->tokens + seq->computed,
         .count = count,
         .previous_row = from_flight ? seq->row : -1,
         .first_position = seq->computed,
         .view = {.spans = &step->spans[at], .span_count = 1, .length = end},
         .sample = samples ? &seq->sample : NULL,
         .sample_index = (uint64_t)(seq->generated_count + seq->pending),
+        .history = seq->tokens,
+        .history_count = sequence_known(seq),
+        .prompt_count = params->prompt_count,
     };
+    add_targets(&step->rows[at], seq);
     plan->row_count++;
     plan->token_count += count;
 

@@ -2,8 +2,8 @@
  *
  * All arrays are sized when the scheduler is made, so planning allocates nothing. There are as many
  * steps as can be in flight, and a plan is written only into one that is not: what a plan points at
- * stays as it is until its ticket is collected. Prompt tokens are copied into the step, and a
- * sequence's block table never moves.
+ * stays as it is until its ticket is collected. A sequence's tokens and block table never move, and
+ * live as long as a row of it is in flight.
  */
 #ifndef SCHEDULER_PLAN_H
 #define SCHEDULER_PLAN_H
@@ -16,7 +16,6 @@ struct step {
     struct kv_span *spans;      /* [max_rows], one a row: branches will need more */
     struct sequence **owners;   /* [max_rows], whose row it is */
     struct row_result *results; /* [max_rows] */
-    int32_t *tokens;            /* [max_tokens] */
     int32_t max_rows, max_tokens;
     uint64_t number; /* 1, 2, ... in the order of planning */
     uint64_t ticket;

@@ -1,9 +1,10 @@
 /* Process: what a collected step means.
  *
- * Row by row, in the plan's order: the row lands (it is no longer in flight), its token is taken if
- * its sequence still wants one, and a sequence that left or ended gives its blocks back. With depth
- * 2 a sequence that ends here may have a row in the next step already; that row's token is dropped
- * when it lands, because the sequence is in state ended by then.
+ * Row by row, in the plan's order: the row lands (it is no longer in flight), its prompt's scores
+ * are reported, its token is taken if its sequence still wants one, and a sequence that left or
+ * ended gives its blocks back. With depth 2 a sequence that ends here may have a row in the next
+ * step already; that row's token is dropped when it lands, because the sequence is in state ended
+ * by then.
  */
 #include "scheduler/core.h"
 
@@ -15,40 +16,64 @@ static void land(struct sequence *seq, const struct plan_row *row)
     if (row->sample) seq->pending--;
 }
 
-static void take_token(struct scheduler *s, struct sequence *seq, struct row_result result,
+/* Computed again after a preemption, a prompt's scores were reported before. */
+static void report_scores(struct sequence *seq, const struct plan_row *row,
+                          const struct row_result *result)
+{
+    const struct request_events *events = &seq->request->params.events;
+    for (int32_t i = 0; i < row->target_count; i++) {
+        int32_t position = row->first_position + 1 + i;
+        if (position <= seq->scored) continue;
+        events->score(events->context, seq->index, position, &result->scores[i]);
+        seq->scored = position;
+    }
+}
+
+static void take_token(struct scheduler *s, struct sequence *seq, const struct token_score *sampled,
                        int64_t now_us)
 {
     struct request *request = seq->request;
     const struct request_events *events = &request->params.events;
-    seq->generated[seq->generated_count++] = result.token;
+    seq->tokens[sequence_known(seq)] = sampled->token;
+    seq->generated_count++;
     request->stats.output_tokens++;
     s->counters.generated_tokens++;
     if (request->stats.first_token_us == 0) request->stats.first_token_us = now_us;
 
-    bool ends = sequence_ends_with(seq, result.token);
-    enum token_verdict verdict =
-        events->token(events->context, seq->index, result.token, result.logprob, ends);
+    bool ends = sequence_ends_with(seq, sampled->token);
+    enum token_verdict verdict = events->token(events->context, seq->index, sampled, ends);
     if (ends || verdict == TOKEN_STOP)
         sequence_end(s, seq, FINISH_STOP);
     else if (seq->generated_count == request->params.max_tokens)
         sequence_end(s, seq, FINISH_LENGTH);
 }
 
+/* max_tokens 0: the last of the prompt was all there is to compute. */
+static bool ends_with_prompt(const struct sequence *seq, const struct plan_row *row)
+{
+    const struct request_params *params = &seq->request->params;
+    return params->max_tokens == 0 && seq->state != SEQUENCE_ENDED &&
+           row->first_position + row->count == params->prompt_count;
+}
+
 static void process_row(struct scheduler *s, struct sequence *seq, const struct plan_row *row,
-                        struct row_result result, int64_t now_us)
+                        const struct row_result *result, int64_t now_us)
 {
     struct request *request = seq->request;
+    int32_t token = result->sampled.token;
     request_hold(request);
     land(seq, row);
+    if (seq->state != SEQUENCE_ENDED) report_scores(seq, row, result);
     if (row->sample && seq->state != SEQUENCE_ENDED) {
-        if (result.token >= 0 && result.token < s->capacity.vocab) {
-            take_token(s, seq, result, now_us);
+        if (token >= 0 && token < s->capacity.vocab) {
+            take_token(s, seq, &result->sampled, now_us);
         } else {
             log_warn("request %llu ends: the executor sampled token %d of a vocabulary of %d",
-                     (unsigned long long)request->id, result.token, s->capacity.vocab);
+                     (unsigned long long)request->id, token, s->capacity.vocab);
             request_end(s, request, FINISH_ERROR);
         }
     }
+    if (ends_with_prompt(seq, row)) sequence_end(s, seq, FINISH_LENGTH);
     row_landed(s, seq);
     request_release(s, request);
 }
@@ -83,5 +108,5 @@ void process(struct scheduler *s)
     }
     int64_t now_us = clock_now(&s->clock);
     for (int32_t at = 0; at < step->plan.row_count; at++)
-        process_row(s, step->owners[at], &step->rows[at], step->results[at], now_us);
+        process_row(s, step->owners[at], &step->rows[at], &step->results[at], now_us);
 }

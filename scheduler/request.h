@@ -33,23 +33,28 @@ struct request_stats {
 
 struct request_events {
     void *context;
+    /* With score_prompt: the prompt's token `position` (1, 2, ..., each once and in order, before
+     * the first sampled token). NULL is allowed without. */
+    void (*score)(void *context, int32_t index, int32_t position, const struct token_score *score);
     /* One sampled token of sequence `index`. `ends`: it is an EOS or stop token, the sequence
      * finishes with FINISH_STOP whatever the answer is. */
-    enum token_verdict (*token)(void *context, int32_t index, int32_t token, float logprob,
+    enum token_verdict (*token)(void *context, int32_t index, const struct token_score *token,
                                 bool ends);
     void (*finish)(void *context, int32_t index, enum finish_reason reason);
-    /* The last call of a request; everything borrowed may be freed after it. */
+    /* The last call of a request. */
     void (*done)(void *context, const struct request_stats *stats);
 };
 
+/* Whatever it points at (prompt, stop ids, biases) is copied when the request is added. */
 struct request_params {
-    const int32_t *prompt; /* [prompt_count] ids, borrowed until events.done */
+    const int32_t *prompt; /* [prompt_count] ids */
     int32_t prompt_count;  /* >= 1 */
     int32_t n;             /* sequences, >= 1 */
-    int32_t max_tokens;    /* per sequence, >= 1 */
-    int32_t min_tokens;    /* EOS and stop tokens are not taken before */
+    int32_t max_tokens;    /* per sequence; 0: the prompt is computed and nothing is sampled */
+    int32_t min_tokens;    /* EOS and stop tokens are not drawn before */
     bool ignore_eos;
-    const int32_t *stop_ids;   /* EOS ids, then stop_token_ids; borrowed as the prompt */
+    bool score_prompt;         /* report the prompt's log probabilities (events.score) */
+    const int32_t *stop_ids;   /* EOS ids, then stop_token_ids */
     int32_t stop_count;        /* all of stop_ids */
     int32_t eos_count;         /* the first of them are EOS ids, which ignore_eos drops */
     struct sample_spec sample; /* n > 1: sequence i draws with seed rng_at(seed, i) */

@@ -37,13 +37,27 @@ static enum status check_tokens(int32_t vocab, const char *what, const int32_t *
     return ST_OK;
 }
 
+static enum status check_sampling(const struct request_limits *limits,
+                                  const struct sample_spec *sample, struct error *err)
+{
+    for (int32_t i = 0; i < sample->bias_count; i++)
+        if (sample->biases[i].token < 0 || sample->biases[i].token >= limits->vocab)
+            return fail(err, ST_INVALID,
+                        "logit_bias names token %d, but the vocabulary is 0 to %d.",
+                        sample->biases[i].token, limits->vocab - 1);
+    if (sample->top_logprobs < 0 || sample->top_logprobs > MAX_TOP_LOGPROBS)
+        return fail(err, ST_INVALID, "top_logprobs is %d, but 0 to %d is allowed.",
+                    sample->top_logprobs, MAX_TOP_LOGPROBS);
+    return ST_OK;
+}
+
 enum status request_check(const struct request_limits *limits, const struct request_params *params,
                           struct error *err)
 {
     if (params->prompt_count < 1)
         return fail(err, ST_INVALID, "The prompt is empty: at least one token is needed.");
-    if (params->max_tokens < 1)
-        return fail(err, ST_INVALID, "max_tokens is %d, but at least 1 is needed.",
+    if (params->max_tokens < 0)
+        return fail(err, ST_INVALID, "max_tokens is %d, but at least 0 is needed.",
                     params->max_tokens);
     if (params->n < 1 || params->n > limits->max_queue)
         return fail(err, ST_INVALID, "n is %d, but 1 to %d (the queue's length) is allowed.",
@@ -52,20 +66,53 @@ enum status request_check(const struct request_limits *limits, const struct requ
         return fail(err, ST_INVALID, "%d of %d stop tokens are end-of-sequence tokens.",
                     params->eos_count, params->stop_count);
     enum status status = check_length(limits, params, err);
+    if (!status) status = check_sampling(limits, &params->sample, err);
     if (status) return status;
     return check_tokens(limits->vocab, "Prompt token", params->prompt, params->prompt_count, err);
+}
+
+/* Tokens that would end the answer are not drawn before min_tokens, as in vLLM. */
+static void withhold_stops(struct sample_spec *sample, const struct request_params *params)
+{
+    int32_t first = params->ignore_eos ? params->eos_count : 0;
+    sample->withheld_until = params->min_tokens;
+    sample->withheld_count = params->min_tokens > 0 ? params->stop_count - first : 0;
+    sample->withheld = sample->withheld_count ? params->stop_ids + first : NULL;
 }
 
 static bool sequence_init(struct sequence *seq, struct request *request, int32_t index)
 {
     const struct request_params *params = &request->params;
+    int32_t length = params->prompt_count + params->max_tokens;
     seq->request = request;
     seq->index = index;
     seq->sample = params->sample;
+    withhold_stops(&seq->sample, params);
     if (params->n > 1) seq->sample.seed = rng_at(params->sample.seed, (uint64_t)index);
-    seq->generated = try_alloc((size_t)params->max_tokens, sizeof *seq->generated);
-    return seq->generated &&
-           block_table_init(&seq->table, params->prompt_count + params->max_tokens);
+    seq->tokens = try_alloc((size_t)length, sizeof *seq->tokens);
+    if (!seq->tokens || !block_table_init(&seq->table, length)) return false;
+    memcpy(seq->tokens, params->prompt, (size_t)params->prompt_count * sizeof *seq->tokens);
+    return true;
+}
+
+/* Moves params to copies of what it points at. */
+static bool copy_borrowed(struct request *request)
+{
+    struct request_params *params = &request->params;
+    size_t stops = (size_t)params->stop_count, biases = (size_t)params->sample.bias_count;
+    if (stops) {
+        request->stop_ids = try_alloc(stops, sizeof *request->stop_ids);
+        if (!request->stop_ids) return false;
+        memcpy(request->stop_ids, params->stop_ids, stops * sizeof *request->stop_ids);
+    }
+    if (biases) {
+        request->biases = try_alloc(biases, sizeof *request->biases);
+        if (!request->biases) return false;
+        memcpy(request->biases, params->sample.biases, biases * sizeof *request->biases);
+    }
+    params->stop_ids = request->stop_ids;
+    params->sample.biases = request->biases;
+    return true;
 }
 
 enum status request_create(const struct request_params *params, int64_t arrival_us,
@@ -78,8 +125,10 @@ enum status request_create(const struct request_params *params, int64_t arrival_
     request->stats.arrival_us = arrival_us;
     request->stats.prompt_tokens = params->prompt_count;
     request->unfinished = request->uses = params->n;
+    if (!copy_borrowed(request)) goto no_memory;
     for (int32_t i = 0; i < params->n; i++)
         if (!sequence_init(&request->sequences[i], request, i)) goto no_memory;
+    request->params.prompt = NULL; /* each sequence has its own */
     *out = request;
     return ST_OK;
 
@@ -93,21 +142,11 @@ void request_free(struct request *request)
 {
     for (int32_t i = 0; i < request->params.n; i++) {
         block_table_free_memory(&request->sequences[i].table);
-        free(request->sequences[i].generated);
+        free(request->sequences[i].tokens);
     }
+    free(request->stop_ids);
+    free(request->biases);
     free(request);
-}
-
-void sequence_copy_tokens(const struct sequence *seq, int32_t from, int32_t count, int32_t *out)
-{
-    const struct request_params *params = &seq->request->params;
-    invariant(from >= 0 && count <= sequence_known(seq) - from, "tokens %d + %d of %d", from, count,
-              sequence_known(seq));
-    int32_t of_prompt = min_i32(count, max_i32(params->prompt_count - from, 0));
-    if (of_prompt) memcpy(out, params->prompt + from, (size_t)of_prompt * sizeof *out);
-    if (of_prompt == count) return;
-    memcpy(out + of_prompt, seq->generated + (from + of_prompt - params->prompt_count),
-           (size_t)(count - of_prompt) * sizeof *out);
 }
 
 bool sequence_before(const struct sequence *a, const struct sequence *b)

@@ -47,7 +47,7 @@ struct sequence {
     enum sequence_state state;
     bool settled; /* ended, and no row of it in flight */
 
-    int32_t *generated; /* [params.max_tokens] */
+    int32_t *tokens; /* [prompt_count + max_tokens] the prompt, then what was generated */
     int32_t generated_count;
     int32_t pending;
     int32_t computed;
@@ -58,6 +58,7 @@ struct sequence {
     int32_t row;         /* its row in the last step it was in */
     uint64_t row_step;   /* that step's number; 0: none yet */
     int32_t furthest;    /* the largest `computed` it ever had: what lies below is recomputed */
+    int32_t scored;      /* score_prompt: positions up to this one were reported */
     int32_t queue_index; /* its place in the queue's heap while waiting */
 };
 
@@ -69,6 +70,8 @@ struct request {
     bool cancelled;
     int32_t unfinished; /* sequences whose finish was not reported */
     int32_t uses;       /* sequences not settled, and functions that still look at it */
+    int32_t *stop_ids;  /* its own copies of what params points at: a step in flight may still */
+    struct logit_bias *biases;       /* read them after the last event */
     struct request *next, *previous; /* the scheduler's list by arrival; next: the inbox too */
     struct sequence sequences[];     /* [params.n] */
 };
@@ -88,8 +91,9 @@ int32_t request_limits_length(const struct request_limits *limits);
 enum status request_check(const struct request_limits *limits, const struct request_params *params,
                           struct error *err);
 
-/* A checked request with all the memory it will ever need, in state waiting and in no queue. Any
- * thread. ST_NO_MEMORY. The caller sets the id and gives it to scheduler_enqueue, or frees it. */
+/* A checked request with all the memory it will ever need, copies of what `params` points at
+ * included, in state waiting and in no queue. Any thread. ST_NO_MEMORY. The caller sets the id and
+ * gives it to scheduler_enqueue, or frees it. */
 enum status request_create(const struct request_params *params, int64_t arrival_us,
                            struct request **out, struct error *err);
 void request_free(struct request *request); /* its sequences hold no blocks */
@@ -104,11 +108,12 @@ static inline int32_t sequence_context(const struct sequence *seq)
     return sequence_known(seq) + seq->pending;
 }
 
-/* Something is left to compute whose token would be wanted. */
+/* Something is left to compute whose token, or whose prompt alone, would be wanted. */
 static inline bool sequence_wants_row(const struct sequence *seq)
 {
+    int32_t max_tokens = seq->request->params.max_tokens;
     return seq->computed < sequence_context(seq) &&
-           seq->generated_count + seq->pending < seq->request->params.max_tokens;
+           (max_tokens == 0 || seq->generated_count + seq->pending < max_tokens);
 }
 
 /* In the middle of decoding: only the newest token is left to compute. */
@@ -116,9 +121,6 @@ static inline bool sequence_is_decoding(const struct sequence *seq)
 {
     return seq->computed > 0 && sequence_context(seq) - seq->computed == 1;
 }
-
-/* Copies the known tokens [from, from + count) of the context. */
-void sequence_copy_tokens(const struct sequence *seq, int32_t from, int32_t count, int32_t *out);
 
 /* true: `a` stands before `b`. A total order. */
 bool sequence_before(const struct sequence *a, const struct sequence *b);

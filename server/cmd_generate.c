@@ -27,11 +27,12 @@ struct output {
     bool quiet, done;
 };
 
-static enum token_verdict on_token(void *context, int32_t index, int32_t token, float logprob,
+static enum token_verdict on_token(void *context, int32_t index, const struct token_score *sampled,
                                    bool ends)
 {
     struct output *out = context;
-    (void)index, (void)logprob;
+    int32_t token = sampled->token;
+    (void)index;
     token_list_append(&out->tokens, token);
     if (ends) return TOKEN_KEEP; /* the EOS itself is not part of the text */
     strbuf_clear(&out->piece);
@@ -159,7 +160,7 @@ static enum status run_request(const struct generate_options *o, struct model *m
                    .min_p = (float)o->min_p,
                    .top_k = (int32_t)o->top_k,
                    .seed = (uint64_t)o->seed},
-        .events = {out, on_token, on_finish, on_done},
+        .events = {out, NULL, on_token, on_finish, on_done},
     };
     struct scheduler_options options = scheduler_options_default();
     struct scheduler *scheduler;

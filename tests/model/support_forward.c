@@ -102,7 +102,8 @@ int32_t last_argmax(struct context *c, int32_t count)
     float *logits = must_alloc((size_t)vocab * sizeof *logits);
     model_logits(c->model, count - 1, logits);
     struct sampler *sampler = sampler_create(vocab);
-    int32_t token = sampler_draw(sampler, logits, &(struct sample_spec){.top_p = 1}, 0).token;
+    const struct sample_spec greedy = {.top_p = 1};
+    int32_t token = sampler_draw(sampler, logits, &greedy, (struct token_history){0}, 0).token;
     sampler_free(sampler);
     free(logits);
     return token;

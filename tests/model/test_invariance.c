@@ -1,6 +1,7 @@
 /* The same request gives the same bits alone, among 31 others, with 1, 2 or 3 threads, with any
- * prefill chunk, and after a preemption: tokens and log probabilities are compared exactly, for
- * every weight and KV type, through the scheduler that serves. */
+ * prefill chunk, and after a preemption: tokens and log probabilities (of the answer, and of the
+ * prompt where it is scored) are compared exactly, for every weight and KV type, through the
+ * scheduler that serves. */
 #include "model/model.h"
 #include "scheduler/scheduler.h"
 
@@ -15,7 +16,8 @@
 struct answer {
     int32_t tokens[MAX_OUTPUT];
     float logprobs[MAX_OUTPUT];
-    int32_t count, preemptions;
+    float scores[MAX_PROMPT], best[MAX_PROMPT]; /* of the prompt's own tokens, where wanted */
+    int32_t count, scored, preemptions;
     bool done;
 };
 
@@ -28,17 +30,28 @@ struct setting {
 
 struct prompt {
     int32_t ids[MAX_PROMPT], count;
-    float temperature;
+    float temperature, penalty;
+    bool scored;
 };
 
-static enum token_verdict on_token(void *context, int32_t index, int32_t token, float logprob,
+static enum token_verdict on_token(void *context, int32_t index, const struct token_score *sampled,
                                    bool ends)
 {
     struct answer *answer = context;
     (void)index, (void)ends;
-    answer->tokens[answer->count] = token;
-    answer->logprobs[answer->count++] = logprob;
+    answer->tokens[answer->count] = sampled->token;
+    answer->logprobs[answer->count++] = sampled->logprob;
     return TOKEN_KEEP;
+}
+
+static void on_score(void *context, int32_t index, int32_t position,
+                     const struct token_score *score)
+{
+    struct answer *answer = context;
+    (void)index;
+    cr_assert_eq(position, answer->scored + 1);
+    answer->scores[answer->scored] = score->logprob;
+    answer->best[answer->scored++] = score->top[0].logprob;
 }
 
 static void on_finish(void *context, int32_t index, enum finish_reason reason)
@@ -60,6 +73,8 @@ static void make_prompts(struct prompt prompts[REQUESTS], int32_t vocab)
     for (int i = 0; i < REQUESTS; i++) {
         prompts[i].count = 1 + (int32_t)rng_below(&rng, MAX_PROMPT);
         prompts[i].temperature = i % 3 ? 0.9f : 0;
+        prompts[i].penalty = i % 4 == 1 ? 0.5f : 0;
+        prompts[i].scored = i % 2;
         for (int32_t k = 0; k < prompts[i].count; k++)
             prompts[i].ids[k] = (int32_t)rng_below(&rng, (uint64_t)vocab);
     }
@@ -97,17 +112,22 @@ static void run(const struct setting *s, int first, int count, struct answer *an
         ST_OK, "%s", err.text);
     for (int i = 0; i < count; i++) {
         const struct prompt *prompt = &prompts[first + i];
-        struct request_params params = {.prompt = prompt->ids,
-                                        .prompt_count = prompt->count,
-                                        .n = 1,
-                                        .max_tokens = MAX_OUTPUT,
-                                        .ignore_eos = true,
-                                        .sample = {.temperature = prompt->temperature,
-                                                   .top_p = 0.95f,
-                                                   .top_k = 40,
-                                                   .seed = 7 + (uint64_t)(first + i),
-                                                   .want_logprob = true},
-                                        .events = {&answers[i], on_token, on_finish, on_done}};
+        struct request_params params = {
+            .prompt = prompt->ids,
+            .prompt_count = prompt->count,
+            .n = 1,
+            .max_tokens = MAX_OUTPUT,
+            .ignore_eos = true,
+            .sample = {.temperature = prompt->temperature,
+                       .top_p = 0.95f,
+                       .top_k = 40,
+                       .seed = 7 + (uint64_t)(first + i),
+                       .repetition_penalty = 1 + prompt->penalty,
+                       .frequency_penalty = prompt->penalty,
+                       .want_logprob = true,
+                       .top_logprobs = 2},
+            .score_prompt = prompt->scored,
+            .events = {&answers[i], on_score, on_token, on_finish, on_done}};
         uint64_t id;
         answers[i] = (struct answer){0};
         cr_assert_eq(scheduler_add(scheduler, &params, &id, &err), ST_OK, "%s", err.text);
@@ -127,6 +147,12 @@ static void check_same(const struct answer *a, const struct answer *b, int reque
                      what);
     cr_assert_arr_eq(a->logprobs, b->logprobs, sizeof a->logprobs,
                      "request %d: other log probability bits %s", request, what);
+    cr_assert_eq(a->scored, b->scored, "request %d: %d and %d of the prompt scored %s", request,
+                 a->scored, b->scored, what);
+    size_t bytes = (size_t)a->scored * sizeof a->scores[0];
+    cr_assert_arr_eq(a->scores, b->scores, bytes, "request %d: other prompt scores %s", request,
+                     what);
+    cr_assert_arr_eq(a->best, b->best, bytes, "request %d: other alternatives %s", request, what);
 }
 
 static void check_variants(enum weight_format weights, enum dtype kv_type)

@@ -1,8 +1,8 @@
 /* A client of the scheduler that remembers everything it was told and knows what it should have
  * been.
  *
- * Its prompt and stop ids are freed in events.done, as a server may do, so that a later use is
- * caught.
+ * Its prompt and stop ids are freed as soon as the request was added, so that a use of what should
+ * have been copied is caught.
  */
 #ifndef SUPPORT_CLIENT_H
 #define SUPPORT_CLIENT_H
@@ -12,12 +12,14 @@
 struct client_stream {
     int32_t *tokens; /* [max_tokens] */
     int32_t count;
+    float *scores; /* [prompt_count - 1] of the prompt's second token and so on */
+    int32_t scored;
     bool finished;
     enum finish_reason reason;
 };
 
 struct client {
-    struct request_params params; /* the prompt and stop ids are the client's until done */
+    struct request_params params; /* the prompt and stop ids are the client's until it is added */
     int32_t *prompt, *stop_ids;
     int32_t
         verdict_stop; /* the verdict on this token (of those that do not end) is stop; -1: none */
@@ -31,6 +33,7 @@ struct client {
 struct client *client_create(const struct request_params *params, int32_t verdict_stop);
 void client_free(struct client *client);
 enum status client_add(struct client *client, struct scheduler *s, struct error *err);
+void client_forget(struct client *client); /* what client_add does to what it gave */
 
 /* NULL, or what is wrong with what the client was told (a static buffer). `prompt` and `stop_ids`
  * as they were given: the client's own are gone. After an abort or error a stream is the beginning

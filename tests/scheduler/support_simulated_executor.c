@@ -12,6 +12,7 @@ struct flight {
     const struct step_plan *plan;
     uint64_t ticket, sum;
     struct row_result *results; /* [max_rows], kept for the next step's previous_row */
+    struct token_score *scores; /* [max_tokens], what results[].scores point into */
 };
 
 struct simulated {
@@ -35,13 +36,40 @@ static uint64_t hash_token(uint64_t hash, int32_t token, int32_t position)
     return mix64(hash ^ ((uint64_t)(uint32_t)token << 32 | (uint32_t)position)) + 1;
 }
 
-static struct row_result draw(int32_t vocab, uint64_t hash, const struct sample_spec *spec,
-                              uint64_t index)
+static bool is_withheld(const struct sample_spec *spec, int32_t token, uint64_t index)
+{
+    if (index >= (uint64_t)spec->withheld_until) return false;
+    for (int32_t i = 0; i < spec->withheld_count; i++)
+        if (spec->withheld[i] == token) return true;
+    return false;
+}
+
+static struct token_score draw(int32_t vocab, uint64_t hash, const struct sample_spec *spec,
+                               uint64_t index)
 {
     if (spec->temperature > 0) hash ^= rng_at(spec->seed, index);
-    struct row_result result = {.token = (int32_t)(mix64(hash) % (uint64_t)vocab)};
+    struct token_score result = {.token = (int32_t)(mix64(hash) % (uint64_t)vocab)};
+    for (int32_t i = 0; i < vocab && is_withheld(spec, result.token, index); i++)
+        result.token = (result.token + 1) % vocab;
     if (spec->want_logprob) result.logprob = -1.0f - (float)result.token;
+    result.top_count = min_i32(spec->top_logprobs, vocab);
     return result;
+}
+
+/* The score of `token` after a context with this hash. */
+static struct token_score score_after(uint64_t hash, int32_t token, int32_t top)
+{
+    uint64_t bits = mix64(hash ^ (uint64_t)token);
+    return (struct token_score){
+        .token = token, .logprob = -(float)(bits % 4096) / 64, .top_count = top};
+}
+
+float simulated_prompt_logprob(const int32_t *prompt, int32_t position)
+{
+    uint64_t hash = hash_start();
+    for (int32_t i = 0; i < position; i++)
+        hash = hash_token(hash, prompt[i], i);
+    return score_after(hash, prompt[position], 0).logprob;
 }
 
 void simulated_answer(int32_t vocab, const int32_t *prompt, int32_t prompt_count,
@@ -66,8 +94,11 @@ struct simulated *simulated_create(const struct simulated_options *options)
     sim->slots = must_alloc((size_t)capacity->block_count * KV_BLOCK_SLOTS * sizeof *sim->slots);
     size_t bytes = (size_t)capacity->max_rows * sizeof(struct row_result);
     sim->last_results = must_alloc(bytes);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         sim->flights[i].results = must_alloc(bytes);
+        sim->flights[i].scores =
+            must_alloc((size_t)capacity->max_tokens * sizeof(struct token_score));
+    }
     for (int32_t block = 0; block < capacity->block_count; block++)
         simulated_poison(sim, block);
     return sim;
@@ -76,8 +107,10 @@ struct simulated *simulated_create(const struct simulated_options *options)
 void simulated_free(struct simulated *sim)
 {
     invariant(sim->in_flight == 0, "%d steps are in flight at the end", sim->in_flight);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         free(sim->flights[i].results);
+        free(sim->flights[i].scores);
+    }
     free(sim->last_results);
     free(sim->slots);
     free(sim);
@@ -132,6 +165,10 @@ static uint64_t sum_plan(const struct step_plan *plan)
             sum = sum_bytes(sum, span->blocks, (size_t)span_blocks(span) * sizeof *span->blocks);
         }
         if (row->sample) sum = sum_bytes(sum, &row->sample->seed, sizeof row->sample->seed);
+        if (row->history_count)
+            sum = sum_bytes(sum, row->history, (size_t)row->history_count * sizeof *row->history);
+        if (row->target_count)
+            sum = sum_bytes(sum, row->targets, (size_t)row->target_count * sizeof *row->targets);
     }
     return sum;
 }
@@ -213,25 +250,58 @@ static void write_row(struct simulated *sim, const struct flight *flight,
     for (int32_t i = 0; i < row->count; i++) {
         struct slot *slot = context_slot(sim, &row->view, row->view.length - row->count + i);
         invariant(slot->written != (int64_t)flight->ticket, "a slot is written twice in a step");
-        int32_t token =
-            row->previous_row < 0 ? row->tokens[i] : sim->last_results[row->previous_row].token;
+        int32_t token = row->previous_row < 0 ? row->tokens[i]
+                                              : sim->last_results[row->previous_row].sampled.token;
         *slot = (struct slot){token, row->first_position + i, (int64_t)flight->ticket};
     }
 }
 
-static struct row_result sample_row(struct simulated *sim, const struct plan_row *row)
+/* The history is what the view exposes, but for the token that was still in flight. (After a failed
+ * step the slots of rows that are dropped hold garbage.) */
+static void check_history(struct simulated *sim, const struct plan_row *row)
 {
-    if (!row->sample) return (struct row_result){.token = -1};
+    int32_t known = row->history_count + (row->previous_row >= 0);
+    invariant(known >= row->view.length && row->prompt_count <= row->history_count,
+              "a history of %d, %d of the prompt, beside a view of %d", row->history_count,
+              row->prompt_count, row->view.length);
+    int32_t comparable = sim->counts.failures ? 0 : min_i32(row->history_count, row->view.length);
+    for (int32_t i = 0; i < comparable; i++)
+        invariant(context_slot(sim, &row->view, i)->token == row->history[i],
+                  "token %d of the history is %d, the view has %d", i, row->history[i],
+                  context_slot(sim, &row->view, i)->token);
+}
+
+/* Walks the view once: the scores of the row's targets on the way, the sampled token at its end. */
+static struct row_result compute_row(struct simulated *sim, const struct plan_row *row,
+                                     struct token_score *scores)
+{
+    struct row_result result = {.sampled.token = -1, .scores = scores};
     uint64_t hash = hash_start();
+    int32_t before = row->view.length - row->count;
+    check_history(sim, row);
     for (int32_t i = 0; i < row->view.length; i++) {
         const struct slot *slot = context_slot(sim, &row->view, i);
         hash = hash_token(hash, slot->token, slot->position);
+        if (i >= before && i - before < row->target_count)
+            scores[i - before] = score_after(hash, row->targets[i - before], row->target_top);
     }
-    struct row_result result =
-        draw(sim->options.capacity.vocab, hash, row->sample, row->sample_index);
+    if (!row->sample) return result;
+    result.sampled = draw(sim->options.capacity.vocab, hash, row->sample, row->sample_index);
     if (sim->options.bad_tokens > 0 && rng_unit(&sim->rng) < sim->options.bad_tokens)
-        result.token = sim->options.capacity.vocab;
+        result.sampled.token = sim->options.capacity.vocab;
     return result;
+}
+
+static void compute_step(struct simulated *sim, struct flight *flight, struct row_result *results)
+{
+    const struct step_plan *plan = flight->plan;
+    struct token_score *scores = flight->scores;
+    for (int32_t r = 0; r < plan->row_count; r++)
+        write_row(sim, flight, &plan->rows[r]);
+    for (int32_t r = 0; r < plan->row_count; r++) {
+        results[r] = flight->results[r] = compute_row(sim, &plan->rows[r], scores);
+        scores += plan->rows[r].count;
+    }
 }
 
 static void simulated_capacity(void *self, struct executor_capacity *capacity)
@@ -280,7 +350,7 @@ static void spoil_step(struct simulated *sim, const struct flight *flight)
         const struct plan_row *row = &plan->rows[r];
         for (int32_t i = 0; i < row->count; i++)
             poison_slot(context_slot(sim, &row->view, row->view.length - 1 - i));
-        flight->results[r] = (struct row_result){.token = 0};
+        flight->results[r] = (struct row_result){.sampled.token = 0};
     }
 }
 
@@ -294,14 +364,10 @@ static enum status simulated_collect(void *self, uint64_t ticket, struct row_res
               (unsigned long long)ticket);
     invariant(flight->sum == sum_plan(plan), "the plan changed while it was in flight");
     bool failed = fails(sim, sim->options.collect_failures);
-    if (failed) {
+    if (failed)
         spoil_step(sim, flight);
-    } else {
-        for (int32_t r = 0; r < plan->row_count; r++)
-            write_row(sim, flight, &plan->rows[r]);
-        for (int32_t r = 0; r < plan->row_count; r++)
-            results[r] = flight->results[r] = sample_row(sim, &plan->rows[r]);
-    }
+    else
+        compute_step(sim, flight, results);
     count_step(sim, plan);
     memcpy(sim->last_results, flight->results, (size_t)plan->row_count * sizeof *results);
     sim->oldest = (sim->oldest + 1) % 2;

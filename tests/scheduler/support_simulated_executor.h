@@ -47,4 +47,7 @@ void simulated_poison(struct simulated *sim, int32_t block);
 void simulated_answer(int32_t vocab, const int32_t *prompt, int32_t prompt_count,
                       const struct sample_spec *spec, int32_t count, int32_t *out);
 
+/* The log probability of prompt[position] after what stands before it, position >= 1. */
+float simulated_prompt_logprob(const int32_t *prompt, int32_t position);
+
 #endif

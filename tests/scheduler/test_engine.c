@@ -22,12 +22,12 @@ struct remote {
     _Atomic int32_t tokens;
 };
 
-static enum token_verdict on_token(void *context, int32_t index, int32_t token, float logprob,
+static enum token_verdict on_token(void *context, int32_t index, const struct token_score *sampled,
                                    bool ends)
 {
     struct remote *remote = context;
     atomic_fetch_add(&remote->tokens, 1);
-    return remote->inner.token(remote->inner.context, index, token, logprob, ends);
+    return remote->inner.token(remote->inner.context, index, sampled, ends);
 }
 
 static void on_finish(void *context, int32_t index, enum finish_reason reason)
@@ -91,7 +91,8 @@ static struct remote *remote_create(uint64_t seed, int32_t prompt_count, int32_t
                                     .sample = {.temperature = 1, .seed = seed}};
     remote->client = client_create(&params, -1);
     remote->inner = client_events(remote->client);
-    remote->client->params.events = (struct request_events){remote, on_token, on_finish, on_done};
+    remote->client->params.events =
+        (struct request_events){remote, NULL, on_token, on_finish, on_done};
     return remote;
 }
 

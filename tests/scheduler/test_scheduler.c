@@ -422,7 +422,7 @@ Test(scheduler, refuses_what_could_never_run)
     expect_refused(bench, ask(1000, 25), ST_INVALID, "maximum context length is 1024 tokens");
     expect_refused(bench, ask(1, INT32_MAX), ST_INVALID, "maximum context length is 1024 tokens");
     expect_refused(bench, ask(0, 5), ST_INVALID, "prompt is empty");
-    expect_refused(bench, ask(5, 0), ST_INVALID, "max_tokens is 0");
+    expect_refused(bench, ask(5, -1), ST_INVALID, "max_tokens is -1");
     struct request_params params = ask(5, 5);
     params.n = 0;
     expect_refused(bench, params, ST_INVALID, "n is 0");

@@ -106,6 +106,7 @@ static void choose_request(struct workload *w, struct planned *p, int64_t arriva
     int32_t prompt_count = skewed(rng, w->pressure ? max_i32(1, longest / 4) : longest - 1);
     int32_t max_tokens =
         w->pressure ? between(rng, 1, longest - prompt_count) : skewed(rng, longest - prompt_count);
+    if (chance(rng, 0.05)) max_tokens = 0;
     for (int32_t i = 0; i < prompt_count; i++)
         p->prompt[i] = between(rng, 0, vocab - 1);
     int32_t stop_count = chance(rng, w->pressure ? 0.1 : 0.6) ? between(rng, 1, 3) : 0;
@@ -118,12 +119,14 @@ static void choose_request(struct workload *w, struct planned *p, int64_t arriva
         .max_tokens = max_tokens,
         .min_tokens = chance(rng, 0.2) ? between(rng, 1, 20) : 0,
         .ignore_eos = chance(rng, 0.2),
+        .score_prompt = chance(rng, 0.25),
         .stop_ids = p->stop_ids,
         .stop_count = stop_count,
         .eos_count = between(rng, 0, stop_count),
         .sample = {.temperature = chance(rng, 0.5) ? 1.0f : 0.0f,
                    .seed = rng_next(rng),
-                   .want_logprob = chance(rng, 0.3)},
+                   .want_logprob = chance(rng, 0.3),
+                   .top_logprobs = chance(rng, 0.3) ? between(rng, 1, 3) : 0},
         .priority = w->equal_priorities ? 3 : between(rng, -2, 2),
     };
     p->verdict_stop = chance(rng, w->pressure ? 0.05 : 0.2) ? between(rng, 0, vocab - 1) : -1;

@@ -45,7 +45,7 @@ static enum status collect(void *self, uint64_t ticket, struct row_result *resul
     if ((int64_t)ticket == atomic_load(&script->fail_at))
         return fail(err, ST_INTERNAL, "the script fails here");
     for (int32_t i = 0; i < script->row_count; i++)
-        results[i] = (struct row_result){.token = script->tokens[i]};
+        results[i] = (struct row_result){.sampled.token = script->tokens[i]};
     return ST_OK;
 }
 
