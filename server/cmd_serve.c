@@ -14,6 +14,7 @@ struct serve_options {
     int64_t port, max_rows, prefill_chunk, max_queue, drain_timeout_us, frontends;
     int64_t max_body, max_header, max_n, max_prompts, max_stops, max_connections, max_pending,
         idle_timeout_us, body_timeout_us, stall_timeout_us;
+    int64_t max_logit_bias, max_logprobs, max_logprob_total;
     bool metrics_public;
 };
 
@@ -44,6 +45,9 @@ static struct serve_options defaults(void)
         .max_n = limits.max_n,
         .max_prompts = limits.max_prompts,
         .max_stops = limits.max_stops,
+        .max_logit_bias = limits.max_logit_bias,
+        .max_logprobs = limits.max_logprobs,
+        .max_logprob_total = limits.max_logprob_total,
         .max_connections = limits.max_connections,
         .max_pending = limits.max_pending,
         .idle_timeout_us = limits.idle_timeout_us,
@@ -85,6 +89,12 @@ static int parse(struct serve_options *o, int argc, char **argv)
         {"max-n", OPT_INT, &o->max_n, "N", "sequences for one prompt (default 16)", 1, 4096},
         {"max-prompts", OPT_INT, &o->max_prompts, "N", "in one request (default 16)", 1, 4096},
         {"max-stops", OPT_INT, &o->max_stops, "N", "stop strings (default 16)", 1, 4096},
+        {"max-logit-bias", OPT_INT, &o->max_logit_bias, "N",
+         "tokens with a bias of their own (default 1024)", 1, 1 << 20},
+        {"max-logprobs", OPT_INT, &o->max_logprobs, "N",
+         "alternatives beside a token (default and most: 20)", 0, MAX_TOP_LOGPROBS},
+        {"max-logprob-total", OPT_INT, &o->max_logprob_total, "N",
+         "log probabilities in all that one request may ask for (default 1048576)", 1, 1 << 26},
         {"max-connections", OPT_INT, &o->max_connections, "N", "open at once (default 4096)", 1,
          1 << 20},
         {"max-pending", OPT_INT, &o->max_pending, "N",
@@ -117,6 +127,9 @@ static struct server_options server_options_of(const struct serve_options *o)
     limits->max_n = (int32_t)o->max_n;
     limits->max_prompts = (int32_t)o->max_prompts;
     limits->max_stops = (int32_t)o->max_stops;
+    limits->max_logit_bias = (int32_t)o->max_logit_bias;
+    limits->max_logprobs = (int32_t)o->max_logprobs;
+    limits->max_logprob_total = o->max_logprob_total;
     limits->max_connections = (int32_t)o->max_connections;
     limits->max_pending = (int32_t)o->max_pending;
     limits->idle_timeout_us = o->idle_timeout_us;

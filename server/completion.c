@@ -75,7 +75,27 @@ static void time_token(struct completion *c, struct sequence_watch *watch)
     metrics_observe(metrics, &metrics->ttft, now_us - c->exchange->received_us);
 }
 
-static enum token_verdict on_token(void *context, int32_t index, int32_t token, float logprob,
+static void log_score(struct completion *c, int32_t choice, enum record_kind kind,
+                      const struct token_score *score, bool ends)
+{
+    struct token_record record = {.token = score->token,
+                                  .logprob = score->logprob,
+                                  .choice = choice,
+                                  .kind = (uint8_t)kind,
+                                  .ends = ends,
+                                  .top_count = (uint8_t)score->top_count};
+    token_log_append(&c->log, record, score->top);
+}
+
+static void on_score(void *context, int32_t index, int32_t position,
+                     const struct token_score *score)
+{
+    struct part *part = context;
+    (void)position; /* they come in order, each once */
+    log_score(part->completion, part->first_choice + index, RECORD_PROMPT, score, false);
+}
+
+static enum token_verdict on_token(void *context, int32_t index, const struct token_score *sampled,
                                    bool ends)
 {
     struct part *part = context;
@@ -87,15 +107,11 @@ static enum token_verdict on_token(void *context, int32_t index, int32_t token, 
     enum token_verdict verdict = TOKEN_KEEP;
     if (c->request.stop_count && !ends) {
         strbuf_clear(&c->scratch);
-        if (choice_text_push(&watch->text, c->exchange->server->model.tokenizer, token,
+        if (choice_text_push(&watch->text, c->exchange->server->model.tokenizer, sampled->token,
                              c->request.min_tokens, false, &c->scratch))
             verdict = TOKEN_STOP;
     }
-    token_log_append(&c->log, (struct token_record){.token = token,
-                                                    .logprob = logprob,
-                                                    .choice = choice,
-                                                    .kind = RECORD_TOKEN,
-                                                    .ends = ends});
+    log_score(c, choice, RECORD_TOKEN, sampled, ends);
     if (c->request.stream) exchange_notify(c->exchange);
     return verdict;
 }
@@ -110,9 +126,9 @@ static void on_finish(void *context, int32_t index, enum finish_reason reason)
         metrics_observe(metrics, &metrics->tpot,
                         (watch->last_us - watch->first_us) / (watch->tokens - 1));
     if (reason > c->worst) c->worst = reason;
-    token_log_append(&c->log, (struct token_record){.choice = part->first_choice + index,
-                                                    .kind = RECORD_FINISH,
-                                                    .reason = (uint8_t)reason});
+    struct token_record record = {
+        .choice = part->first_choice + index, .kind = RECORD_FINISH, .reason = (uint8_t)reason};
+    token_log_append(&c->log, record, NULL);
     if (c->request.stream) exchange_notify(c->exchange);
 }
 
@@ -197,19 +213,20 @@ static bool fit_context(struct completion *c, int32_t index, struct api_error *e
     const struct served_model *model = &c->exchange->server->model;
     size_t count = c->prompts[index].count;
     int32_t wanted = c->request.max_tokens;
+    bool named = wanted != MAX_TOKENS_DEFAULT;
     if (count == 0)
         return refuse(error, REFUSAL_INVALID_VALUE, prompt_field(c), "%s is empty",
                       prompt_field(c));
     int64_t room = (int64_t)model->context - (int64_t)count;
-    if (room < (wanted ? wanted : 1))
+    if (room < (named ? wanted : 1))
         return refuse(
             error, REFUSAL_CONTEXT_LENGTH, prompt_field(c),
             "This model's maximum context length is %d tokens. However, you requested %zu "
             "tokens (%zu in the %s, %d in the completion). Please reduce the length of "
             "the %s or the completion.",
-            model->context, count + (size_t)(wanted ? wanted : 1), count, prompt_field(c),
-            wanted ? wanted : 1, prompt_field(c));
-    if (!wanted) {
+            model->context, count + (size_t)(named ? wanted : 1), count, prompt_field(c),
+            named ? wanted : 1, prompt_field(c));
+    if (!named) {
         wanted = (int32_t)room;
         if (c->request.endpoint == API_COMPLETIONS && wanted > DEFAULT_MAX_TOKENS)
             wanted = DEFAULT_MAX_TOKENS;
@@ -219,6 +236,28 @@ static bool fit_context(struct completion *c, int32_t index, struct api_error *e
                       "min_tokens must be at most max_tokens (%d), not %d", wanted,
                       c->request.min_tokens);
     c->parts[index].max_tokens = wanted;
+    return true;
+}
+
+/* The prompt's own log probabilities: what evaluators ask for with echo. */
+static bool scores_prompt(const struct api_request *r)
+{
+    return r->echo && r->sample.want_logprob;
+}
+
+/* Room for every record that can come, and for the alternatives beside each. */
+static bool make_log(struct completion *c, uint64_t records, struct api_error *error)
+{
+    const struct sample_spec *sample = &c->request.sample;
+    uint64_t top = (uint64_t)sample->top_logprobs;
+    int64_t most = c->exchange->server->options.limits.max_logprob_total;
+    if (sample->want_logprob && records * (top + 1) > (uint64_t)most)
+        return refuse(error, REFUSAL_INVALID_VALUE, "logprobs",
+                      "%llu tokens with %llu log probabilities each are asked for; at most %lld in "
+                      "all are allowed: give a smaller max_tokens, n or number of logprobs",
+                      (unsigned long long)records, (unsigned long long)(top + 1), (long long)most);
+    if (!token_log_init(&c->log, records, top))
+        return refuse(error, REFUSAL_QUEUE_FULL, NULL, "the server is short of memory");
     return true;
 }
 
@@ -234,11 +273,11 @@ static bool prepare_parts(struct completion *c, struct api_error *error)
             return false;
         c->prompt_tokens += (int64_t)c->prompts[i].count;
         /* At most 2^31 tokens each, n and the prompts are limited: no overflow. */
-        records += (uint64_t)c->request.n * ((uint64_t)c->parts[i].max_tokens + 1);
+        uint64_t each = (uint64_t)c->parts[i].max_tokens + 1;
+        if (scores_prompt(&c->request)) each += c->prompts[i].count;
+        records += (uint64_t)c->request.n * each;
     }
-    if (!token_log_init(&c->log, records))
-        return refuse(error, REFUSAL_QUEUE_FULL, NULL, "the server is short of memory");
-    return true;
+    return make_log(c, records, error);
 }
 
 static void gather_stop_ids(struct completion *c)
@@ -274,6 +313,7 @@ static void make_renderer(struct completion *c)
         .continuous_usage = r->include_usage && r->continuous_usage,
         .return_token_ids = r->return_token_ids,
         .echo = r->echo,
+        .logprobs = r->sample.want_logprob,
         .include_stop = r->include_stop,
         .choices = c->choices,
         .n = r->n,
@@ -347,12 +387,13 @@ static bool submit_part(struct completion *c, int32_t index, struct api_error *e
         .max_tokens = part->max_tokens,
         .min_tokens = r->min_tokens,
         .ignore_eos = r->ignore_eos,
+        .score_prompt = scores_prompt(r),
         .stop_ids = c->stop_ids,
         .stop_count = c->stop_count,
         .eos_count = c->eos_count,
         .sample = r->sample,
         .priority = r->priority,
-        .events = {part, on_token, on_finish, on_done},
+        .events = {part, on_score, on_token, on_finish, on_done},
     };
     struct error err = {0};
     uint64_t id = 0;
@@ -411,8 +452,9 @@ bool completion_has_news(struct completion *c)
 static bool read_log(struct completion *c, size_t enough, struct strbuf *out)
 {
     size_t count = token_log_count(&c->log);
-    while (c->read < count && (!out || out->length < enough))
-        renderer_record(c->renderer, &c->log.records[c->read++], out);
+    for (; c->read < count && (!out || out->length < enough); c->read++)
+        renderer_record(c->renderer, &c->log.records[c->read], token_log_top(&c->log, c->read),
+                        out);
     return c->read == count;
 }
 

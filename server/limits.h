@@ -3,6 +3,8 @@
 #ifndef SERVER_LIMITS_H
 #define SERVER_LIMITS_H
 
+#include "scheduler/executor.h"
+
 #include <stdint.h>
 
 struct server_limits {
@@ -21,6 +23,9 @@ struct server_limits {
     int32_t max_stops;      /* stop strings */
     int32_t max_stop_bytes; /* of one stop string */
     int32_t max_stop_ids;
+    int32_t max_logit_bias;    /* tokens with a bias */
+    int32_t max_logprobs;      /* alternatives beside a token, at most MAX_TOP_LOGPROBS */
+    int64_t max_logprob_total; /* log probabilities of one request, 8 bytes each */
 
     /* connections */
     int32_t max_connections;
@@ -45,6 +50,9 @@ static inline struct server_limits server_limits_default(void)
         .max_stops = 16,
         .max_stop_bytes = 256,
         .max_stop_ids = 64,
+        .max_logit_bias = 1024,
+        .max_logprobs = MAX_TOP_LOGPROBS,
+        .max_logprob_total = 1 << 20,
         .max_connections = 4096,
         .max_pending = 512,
         .idle_timeout_us = 60 * 1000000ll,

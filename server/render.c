@@ -1,6 +1,8 @@
 #include "server/render.h"
 #include "base/alloc.h"
+#include "model/utf8.h"
 #include "server/choice_text.h"
+#include "server/logprobs.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -8,9 +10,10 @@
 
 struct choice {
     struct choice_text text;
-    struct strbuf shown;      /* the whole text (no stream), or one event's (stream) */
-    struct token_list tokens; /* as `shown`, when token ids were asked for */
-    bool begun;               /* its first event has left (stream) */
+    struct strbuf shown;           /* the whole text (no stream), or one event's (stream) */
+    struct token_list tokens;      /* as `shown`, when token ids were asked for */
+    struct logprobs_text logprobs; /* as `shown`, when they were asked for */
+    bool begun;                    /* its first event has left (stream) */
     bool finished;
     enum finish_reason reason;
 };
@@ -22,28 +25,6 @@ struct renderer {
 };
 
 /* --- JSON pieces */
-
-/* Bytes of the UTF-8 character at `text`, 0 when it is none (overlong and surrogates included). */
-static size_t utf8_length(const unsigned char *text, size_t left)
-{
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    unsigned char first = text[0];
-    size_t length = first < 0x80   ? 1
-                    : first < 0xc2 ? 0
-                    : first < 0xe0 ? 2
-                    : first < 0xf0 ? 3
-                    : first < 0xf5 ? 4
-                                   : 0;
-    if (length <= 1) return length;
-    if (length > left) return 0;
-    uint32_t point = first & (0x7fu >> length);
-    for (size_t i = 1; i < length; i++) {
-        if ((text[i] & 0xc0) != 0x80) return 0;
-        point = point << 6 | (text[i] & 0x3f);
-    }
-    bool surrogate = point >= 0xd800 && point < 0xe000;
-    return point < least[length] || surrogate || point > 0x10ffff ? 0 : length;
-}
 
 static void escape(struct strbuf *out, unsigned char c)
 {
@@ -70,24 +51,21 @@ static void escape(struct strbuf *out, unsigned char c)
 
 void render_json_string(struct strbuf *out, const char *text, size_t length)
 {
-    const unsigned char *bytes = (const unsigned char *)text;
     strbuf_char(out, '"');
     size_t plain = 0; /* where the run of bytes that need no change began */
     for (size_t i = 0; i < length;) {
-        size_t step = utf8_length(bytes + i, length - i);
-        bool as_is = step > 1 || (step == 1 && bytes[i] >= 0x20 && bytes[i] != '"' &&
-                                  bytes[i] != '\\' && bytes[i] != 0x7f);
-        if (as_is) {
-            i += step;
-            continue;
+        unsigned char c = (unsigned char)text[i];
+        struct utf8_step step = utf8_step(text + i, length - i);
+        bool as_is = step.kind == UTF8_WHOLE && c >= 0x20 && c != '"' && c != '\\' && c != 0x7f;
+        if (!as_is) {
+            strbuf_append(out, text + plain, i - plain);
+            if (step.kind == UTF8_WHOLE)
+                escape(out, c);
+            else
+                strbuf_text(out, "\xef\xbf\xbd");
         }
-        strbuf_append(out, text + plain, i - plain);
-        if (step) {
-            escape(out, bytes[i]);
-        } else {
-            strbuf_text(out, "\xef\xbf\xbd");
-        }
-        plain = ++i;
+        i += step.length;
+        if (!as_is) plain = i;
     }
     strbuf_append(out, text + plain, length - plain);
     strbuf_char(out, '"');
@@ -145,6 +123,18 @@ static void render_prompt_ids(const struct renderer *renderer, int32_t choice, s
     render_ids(out, &renderer->options.prompts[choice / renderer->options.n]);
 }
 
+/* "logprobs":..., of what was taken since the last time */
+static void render_logprobs(const struct renderer *renderer, struct choice *choice,
+                            struct strbuf *out)
+{
+    strbuf_text(out, "\"logprobs\":");
+    if (renderer->options.logprobs)
+        logprobs_render(&choice->logprobs, renderer->options.chat, out);
+    else
+        strbuf_text(out, "null");
+    strbuf_char(out, ',');
+}
+
 static void render_reason(struct strbuf *out, const struct choice *choice)
 {
     if (choice->finished) {
@@ -163,12 +153,11 @@ static bool is_stop_id(const struct render_options *o, int32_t token)
     return false;
 }
 
-static void begin_choice(const struct renderer *renderer, int32_t index, struct strbuf *out)
+static void echo_prompt(const struct render_options *o, int32_t index, struct choice *choice)
 {
-    const struct render_options *o = &renderer->options;
-    if (!o->echo) return;
     const struct token_list *prompt = &o->prompts[index / o->n];
-    tokenizer_decode(o->tokenizer, prompt->ids, prompt->count, false, out);
+    tokenizer_decode(o->tokenizer, prompt->ids, prompt->count, false, &choice->shown);
+    if (o->logprobs) logprobs_add_first(&choice->logprobs, o->tokenizer, prompt->ids[0]);
 }
 
 struct renderer *renderer_create(const struct render_options *options)
@@ -179,7 +168,7 @@ struct renderer *renderer_create(const struct render_options *options)
     for (int32_t i = 0; i < options->choices; i++) {
         struct choice *choice = &renderer->choices[i];
         choice_text_init(&choice->text, options->stops, options->stop_count);
-        begin_choice(renderer, i, &choice->shown);
+        if (options->echo) echo_prompt(options, i, choice);
     }
     return renderer;
 }
@@ -191,6 +180,7 @@ void renderer_free(struct renderer *renderer)
         struct choice *choice = &renderer->choices[i];
         choice_text_release(&choice->text);
         strbuf_free(&choice->shown);
+        logprobs_release(&choice->logprobs);
         free(choice->tokens.ids);
     }
     free(renderer->choices);
@@ -254,7 +244,8 @@ static void render_event(struct renderer *renderer, int32_t index, struct strbuf
     render_head(renderer, out);
     strbuf_format(out, "\"choices\":[{\"index\":%d,", index);
     render_delta(renderer, choice, out);
-    strbuf_text(out, ",\"logprobs\":null,");
+    strbuf_char(out, ',');
+    render_logprobs(renderer, choice, out);
     render_reason(out, choice);
     if (o->return_token_ids) {
         strbuf_text(out, ",\"token_ids\":");
@@ -275,10 +266,13 @@ static void render_event(struct renderer *renderer, int32_t index, struct strbuf
 }
 
 void renderer_record(struct renderer *renderer, const struct token_record *record,
-                     struct strbuf *out)
+                     const struct token_logprob *top, struct strbuf *out)
 {
     const struct render_options *o = &renderer->options;
     struct choice *choice = &renderer->choices[record->choice];
+    if (record->kind != RECORD_FINISH && o->logprobs)
+        logprobs_add(&choice->logprobs, o->tokenizer, o->chat, record, top);
+    if (record->kind == RECORD_PROMPT) return; /* leaves with the first token */
     if (record->kind == RECORD_FINISH) {
         take_finish(choice, (enum finish_reason)record->reason);
         /* A failed choice gets no last chunk: the stream ends with an error event instead. */
@@ -317,7 +311,8 @@ static void render_choice(struct renderer *renderer, int32_t index, struct strbu
     strbuf_format(out, "%s{\"index\":%d,", index ? "," : "", index);
     strbuf_text(out, o->chat ? "\"message\":{\"role\":\"assistant\",\"content\":" : "\"text\":");
     render_json_string(out, strbuf_cstr(&choice->shown), choice->shown.length);
-    strbuf_text(out, o->chat ? "},\"logprobs\":null," : ",\"logprobs\":null,");
+    strbuf_text(out, o->chat ? "}," : ",");
+    render_logprobs(renderer, choice, out);
     render_reason(out, choice);
     if (o->return_token_ids) {
         strbuf_text(out, ",\"token_ids\":");

@@ -32,6 +32,7 @@ struct render_options {
     const char *model;
     int64_t created; /* seconds since 1970 */
     bool chat, stream, include_usage, continuous_usage, return_token_ids, echo, include_stop;
+    bool logprobs;
     int32_t choices;    /* sequences over all prompts */
     int32_t n;          /* sequences for one prompt: choice c belongs to prompt c / n */
     int32_t min_tokens; /* stop strings are not looked for in these */
@@ -49,9 +50,10 @@ struct renderer;
 struct renderer *renderer_create(const struct render_options *options);
 void renderer_free(struct renderer *renderer);
 
-/* One record; a stream's events are appended to `out` (NULL allowed when not streaming). */
+/* One record and its alternatives (token_log_top); a stream's events are appended to `out` (NULL
+ * allowed when not streaming). */
 void renderer_record(struct renderer *renderer, const struct token_record *record,
-                     struct strbuf *out);
+                     const struct token_logprob *top, struct strbuf *out);
 
 /* The first failure among the finished choices: FINISH_ERROR or FINISH_ABORT, else FINISH_STOP. */
 enum finish_reason renderer_failure(const struct renderer *renderer);

@@ -1,4 +1,5 @@
-/* The parts of a request that are more than one value: prompts, messages, stop strings. Each fills
+/* The parts of a request that are more than one value: prompts, messages, stop strings
+ * (request_content.c), biases and log probabilities (request_sampling.c). Each fills
  * its members of struct api_request, or refuses with the element's name, e.g. messages[3].content.
  */
 #ifndef SERVER_REQUEST_CONTENT_H
@@ -20,11 +21,18 @@ bool parse_stops(struct api_request *request, const struct server_limits *limits
 bool parse_stop_ids(struct api_request *request, const struct server_limits *limits, int32_t vocab,
                     struct api_error *error);
 
+bool parse_logit_bias(struct api_request *request, const struct server_limits *limits,
+                      int32_t vocab, struct api_error *error);
+bool parse_logprobs(struct api_request *request, const struct server_limits *limits,
+                    struct api_error *error);
+
 /* Values with their names in the error (request_parse.c). */
 const json_t *json_field(const json_t *object, const char *name); /* NULL: absent or null */
 const char *json_type_name(const json_t *value);                  /* "a list" */
 bool json_to_int(const json_t *value, const char *name, int64_t minimum, int64_t maximum,
                  int64_t *out, struct api_error *error);
 bool json_to_bool(const json_t *value, const char *name, bool *out, struct api_error *error);
+bool json_to_float(const json_t *value, const char *name, double minimum, double maximum,
+                   float *out, struct api_error *error);
 
 #endif

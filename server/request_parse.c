@@ -26,14 +26,17 @@ static const struct field {
         name, kind, offsetof(struct api_request, member), minimum, maximum, endpoints \
     }
     FIELD("n", FIELD_INT32, n, 1, LIMIT_N, GENERATE),
-    FIELD("max_tokens", FIELD_INT32, max_tokens, 1, INT32_MAX, GENERATE),
+    FIELD("max_tokens", FIELD_INT32, max_tokens, 0, INT32_MAX, GENERATE),
     /* The newer name comes second, so it wins where both are given. */
-    FIELD("max_completion_tokens", FIELD_INT32, max_tokens, 1, INT32_MAX, GENERATE),
+    FIELD("max_completion_tokens", FIELD_INT32, max_tokens, 0, INT32_MAX, GENERATE),
     FIELD("min_tokens", FIELD_INT32, min_tokens, 0, INT32_MAX, GENERATE),
     FIELD("temperature", FIELD_FLOAT, sample.temperature, 0, 100, GENERATE),
     FIELD("top_p", FIELD_FLOAT, sample.top_p, 0, 1, GENERATE),
     FIELD("min_p", FIELD_FLOAT, sample.min_p, 0, 1, GENERATE),
     FIELD("top_k", FIELD_INT32, sample.top_k, -1, INT32_MAX, GENERATE),
+    FIELD("repetition_penalty", FIELD_FLOAT, sample.repetition_penalty, 0, 100, GENERATE),
+    FIELD("presence_penalty", FIELD_FLOAT, sample.presence_penalty, -2, 2, GENERATE),
+    FIELD("frequency_penalty", FIELD_FLOAT, sample.frequency_penalty, -2, 2, GENERATE),
     FIELD("priority", FIELD_INT32, priority, INT32_MIN, INT32_MAX, GENERATE),
     FIELD("ignore_eos", FIELD_BOOL, ignore_eos, 0, 0, GENERATE),
     FIELD("echo", FIELD_BOOL, echo, 0, 0, API_COMPLETIONS),
@@ -107,8 +110,8 @@ bool json_to_bool(const json_t *value, const char *name, bool *out, struct api_e
     return true;
 }
 
-static bool json_to_float(const json_t *value, const char *name, double minimum, double maximum,
-                          float *out, struct api_error *error)
+bool json_to_float(const json_t *value, const char *name, double minimum, double maximum,
+                   float *out, struct api_error *error)
 {
     if (!json_is_number(value))
         return refuse(error, REFUSAL_INVALID_TYPE, name, "%s must be a number, not %s", name,
@@ -144,8 +147,26 @@ static bool parse_fields(struct api_request *request, const struct server_limits
         if (fields[i].endpoints & request->endpoint &&
             !parse_field(request, &fields[i], limits, error))
             return false;
+    return true;
+}
+
+/* What a range alone cannot say. */
+static bool check_fields(const struct api_request *request, struct api_error *error)
+{
     if (request->sample.top_p == 0)
         return refuse(error, REFUSAL_INVALID_VALUE, "top_p", "top_p must be above 0");
+    if (request->sample.repetition_penalty == 0)
+        return refuse(error, REFUSAL_INVALID_VALUE, "repetition_penalty",
+                      "repetition_penalty must be above 0");
+    if (request->max_tokens != 0 || request->echo) return true;
+    const char *name =
+        json_field(request->root, "max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
+    return refuse(error, REFUSAL_INVALID_VALUE, name,
+                  "%s must be at least 1; 0 is allowed only with \"echo\": true", name);
+}
+
+static bool parse_seed(struct api_request *request, struct api_error *error)
+{
     const json_t *seed = json_field(request->root, "seed");
     if (!seed) return true;
     int64_t number;
@@ -199,10 +220,7 @@ static bool refuse_unsupported(const struct api_request *request, struct api_err
         const char *name;
         double neutral;
     } unsupported[] = {
-        {"top_logprobs", 0},     {"repetition_penalty", 1},
-        {"presence_penalty", 0}, {"frequency_penalty", 0},
-        {"logit_bias", NAN},     {"best_of", 1},
-        {"suffix", NAN},         {"tools", NAN},
+        {"best_of", 1}, {"suffix", NAN}, {"tools", NAN}, {"stages", NAN}, {"branching", NAN},
     };
     for (size_t i = 0; i < sizeof unsupported / sizeof unsupported[0]; i++) {
         const json_t *value = json_field(request->root, unsupported[i].name);
@@ -210,10 +228,6 @@ static bool refuse_unsupported(const struct api_request *request, struct api_err
             return refuse(error, REFUSAL_UNSUPPORTED, unsupported[i].name,
                           "%s is not supported by this version", unsupported[i].name);
     }
-    const json_t *logprobs = json_field(request->root, "logprobs");
-    if (logprobs && !json_is_false(logprobs))
-        return refuse(error, REFUSAL_UNSUPPORTED, "logprobs",
-                      "logprobs is not supported by this version");
     const json_t *format = json_field(request->root, "response_format");
     const char *type = json_string_value(json_object_get(format, "type"));
     if (format && !(type && strcmp(type, "text") == 0))
@@ -277,8 +291,11 @@ static bool parse_model(struct api_request *request, struct api_error *error)
 static bool parse_generation(struct api_request *request, const struct server_limits *limits,
                              int32_t vocab, struct api_error *error)
 {
-    return refuse_unsupported(request, error) && parse_stream_options(request, error) &&
-           parse_stops(request, limits, error) && parse_stop_ids(request, limits, vocab, error);
+    return refuse_unsupported(request, error) && check_fields(request, error) &&
+           parse_seed(request, error) && parse_stream_options(request, error) &&
+           parse_stops(request, limits, error) && parse_stop_ids(request, limits, vocab, error) &&
+           parse_logit_bias(request, limits, vocab, error) &&
+           parse_logprobs(request, limits, error);
 }
 
 static bool parse_content(struct api_request *request, const struct server_limits *limits,
@@ -310,7 +327,8 @@ bool api_request_parse(struct api_request *request, enum api_endpoint endpoint, 
     *request = (struct api_request){
         .endpoint = endpoint,
         .n = 1,
-        .sample = {.temperature = 1, .top_p = 1},
+        .max_tokens = MAX_TOKENS_DEFAULT,
+        .sample = {.temperature = 1, .top_p = 1, .repetition_penalty = 1},
         .add_special_tokens = true,
         .add_generation_prompt = true,
     };
@@ -342,5 +360,6 @@ void api_request_release(struct api_request *request)
 {
     api_request_drop_document(request);
     free(request->stop_ids);
+    free(request->biases);
     *request = (struct api_request){0};
 }

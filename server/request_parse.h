@@ -26,6 +26,8 @@ enum api_endpoint {
     API_DETOKENIZE = 8,
 };
 
+#define MAX_TOKENS_DEFAULT (-1)
+
 /* Text (ids NULL) or token ids. */
 struct api_prompt {
     const char *text;
@@ -47,11 +49,12 @@ struct api_request {
     char **joined; /* [message_count] contents put together from parts, or NULL */
 
     int32_t n;
-    int32_t max_tokens; /* 0: not given */
+    int32_t max_tokens; /* MAX_TOKENS_DEFAULT: not given */
     int32_t min_tokens;
-    struct sample_spec sample; /* seed only when has_seed */
+    struct sample_spec sample; /* seed only when has_seed; biases are this struct's */
     bool has_seed;
     bool ignore_eos, echo, include_stop;
+    struct logit_bias *biases;
     const char **stops;
     size_t stop_count;
     int32_t *stop_ids;

@@ -30,9 +30,9 @@ def test_max_tokens(server, value):
     assert error["param"] in ("max_tokens", "prompt")
 
 
-@pytest.mark.parametrize("value", INTEGERS[1:])
+@pytest.mark.parametrize("value", [v for v in INTEGERS if v not in (0, 17)])
 def test_logprobs(server, value):
-    refused(server, {"prompt": "x", "logprobs": value})
+    assert refused(server, {"prompt": "x", "logprobs": value})["param"] == "logprobs"
 
 
 @pytest.mark.parametrize("name", ["n", "max_tokens", "logprobs", "stop", "seed", "temperature"])
@@ -61,7 +61,7 @@ def test_stop_strings_without_end(server):
 
 @pytest.mark.parametrize("bias", [{"999999999": 1}, {"-1": 1}, {"x": 1}, {"5": "a"}, {"5": 1e308}])
 def test_logit_bias(server, bias):
-    assert refused(server, {"prompt": "x", "logit_bias": bias})["param"] == "logit_bias"
+    assert refused(server, {"prompt": "x", "logit_bias": bias})["param"].startswith("logit_bias")
 
 
 def test_nul_and_odd_text_in_a_prompt(server):

@@ -4,6 +4,7 @@
 #include "support_tokenizer.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,14 +50,14 @@ static void token(int32_t choice, int32_t id, bool ends)
 {
     struct token_record record = {
         .token = id, .choice = choice, .kind = RECORD_TOKEN, .ends = ends};
-    renderer_record(renderer, &record, options.stream ? &out : NULL);
+    renderer_record(renderer, &record, NULL, options.stream ? &out : NULL);
 }
 
 static void finish(int32_t choice, enum finish_reason reason)
 {
     struct token_record record = {
         .choice = choice, .kind = RECORD_FINISH, .reason = (uint8_t)reason};
-    renderer_record(renderer, &record, options.stream ? &out : NULL);
+    renderer_record(renderer, &record, NULL, options.stream ? &out : NULL);
 }
 
 #define HEAD(id, object)                      \
@@ -230,7 +231,8 @@ Test(render, json_strings_are_valid_whatever_the_bytes)
         {"\xff|\xc0\xaf|", "\"\xef\xbf\xbd|\xef\xbf\xbd\xef\xbf\xbd|\""},
         {"\xed\xa0\x80", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""},
         {"\xf4\x90\x80\x80", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""},
-        {"\xe2\x82", "\"\xef\xbf\xbd\xef\xbf\xbd\""},
+        {"\xe2\x82|",
+         "\"\xef\xbf\xbd|\""}, /* one for a part that is the beginning of a character */
     };
     for (size_t i = 0; i < COUNT_OF(table); i++) {
         strbuf_clear(&out);
@@ -240,4 +242,85 @@ Test(render, json_strings_are_valid_whatever_the_bytes)
     strbuf_clear(&out);
     render_json_string(&out, "a\0b", 3);
     cr_assert_str_eq(out.data, "\"a\\u0000b\"");
+}
+
+/* --- log probabilities */
+
+/* A sampled token, or one of the prompt, with the alternatives beside it. */
+static void scored(enum record_kind kind, int32_t id, float logprob, struct token_logprob first,
+                   struct token_logprob second)
+{
+    struct token_logprob top[] = {first, second};
+    uint8_t count = (uint8_t)((first.token >= 0) + (second.token >= 0));
+    struct token_record record = {
+        .token = id, .logprob = logprob, .kind = (uint8_t)kind, .top_count = count};
+    renderer_record(renderer, &record, top, options.stream ? &out : NULL);
+}
+
+static const struct token_logprob none = {-1, 0};
+
+static struct token_logprob likely(int32_t id, float logprob)
+{
+    return (struct token_logprob){id, logprob};
+}
+
+static void expect_words(const char *words)
+{
+    cr_assert(strstr(strbuf_cstr(&out), words), "%s\nis not in\n%s", words, strbuf_cstr(&out));
+}
+
+Test(render, completions_logprobs_with_the_prompt_echoed)
+{
+    options.logprobs = options.echo = true;
+    start();
+    scored(RECORD_PROMPT, BYTE_ID('q'), -1.5f, likely(BYTE_ID('x'), -0.25f), none);
+    scored(RECORD_TOKEN, BYTE_ID('a'), -0.5f, likely(BYTE_ID('a'), -0.5f),
+           likely(BYTE_ID('"'), -1));
+    scored(RECORD_TOKEN, BYTE_ID(0xc3), -INFINITY, likely(BYTE_ID('b'), 0), none);
+    scored(RECORD_TOKEN, BYTE_ID(0xa9), -2, none, none);
+    finish(0, FINISH_LENGTH);
+    struct usage usage = {2, 3, 0};
+    renderer_answer(renderer, &usage, &out);
+    expect_words("\"text\":\"Pqa\xc3\xa9\",\"logprobs\":{\"text_offset\":[0,1,2,3,4],"
+                 "\"token_logprobs\":[null,-1.5,-0.5,-9999.0,-2],"
+                 "\"tokens\":[\"P\",\"q\",\"a\",\"bytes:\\\\xc3\",\"bytes:\\\\xa9\"],"
+                 "\"top_logprobs\":[null,{\"x\":-0.25,\"q\":-1.5},{\"a\":-0.5,\"\\\"\":-1},"
+                 "{\"b\":0,\"bytes:\\\\xc3\":-9999.0},{\"bytes:\\\\xa9\":-2}]},");
+}
+
+Test(render, a_prompt_alone_is_echoed_with_its_logprobs)
+{
+    options.logprobs = options.echo = options.stream = true;
+    start();
+    scored(RECORD_PROMPT, BYTE_ID('q'), -1.5f, none, none);
+    cr_assert_eq(out.length, 0);
+    finish(0, FINISH_LENGTH);
+    expect_words(
+        "\"text\":\"Pq\",\"logprobs\":{\"text_offset\":[0,1],\"token_logprobs\":[null,-1.5],"
+        "\"tokens\":[\"P\",\"q\"],\"top_logprobs\":[null,{\"q\":-1.5}]},"
+        "\"finish_reason\":\"length\"");
+}
+
+Test(render, chat_logprobs_come_with_their_tokens)
+{
+    int32_t eos = TEST_EOS;
+    options.chat = options.stream = options.logprobs = true;
+    options.stop_ids = &eos, options.stop_id_count = 1;
+    start();
+    scored(RECORD_TOKEN, BYTE_ID('a'), -0.5f, likely(BYTE_ID('a'), -0.5f), none);
+    expect_words("\"logprobs\":{\"content\":[{\"token\":\"a\",\"logprob\":-0.5,\"bytes\":[97],"
+                 "\"top_logprobs\":[{\"token\":\"a\",\"logprob\":-0.5,\"bytes\":[97]}]}],"
+                 "\"refusal\":null},\"finish_reason\":null");
+    strbuf_clear(&out);
+    scored(RECORD_TOKEN, BYTE_ID(0xc3), -1, none, none);
+    expect_words("\"logprobs\":{\"content\":[{\"token\":\"\\\\xc3\",\"logprob\":-1,\"bytes\":[195],"
+                 "\"top_logprobs\":[]}],\"refusal\":null}");
+    strbuf_clear(&out);
+    struct token_record end = {
+        .token = TEST_EOS, .logprob = -0.125f, .kind = RECORD_TOKEN, .ends = true};
+    renderer_record(renderer, &end, NULL, &out);
+    cr_assert_eq(out.length, 0);
+    finish(0, FINISH_STOP);
+    expect_words("\"logprob\":-0.125");
+    expect_words("\"finish_reason\":\"stop\"");
 }

@@ -40,7 +40,7 @@ Test(request_parse, null_and_absent_are_defaults)
                          "\"an_unknown_field\":{\"x\":[1]}")),
               "%s", error.message);
     cr_assert_eq(request.n, 1);
-    cr_assert_eq(request.max_tokens, 0);
+    cr_assert_eq(request.max_tokens, MAX_TOKENS_DEFAULT);
     cr_assert_eq(request.sample.temperature, 1);
     cr_assert_eq(request.sample.top_p, 1);
     cr_assert_not(request.has_seed);
@@ -58,6 +58,9 @@ Test(request_parse, every_field_arrives)
                          "\"top_k\":40,\"seed\":-5,\"priority\":-2,\"ignore_eos\":true,"
                          "\"stop\":[\"a\",\"bc\"],\"stop_token_ids\":[5,6],\"stream\":true,"
                          "\"include_stop_str_in_output\":true,\"return_token_ids\":true,"
+                         "\"repetition_penalty\":1.5,\"presence_penalty\":-0.5,"
+                         "\"frequency_penalty\":0.25,\"logit_bias\":{\"5\":-100,\"7\":0.5},"
+                         "\"logprobs\":true,\"top_logprobs\":3,"
                          "\"stream_options\":{\"include_usage\":true,"
                          "\"continuous_usage_stats\":true}")),
               "%s", error.message);
@@ -72,6 +75,15 @@ Test(request_parse, every_field_arrives)
     cr_assert(request.has_seed);
     cr_assert_eq(request.sample.seed, (uint64_t)-5);
     cr_assert_eq(request.priority, -2);
+    cr_assert_eq(request.sample.repetition_penalty, 1.5f);
+    cr_assert_eq(request.sample.presence_penalty, -0.5f);
+    cr_assert_eq(request.sample.frequency_penalty, 0.25f);
+    cr_assert_eq(request.sample.bias_count, 2);
+    cr_assert_eq(request.sample.biases[0].token, 5);
+    cr_assert_eq(request.sample.biases[0].bias, -100);
+    cr_assert_eq(request.sample.biases[1].bias, 0.5f);
+    cr_assert(request.sample.want_logprob);
+    cr_assert_eq(request.sample.top_logprobs, 3);
     cr_assert(request.ignore_eos && request.stream && request.include_stop);
     cr_assert(request.include_usage && request.continuous_usage && request.return_token_ids);
     cr_assert_eq(request.stop_count, 2);
@@ -205,11 +217,35 @@ static const struct {
     {API_COMPLETIONS, TEXT(",\"stop\":\"a\\u0000b\""), REFUSAL_INVALID_VALUE, "stop"},
     {API_COMPLETIONS, TEXT(",\"stop_token_ids\":[512]"), REFUSAL_INVALID_VALUE,
      "stop_token_ids[0]"},
-    {API_COMPLETIONS, TEXT(",\"logprobs\":0"), REFUSAL_UNSUPPORTED, "logprobs"},
-    {API_COMPLETIONS, TEXT(",\"logprobs\":1000000000"), REFUSAL_UNSUPPORTED, "logprobs"},
-    {API_CHAT, CHAT(",\"logprobs\":true"), REFUSAL_UNSUPPORTED, "logprobs"},
-    {API_COMPLETIONS, TEXT(",\"logit_bias\":{\"5\":1}"), REFUSAL_UNSUPPORTED, "logit_bias"},
-    {API_COMPLETIONS, TEXT(",\"presence_penalty\":0.5"), REFUSAL_UNSUPPORTED, "presence_penalty"},
+    {API_COMPLETIONS, TEXT(",\"logprobs\":21"), REFUSAL_INVALID_VALUE, "logprobs"},
+    {API_COMPLETIONS, TEXT(",\"logprobs\":-1"), REFUSAL_INVALID_VALUE, "logprobs"},
+    {API_COMPLETIONS, TEXT(",\"logprobs\":1000000000"), REFUSAL_INVALID_VALUE, "logprobs"},
+    {API_COMPLETIONS, TEXT(",\"logprobs\":9223372036854775807"), REFUSAL_INVALID_VALUE, "logprobs"},
+    {API_COMPLETIONS, TEXT(",\"logprobs\":1.5"), REFUSAL_INVALID_TYPE, "logprobs"},
+    {API_COMPLETIONS, TEXT(",\"logprobs\":\"4\""), REFUSAL_INVALID_TYPE, "logprobs"},
+    {API_COMPLETIONS, TEXT(",\"logprobs\":true"), REFUSAL_INVALID_TYPE, "logprobs"},
+    {API_CHAT, CHAT(",\"logprobs\":5"), REFUSAL_INVALID_TYPE, "logprobs"},
+    {API_CHAT, CHAT(",\"logprobs\":true,\"top_logprobs\":21"), REFUSAL_INVALID_VALUE,
+     "top_logprobs"},
+    {API_CHAT, CHAT(",\"top_logprobs\":2"), REFUSAL_INVALID_VALUE, "top_logprobs"},
+    {API_COMPLETIONS, TEXT(",\"logit_bias\":[1]"), REFUSAL_INVALID_TYPE, "logit_bias"},
+    {API_COMPLETIONS, TEXT(",\"logit_bias\":{\"512\":1}"), REFUSAL_INVALID_VALUE, "logit_bias"},
+    {API_COMPLETIONS, TEXT(",\"logit_bias\":{\"-1\":1}"), REFUSAL_INVALID_VALUE, "logit_bias"},
+    {API_COMPLETIONS, TEXT(",\"logit_bias\":{\"+1\":1}"), REFUSAL_INVALID_VALUE, "logit_bias"},
+    {API_COMPLETIONS, TEXT(",\"logit_bias\":{\"\":1}"), REFUSAL_INVALID_VALUE, "logit_bias"},
+    {API_COMPLETIONS, TEXT(",\"logit_bias\":{\"a\":1}"), REFUSAL_INVALID_VALUE, "logit_bias"},
+    {API_COMPLETIONS, TEXT(",\"logit_bias\":{\"99999999999999999999\":1}"), REFUSAL_INVALID_VALUE,
+     "logit_bias"},
+    {API_COMPLETIONS, TEXT(",\"logit_bias\":{\"5\":101}"), REFUSAL_INVALID_VALUE, "logit_bias.5"},
+    {API_COMPLETIONS, TEXT(",\"logit_bias\":{\"5\":\"1\"}"), REFUSAL_INVALID_TYPE, "logit_bias.5"},
+    {API_COMPLETIONS, TEXT(",\"logit_bias\":{\"5\":null}"), REFUSAL_INVALID_TYPE, "logit_bias.5"},
+    {API_COMPLETIONS, TEXT(",\"logit_bias\":{\"5\":NaN}"), REFUSAL_INVALID_JSON, ""},
+    {API_COMPLETIONS, TEXT(",\"presence_penalty\":2.5"), REFUSAL_INVALID_VALUE, "presence_penalty"},
+    {API_COMPLETIONS, TEXT(",\"frequency_penalty\":-2.5"), REFUSAL_INVALID_VALUE,
+     "frequency_penalty"},
+    {API_COMPLETIONS, TEXT(",\"repetition_penalty\":0"), REFUSAL_INVALID_VALUE,
+     "repetition_penalty"},
+    {API_COMPLETIONS, TEXT(",\"stages\":[1]"), REFUSAL_UNSUPPORTED, "stages"},
 
     {API_CHAT, "{}", REFUSAL_INVALID_VALUE, "messages"},
     {API_CHAT, "{\"messages\":[]}", REFUSAL_INVALID_VALUE, "messages"},
@@ -294,7 +330,8 @@ Test(request_parse, every_truncation_is_refused)
 
 Test(request_parse, memory_that_cannot_be_had_is_a_refusal)
 {
-    const char *body = "{\"prompt\":[[1,2],[3]],\"stop\":[\"a\"],\"stop_token_ids\":[4]}";
+    const char *body = "{\"prompt\":[[1,2],[3]],\"stop\":[\"a\"],\"stop_token_ids\":[4],"
+                       "\"logit_bias\":{\"1\":2}}";
     int64_t failures = 0;
     for (int64_t n = 1;; n++) {
         alloc_fail_after(n);
@@ -305,5 +342,5 @@ Test(request_parse, memory_that_cannot_be_had_is_a_refusal)
         cr_assert_eq(refusal_status(error.refusal), 503);
         failures++;
     }
-    cr_assert_geq(failures, 5);
+    cr_assert_geq(failures, 6);
 }
