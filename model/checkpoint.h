@@ -40,8 +40,24 @@ enum tensor_role {
 };
 
 /* Types as files name them (those that can be read). */
-enum file_type { FILE_F32, FILE_F16, FILE_BF16, FILE_Q8_0, FILE_Q4_0, FILE_Q4_1, FILE_TYPES };
-const char *file_type_name(enum file_type type); /* "F32", ... "Q4_1" */
+enum file_type {
+    FILE_F32,
+    FILE_F16,
+    FILE_BF16,
+    FILE_Q8_0,
+    FILE_Q4_0,
+    FILE_Q4_1,
+    FILE_Q5_0,
+    FILE_Q5_1,
+    FILE_Q2_K,
+    FILE_Q3_K,
+    FILE_Q4_K,
+    FILE_Q5_K,
+    FILE_Q6_K,
+    FILE_IQ4_NL,
+    FILE_TYPES,
+};
+const char *file_type_name(enum file_type type); /* "F32", ... "IQ4_NL" */
 
 struct checkpoint_tensor {
     const char *name; /* as in the file; view of the checkpoint */

@@ -32,14 +32,39 @@ static const struct {
     uint32_t number;
     int type; /* enum file_type, -1: cannot be read */
 } tensor_types[] = {
-    {"F32", 0, FILE_F32},    {"F16", 1, FILE_F16}, {"Q4_0", 2, FILE_Q4_0}, {"Q4_1", 3, FILE_Q4_1},
-    {"Q5_0", 6, -1},         {"Q5_1", 7, -1},      {"Q8_0", 8, FILE_Q8_0}, {"Q8_1", 9, -1},
-    {"Q2_K", 10, -1},        {"Q3_K", 11, -1},     {"Q4_K", 12, -1},       {"Q5_K", 13, -1},
-    {"Q6_K", 14, -1},        {"Q8_K", 15, -1},     {"IQ2_XXS", 16, -1},    {"IQ2_XS", 17, -1},
-    {"IQ3_XXS", 18, -1},     {"IQ1_S", 19, -1},    {"IQ4_NL", 20, -1},     {"IQ3_S", 21, -1},
-    {"IQ2_S", 22, -1},       {"IQ4_XS", 23, -1},   {"I8", 24, -1},         {"I16", 25, -1},
-    {"I32", 26, -1},         {"I64", 27, -1},      {"F64", 28, -1},        {"IQ1_M", 29, -1},
-    {"BF16", 30, FILE_BF16}, {"TQ1_0", 34, -1},    {"TQ2_0", 35, -1},      {"MXFP4", 39, -1},
+    {"F32", 0, FILE_F32},
+    {"F16", 1, FILE_F16},
+    {"Q4_0", 2, FILE_Q4_0},
+    {"Q4_1", 3, FILE_Q4_1},
+    {"Q5_0", 6, FILE_Q5_0},
+    {"Q5_1", 7, FILE_Q5_1},
+    {"Q8_0", 8, FILE_Q8_0},
+    {"Q8_1", 9, -1},
+    {"Q2_K", 10, FILE_Q2_K},
+    {"Q3_K", 11, FILE_Q3_K},
+    {"Q4_K", 12, FILE_Q4_K},
+    {"Q5_K", 13, FILE_Q5_K},
+    {"Q6_K", 14, FILE_Q6_K},
+    {"Q8_K", 15, -1},
+    {"IQ2_XXS", 16, -1},
+    {"IQ2_XS", 17, -1},
+    {"IQ3_XXS", 18, -1},
+    {"IQ1_S", 19, -1},
+    {"IQ4_NL", 20, FILE_IQ4_NL},
+    {"IQ3_S", 21, -1},
+    {"IQ2_S", 22, -1},
+    {"IQ4_XS", 23, -1},
+    {"I8", 24, -1},
+    {"I16", 25, -1},
+    {"I32", 26, -1},
+    {"I64", 27, -1},
+    {"F64", 28, -1},
+    {"IQ1_M", 29, -1},
+    {"BF16", 30, FILE_BF16},
+    {"TQ1_0", 34, -1},
+    {"TQ2_0", 35, -1},
+    {"MXFP4", 39, -1},
+    {"NVFP4", 40, -1},
 };
 
 /* --- reading, always inside the file */
@@ -291,11 +316,12 @@ static enum status read_magic(struct cursor *c)
                     "no GGUF file: it begins with bytes %02x %02x %02x %02x, not \"GGUF\"",
                     magic[0], magic[1], magic[2], magic[3]);
     if (!take_u32(c, &version)) return ST_BAD_FILE;
-    if (version == (uint32_t)3 << 24)
+    if (version && !(version & 0xffff))
         return fail(c->err, ST_UNSUPPORTED,
                     "offset 4: a big-endian GGUF file; supported is little-endian");
-    if (version != 3)
-        return fail(c->err, ST_UNSUPPORTED, "offset 4: GGUF version %u; supported is 3", version);
+    if (version != 2 && version != 3) /* 1 counted in 32 bits; 3 added the other byte order to 2 */
+        return fail(c->err, ST_UNSUPPORTED, "offset 4: GGUF version %u; supported are 2 and 3",
+                    version);
     return ST_OK;
 }
 

@@ -178,7 +178,7 @@ struct strbuf writer_finish(struct gguf_writer *w)
 {
     struct strbuf out = {0};
     strbuf_text(&out, "GGUF");
-    put_u32(&out, 3);
+    put_u32(&out, w->version ? w->version : 3);
     put_u64(&out, w->tensor_count);
     put_u64(&out, w->key_count);
     strbuf_append(&out, strbuf_cstr(&w->keys), w->keys.length);

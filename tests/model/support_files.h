@@ -23,12 +23,21 @@ void remove_directory(char *dir);
 
 /* --- GGUF */
 
-enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q4_0 = 2, GGML_Q4_1 = 3, GGML_Q8_0 = 8, GGML_Q6_K = 14 };
+enum {
+    GGML_F32 = 0,
+    GGML_F16 = 1,
+    GGML_Q4_0 = 2,
+    GGML_Q4_1 = 3,
+    GGML_Q8_0 = 8,
+    GGML_Q6_K = 14,
+    GGML_IQ2_XS = 17,
+};
 
 struct gguf_writer {
     struct strbuf keys, tensors, data;
     uint64_t key_count, tensor_count, alignment;
     const char *skip; /* a key or tensor of this name is left out */
+    uint32_t version; /* 0: 3 */
 };
 
 void writer_key(struct gguf_writer *w, const char *key, enum gguf_type type); /* value follows */

@@ -72,6 +72,19 @@ Test(gguf, reads_keys_and_tensors)
     gguf_close(&file);
 }
 
+/* Version 2 has the layout of version 3. */
+Test(gguf, reads_version_2)
+{
+    struct gguf_writer w = {.version = 2};
+    struct gguf_file file;
+    struct error err;
+    writer_tiny_model(&w);
+    cr_assert(open_bytes(writer_finish(&w), &file, &err) == ST_OK, "%s", err.text);
+    cr_expect_not_null(tensor_directory_find(&file.tensors, "blk.0.ffn_gate.weight"));
+    cr_expect_not_null(gguf_find(&file, "llama.block_count"));
+    gguf_close(&file);
+}
+
 Test(gguf, honours_another_alignment)
 {
     struct gguf_writer w = {.alignment = 256};
@@ -175,7 +188,9 @@ static struct strbuf header(const char *magic, uint32_t version, uint64_t tensor
 Test(gguf, magic_version_and_counts)
 {
     expect_refused(header("GGML", 3, 0, 0), ST_BAD_FILE, "47 47 4d 4c, not \"GGUF\"");
-    expect_refused(header("GGUF", 2, 0, 0), ST_UNSUPPORTED, "GGUF version 2; supported is 3");
+    expect_refused(header("GGUF", 0, 0, 0), ST_UNSUPPORTED, "version 0; supported are 2 and 3");
+    expect_refused(header("GGUF", 1, 0, 0), ST_UNSUPPORTED, "version 1; supported are 2 and 3");
+    expect_refused(header("GGUF", 4, 0, 0), ST_UNSUPPORTED, "version 4; supported are 2 and 3");
     expect_refused(header("GGUF", 3u << 24, 0, 0), ST_UNSUPPORTED, "big-endian");
     expect_refused(header("GGUF", 3, (uint64_t)1 << 60, 0), ST_BAD_FILE,
                    "offset 8: 1152921504606846976 tensors");
@@ -273,8 +288,8 @@ Test(gguf, names_and_types_of_tensors)
     expect_entry_refused("good", 1, DIMS(32), GGML_F32, 0, ST_BAD_FILE, "good is listed twice");
     expect_entry_refused("", 1, DIMS(32), GGML_F32, 0, ST_BAD_FILE, "a tensor's name of 0 bytes");
     expect_entry_refused("\xc3", 1, DIMS(32), GGML_F32, 0, ST_BAD_FILE, "printable ASCII");
-    expect_entry_refused("t", 1, DIMS(256), GGML_Q6_K, 0, ST_UNSUPPORTED,
-                         "tensor t has type 14 (Q6_K); supported are F32, F16, BF16, Q8_0");
+    expect_entry_refused("t", 1, DIMS(256), GGML_IQ2_XS, 0, ST_UNSUPPORTED,
+                         "tensor t has type 17 (IQ2_XS); supported are F32, F16, BF16, Q8_0");
     expect_entry_refused("t", 1, DIMS(32), 4000, 0, ST_UNSUPPORTED, "type 4000 (no known type)");
 }
 
@@ -292,6 +307,8 @@ Test(gguf, shapes_are_checked_without_overflow)
     expect_entry_refused("t", 2, DIMS(big, big / 4), GGML_F32, 0, ST_BAD_FILE, "does not fit");
     expect_entry_refused("t", 1, DIMS(33), GGML_Q8_0, 0, ST_BAD_FILE,
                          "rows of 33 weights, Q8_0 has blocks of 32");
+    expect_entry_refused("t", 2, DIMS(128, 2), GGML_Q6_K, 0, ST_BAD_FILE,
+                         "rows of 128 weights, Q6_K has blocks of 256");
 }
 
 Test(gguf, tensors_lie_inside_the_file)
