@@ -162,7 +162,7 @@ void checkpoint_close(struct checkpoint *checkpoint)
     if (!checkpoint) return;
     if (checkpoint->tokenizer_release) checkpoint->tokenizer_release(&checkpoint->tokenizer);
     gguf_close(&checkpoint->gguf);
-    safetensors_close(&checkpoint->safetensors);
+    safetensors_set_close(&checkpoint->safetensors);
     free(checkpoint->tensors);
     free(checkpoint);
 }
@@ -170,7 +170,7 @@ void checkpoint_close(struct checkpoint *checkpoint)
 void checkpoint_release_pages(const struct checkpoint *checkpoint)
 {
     mapped_file_release_pages(&checkpoint->gguf.map);
-    mapped_file_release_pages(&checkpoint->safetensors.map);
+    safetensors_set_release_pages(&checkpoint->safetensors);
 }
 
 const struct model_config *checkpoint_config(const struct checkpoint *checkpoint)
@@ -181,6 +181,12 @@ const struct model_config *checkpoint_config(const struct checkpoint *checkpoint
 const struct tokenizer_spec *checkpoint_tokenizer(const struct checkpoint *checkpoint)
 {
     return &checkpoint->tokenizer;
+}
+
+int32_t checkpoint_file_count(const struct checkpoint *checkpoint)
+{
+    size_t count = checkpoint->safetensors.file_count + (checkpoint->gguf.map.data != NULL);
+    return (int32_t)count;
 }
 
 const char *checkpoint_format(const struct checkpoint *checkpoint)

@@ -77,6 +77,7 @@ void checkpoint_close(struct checkpoint *checkpoint);
 
 const struct model_config *checkpoint_config(const struct checkpoint *checkpoint);
 const char *checkpoint_format(const struct checkpoint *checkpoint); /* "GGUF", "safetensors", ... */
+int32_t checkpoint_file_count(const struct checkpoint *checkpoint); /* with weights; 0: synthetic */
 
 /* NULL where the model has none (layer is ignored for the first three roles). */
 const struct checkpoint_tensor *checkpoint_tensor(const struct checkpoint *checkpoint,

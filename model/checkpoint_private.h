@@ -10,7 +10,7 @@
 
 #include "model/checkpoint.h"
 #include "model/gguf.h"
-#include "model/safetensors.h"
+#include "model/safetensors_set.h"
 
 struct checkpoint {
     const char *format; /* "GGUF", "safetensors", "synthetic" */
@@ -19,7 +19,7 @@ struct checkpoint {
     struct tokenizer_spec tokenizer;
     void (*tokenizer_release)(struct tokenizer_spec *spec); /* NULL: nothing to free */
     struct gguf_file gguf;                                  /* what the tensors and texts view */
-    struct safetensors_file safetensors;
+    struct safetensors_set safetensors;
 };
 
 /* Each fills a zeroed checkpoint; whatever it acquired before failing, checkpoint_close frees. */

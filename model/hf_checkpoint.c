@@ -1,4 +1,4 @@
-/* A Hugging Face directory: config.json, model.safetensors, tokenizer.json. */
+/* A Hugging Face directory: config.json, safetensors, tokenizer.json. */
 #include "model/checkpoint_private.h"
 #include "base/base.h"
 #include "model/hf_config.h"
@@ -6,7 +6,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char *hf_name(enum tensor_role role)
 {
@@ -55,20 +54,10 @@ static void name_of_directory(const char *dir, struct model_config *config)
 
 static enum status open_weights(struct checkpoint *checkpoint, const char *dir, struct error *err)
 {
-    char path[4096];
-    if (snprintf(path, sizeof path, "%s/model.safetensors.index.json", dir) >= (int)sizeof path)
-        return fail(err, ST_INVALID, "%s: the path is longer than %zu bytes", dir, sizeof path);
-    bool sharded = access(path, F_OK) == 0;
-    snprintf(path, sizeof path, "%s/model.safetensors", dir);
-    if (sharded && access(path, F_OK) != 0)
-        return fail(err, ST_UNSUPPORTED,
-                    "%s: the weights are split over several files; supported is one "
-                    "model.safetensors",
-                    dir);
-    enum status status = safetensors_open(path, &checkpoint->safetensors, err);
+    enum status status = safetensors_set_open(dir, &checkpoint->safetensors, err);
     if (status) return status;
     if (checkpoint_bind(checkpoint, &checkpoint->safetensors.tensors, hf_name, hf_ignorable, err))
-        return fail_prefix(err, "%s", path);
+        return fail_prefix(err, "%s", dir);
     return ST_OK;
 }
 

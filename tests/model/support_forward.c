@@ -131,15 +131,17 @@ json_t *load_json(const char *directory, const char *file)
 const char *golden_directory(const char *set)
 {
     static char path[1024];
+    static const char *const files[] = {"model.safetensors", "model-00001-of-00003.safetensors"};
     char weights[1100];
     const char *generated = getenv("ESPALIER_TEST_GENERATED");
-    const char *roots[] = {TEST_DATA "/golden", generated};
-    for (size_t i = 0; i < COUNT_OF(roots); i++) {
-        if (!roots[i]) continue;
-        snprintf(path, sizeof path, "%s/%s", roots[i], set);
-        snprintf(weights, sizeof weights, "%s/model.safetensors", path);
-        if (access(weights, R_OK) == 0) return path;
-    }
+    const char *roots[] = {TEST_DATA "/golden",
+                           generated ? generated : SOURCE_DIR "/build/generated"};
+    for (size_t i = 0; i < COUNT_OF(roots); i++)
+        for (size_t j = 0; j < COUNT_OF(files); j++) {
+            snprintf(path, sizeof path, "%s/%s", roots[i], set);
+            snprintf(weights, sizeof weights, "%s/%s", path, files[j]);
+            if (access(weights, R_OK) == 0) return path;
+        }
     return NULL;
 }
 

@@ -175,6 +175,16 @@ Test(golden, llama_ropescale_bf16)
     check_set("llama_ropescale_bf16");
 }
 
+Test(golden, qwen2_f16)
+{
+    check_set("qwen2_f16");
+}
+
+Test(golden, qwen3_sharded_bf16)
+{
+    check_set("qwen3_sharded_bf16");
+}
+
 /* The default model's golden numbers: chats with their greedy answers, and 256 tokens of plain
  * text. */
 Test(golden, smollm2)

@@ -3,7 +3,9 @@
 #include "base/base.h"
 #include "model/checkpoint.h"
 #include "model/hf_config.h"
+#include "model/safetensors_set.h"
 #include "tests/model/support_files.h"
+#include "tests/model/support_forward.h"
 
 #include <criterion/criterion.h>
 #include <jansson.h>
@@ -84,7 +86,8 @@ Test(hf_config, eos_is_an_id_or_a_list)
 
 Test(hf_config, both_spellings_are_one_model)
 {
-    static const char *const sets[] = {"llama_tied_f32", "llama_ropescale_bf16"};
+    static const char *const sets[] = {"llama_tied_f32", "llama_ropescale_bf16", "qwen2_f16",
+                                       "qwen3_sharded_bf16"};
     for (size_t i = 0; i < COUNT_OF(sets); i++) {
         static const char *const spellings[] = {"config.json", "config_v4.json"};
         struct model_config configs[2] = {0};
@@ -204,7 +207,114 @@ Test(hf_checkpoint, opens_a_golden_directory)
     checkpoint_close(checkpoint);
 }
 
-Test(hf_checkpoint, weights_must_be_one_file)
+/* --- weights in several files */
+
+/* A safetensors file of F32 tensors [2] in that order, from a list that ends with NULL. */
+static void write_shard(const char *dir, const char *file, const char *const *names)
+{
+    struct strbuf header = {0}, bytes = {0};
+    size_t count = 0;
+    for (; names[count]; count++)
+        strbuf_format(&header,
+                      "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[%zu,%zu]}",
+                      count ? "," : "{", names[count], 8 * count, 8 * count + 8);
+    strbuf_text(&header, "}");
+    put_u64(&bytes, header.length);
+    strbuf_append(&bytes, strbuf_cstr(&header), header.length);
+    for (size_t i = 0; i < 2 * count; i++)
+        put_f32(&bytes, (float)i);
+    write_in(dir, file, strbuf_cstr(&bytes), bytes.length);
+    strbuf_free(&header);
+    strbuf_free(&bytes);
+}
+
+#define NAMES(...)                      \
+    (const char *const[])               \
+    {                                   \
+        __VA_ARGS__ __VA_OPT__(, ) NULL \
+    }
+
+/* A directory of 1.safetensors (a, b) and 2.safetensors (c) under that index. */
+static enum status open_sharded(const char *index, struct safetensors_set *set, struct error *err)
+{
+    char *dir = make_directory();
+    *err = (struct error){0};
+    write_shard(dir, "1.safetensors", NAMES("a", "b"));
+    write_shard(dir, "2.safetensors", NAMES("c"));
+    write_in(dir, "model.safetensors.index.json", index, strlen(index));
+    enum status status = safetensors_set_open(dir, set, err);
+    if (status) cr_expect(!strncmp(err->text, dir, strlen(dir)), "%s", err->text);
+    remove_directory(dir);
+    return status;
+}
+
+static void expect_index_refused_at(int line, const char *index, enum status expected,
+                                    const char *part)
+{
+    struct safetensors_set set;
+    struct error err;
+    enum status status = open_sharded(index, &set, &err);
+    safetensors_set_close(&set);
+    expect_refusal_at(__FILE__, line, status, &err, expected, part);
+}
+#define expect_index_refused(...) expect_index_refused_at(__LINE__, __VA_ARGS__)
+#define MAP(rest)                 "{\"weight_map\":{\"a\":\"1.safetensors\",\"b\":\"1.safetensors\"" rest "}}"
+
+Test(safetensors_set, tensors_of_all_files)
+{
+    struct safetensors_set set;
+    struct error err;
+    float value;
+    enum status status = open_sharded(MAP(",\"c\":\"2.safetensors\""), &set, &err);
+    cr_assert(status == ST_OK, "%s", err.text);
+    cr_assert(set.file_count == 2 && set.tensors.count == 3);
+    memcpy(&value, tensor_directory_find(&set.tensors, "b")->data, sizeof value);
+    cr_expect_eq(value, 2);
+    memcpy(&value, tensor_directory_find(&set.tensors, "c")->data, sizeof value);
+    cr_expect_eq(value, 0);
+    safetensors_set_close(&set);
+}
+
+Test(safetensors_set, index_and_files_must_agree)
+{
+    expect_index_refused("{}", ST_BAD_FILE, "weight_map is missing");
+    expect_index_refused("[]", ST_BAD_FILE, "is no object");
+    expect_index_refused("{\"weight_map\":{}}", ST_BAD_FILE, "names 0 files");
+    expect_index_refused("{\"weight_map\":{\"a\":1}}", ST_BAD_FILE, "is no string");
+    expect_index_refused(MAP(",\"c\":\"3.safetensors\""), ST_NOT_FOUND, "3.safetensors: No such");
+    expect_index_refused(MAP(",\"c\":\"1.safetensors\""), ST_BAD_FILE, "tensor c is not in 1.saf");
+    expect_index_refused(MAP(",\"c\":\"2.safetensors\",\"d\":\"2.safetensors\""), ST_BAD_FILE,
+                         "weight_map: tensor d is not in 2.safetensors");
+    expect_index_refused("{\"weight_map\":{\"a\":\"1.safetensors\"}}", ST_BAD_FILE,
+                         "tensor b is in 1.safetensors, but weight_map says nothing of it");
+    expect_index_refused(MAP(",\"b\":\"2.safetensors\""), ST_BAD_FILE, "duplicate");
+    expect_index_refused("{\"weight_map\":{\"a\":\"1.safetensors\",\"b\":\"2.safetensors\","
+                         "\"c\":\"2.safetensors\"}}",
+                         ST_BAD_FILE, "tensor b is in 1.safetensors, but weight_map says 2.saf");
+}
+
+Test(safetensors_set, nothing_outside_the_directory_is_opened)
+{
+    static const char *const names[] = {"../2.safetensors",
+                                        "/tmp/2.safetensors",
+                                        "a/2.safetensors",
+                                        "..",
+                                        ".hidden.safetensors",
+                                        "",
+                                        "2.bin",
+                                        "x\\u0000.safetensors"};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        char index[256];
+        snprintf(index, sizeof index, "{\"weight_map\":{\"c\":\"%s\"}}", names[i]);
+        struct safetensors_set set;
+        struct error err;
+        cr_expect_eq(open_sharded(index, &set, &err), ST_BAD_FILE, "%s", names[i]);
+        cr_expect(strstr(err.text, "plain name") || strstr(err.text, "\\u0000"), "%s", err.text);
+        safetensors_set_close(&set);
+    }
+}
+
+Test(hf_checkpoint, weights_must_be_there)
 {
     struct checkpoint *checkpoint;
     struct error err = {0};
@@ -212,11 +322,22 @@ Test(hf_checkpoint, weights_must_be_one_file)
     write_in(dir, "config.json", TINY, strlen(TINY));
     expect_refusal(checkpoint_open(dir, &checkpoint, &err), &err, ST_NOT_FOUND,
                    "model.safetensors: No such file");
-    write_in(dir, "model.safetensors.index.json", "{}", 2);
-    expect_refusal(checkpoint_open(dir, &checkpoint, &err), &err, ST_UNSUPPORTED,
-                   "split over several files; supported is one model.safetensors");
     write_in(dir, "model.safetensors", "\2\0\0\0\0\0\0\0{}", 10);
     expect_refusal(checkpoint_open(dir, &checkpoint, &err), &err, ST_BAD_FILE,
                    "1 layers in the configuration, 0 tensors");
     remove_directory(dir);
+}
+
+Test(hf_checkpoint, opens_a_sharded_directory)
+{
+    struct checkpoint *checkpoint;
+    struct error err = {0};
+    const char *dir = golden_directory("qwen3_sharded_bf16");
+    if (!dir) cr_skip_test("the weights are not there (tests/make_golden_data.py makes them)");
+    cr_assert(checkpoint_open(dir, &checkpoint, &err) == ST_OK, "%s", err.text);
+    const struct model_config *config = checkpoint_config(checkpoint);
+    cr_expect(config->tied && config->qk_norm && config->head_dim == 32 && config->vocab == 1952);
+    cr_expect_eq(checkpoint_tokenizer(checkpoint)->token_count, 1940);
+    cr_expect_eq(checkpoint_file_count(checkpoint), 3);
+    checkpoint_close(checkpoint);
 }
