@@ -1,44 +1,12 @@
 #include "model/config.h"
 #include "base/base.h"
-
-#include <math.h>
+#include "model/rope.h"
 
 static enum status check_range(const char *field, int64_t value, int64_t maximum, struct error *err)
 {
     if (value >= 1 && value <= maximum) return ST_OK;
     return fail(err, ST_BAD_FILE, "%s is %lld; allowed is 1 to %lld", field, (long long)value,
                 (long long)maximum);
-}
-
-static enum status check_positive(const char *field, double value, struct error *err)
-{
-    if (isfinite(value) && value > 0) return ST_OK;
-    return fail(err, ST_BAD_FILE, "%s is %g; it must be a positive number", field, value);
-}
-
-static enum status check_rope(const struct model_config *c, struct error *err)
-{
-    enum status status = check_positive("the base of the rotary frequencies", c->rope.theta, err);
-    if (status || c->rope.scaling == ROPE_NONE) return status;
-    if (c->rope.scaling == ROPE_YARN)
-        return fail(err, ST_UNSUPPORTED,
-                    "rope scaling yarn; supported are none, linear and llama3");
-    if (c->rope.scaling == ROPE_FACTORS) {
-        for (int32_t i = 0; !status && i < c->head_dim / 2; i++)
-            status = check_positive("a rope frequency factor", (double)c->rope.factors[i], err);
-        return status;
-    }
-    status = check_positive("the rope scaling factor", c->rope.factor, err);
-    if (status || c->rope.scaling == ROPE_LINEAR) return status;
-    if ((status = check_positive("low_freq_factor", c->rope.low_freq_factor, err)) ||
-        (status = check_positive("high_freq_factor", c->rope.high_freq_factor, err)) ||
-        (status =
-             check_positive("original_max_position_embeddings", c->rope.original_context, err)))
-        return status;
-    if (c->rope.high_freq_factor <= c->rope.low_freq_factor)
-        return fail(err, ST_BAD_FILE, "high_freq_factor is %g; it must be above low_freq_factor %g",
-                    c->rope.high_freq_factor, c->rope.low_freq_factor);
-    return ST_OK;
 }
 
 enum status model_config_check(const struct model_config *c, struct error *err)
@@ -65,8 +33,10 @@ enum status model_config_check(const struct model_config *c, struct error *err)
                     c->heads, c->kv_heads);
     if (c->head_dim % 2)
         return fail(err, ST_BAD_FILE, "the head dimension is %d; it must be even", c->head_dim);
-    if ((status = check_positive("the RMS norm's epsilon", (double)c->rms_eps, err))) return status;
-    return check_rope(c, err);
+    if (!(c->rms_eps > 0 && c->rms_eps <= 1)) /* not NaN either */
+        return fail(err, ST_BAD_FILE, "the RMS norm's epsilon is %g; allowed is above 0 to 1",
+                    (double)c->rms_eps);
+    return rope_check(c, err);
 }
 
 void model_config_add_eos(struct model_config *config, int32_t id)
@@ -76,29 +46,8 @@ void model_config_add_eos(struct model_config *config, int32_t id)
     if (id >= 0 && config->eos_count < MODEL_MAX_EOS) config->eos[config->eos_count++] = id;
 }
 
-/* Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, those between mixed. All
- * in f32 and in this order, as transformers computes it. */
-static float llama3_frequency(const struct model_config *config, float frequency)
+void model_config_limit_window(struct model_config *config, int32_t window)
 {
-    float factor = (float)config->rope.factor, original = (float)config->rope.original_context;
-    float low = (float)config->rope.low_freq_factor, high = (float)config->rope.high_freq_factor;
-    float wavelength = (float)(2 * M_PI) / frequency;
-    if (wavelength > original / low) return frequency / factor;
-    if (wavelength < original / high) return frequency;
-    float smooth = (original / wavelength - low) / (high - low);
-    return (1 - smooth) * frequency / factor + smooth * frequency;
-}
-
-void model_rope_frequencies(const struct model_config *config, float *inv_freq)
-{
-    for (int32_t i = 0; i < config->head_dim / 2; i++) {
-        float exponent = (float)(2 * i) / (float)config->head_dim;
-        /* The power in double, rounded once: libm's powf is within an ulp, which is not the same
-         * number everywhere. */
-        float frequency = 1.0f / (float)pow((double)(float)config->rope.theta, (double)exponent);
-        if (config->rope.scaling == ROPE_LINEAR) frequency /= (float)config->rope.factor;
-        if (config->rope.scaling == ROPE_LLAMA3) frequency = llama3_frequency(config, frequency);
-        if (config->rope.scaling == ROPE_FACTORS) frequency /= config->rope.factors[i];
-        inv_freq[i] = frequency;
-    }
+    config->window = window;
+    if (window && config->max_context > window) config->max_context = window;
 }

@@ -15,7 +15,7 @@ enum rope_scaling {
     ROPE_FACTORS, /* a divisor per frequency, as GGUF files of Llama 3 list them */
 };
 
-#define MODEL_MAX_EOS 8
+#define MODEL_MAX_EOS 32
 
 /* Limits for what files may ask for: several times the largest dense models that are known. */
 #define MODEL_MAX_VOCAB       (1 << 21)
@@ -27,21 +27,26 @@ enum rope_scaling {
 #define MODEL_MAX_TOKEN_BYTES 8192
 
 struct model_config {
-    char architecture[32]; /* "llama", "qwen2", "qwen3" */
+    char architecture[32]; /* "llama", "mistral", "qwen2", "qwen3" */
     char name[128];        /* general.name, the directory's name or the file's stem */
     int32_t vocab;         /* rows of the embedding */
     int32_t hidden, intermediate, layers;
     int32_t heads, kv_heads, head_dim;
-    int32_t max_context; /* positions the model was made for */
+    int32_t max_context; /* positions the model was made for, and no more than its window */
+    int32_t window;      /* slots a token sees by the model's sliding window; 0: all before it */
     float rms_eps;
     bool tied; /* the head is the embedding */
     bool qkv_bias, qk_norm;
     struct {
         double theta;
         enum rope_scaling scaling;
-        double factor, low_freq_factor, high_freq_factor; /* linear, llama3 */
-        double original_context;                          /* llama3 */
-        float factors[MODEL_MAX_HEAD_DIM / 2];            /* factors */
+        double factor;                            /* linear, llama3, yarn */
+        double original_context;                  /* llama3, yarn */
+        double low_freq_factor, high_freq_factor; /* llama3 */
+        double beta_fast, beta_slow;           /* yarn: rotations where the ramp begins and ends */
+        bool truncate;                         /* yarn: the ramp's ends are whole dimensions */
+        double attention_factor;               /* cos and sin are multiplied by it; 0: by 1 */
+        float factors[MODEL_MAX_HEAD_DIM / 2]; /* factors */
     } rope;
     int32_t bos; /* -1: none */
     int32_t eos[MODEL_MAX_EOS];
@@ -57,7 +62,8 @@ enum status model_config_check(const struct model_config *config, struct error *
  * MODEL_MAX_EOS. */
 void model_config_add_eos(struct model_config *config, int32_t id);
 
-/* inv_freq[head_dim / 2], computed as transformers does (f32 powers, then the scaling). */
-void model_rope_frequencies(const struct model_config *config, float *inv_freq);
+/* Limits max_context to a sliding window of that many slots (0: there is none): inside it, full
+ * attention, which is what is computed, is the same. */
+void model_config_limit_window(struct model_config *config, int32_t window);
 
 #endif

@@ -1,7 +1,8 @@
-/* A GGUF file's keys and tensors as a model: what llama.cpp's converter writes for llama, qwen2 and
- * qwen3. */
+/* A GGUF file's tokenizer and tensors: what llama.cpp's converter writes for llama, qwen2 and
+ * qwen3. The configuration is read by gguf_config.c. */
 #include "model/checkpoint_private.h"
 #include "base/base.h"
+#include "model/gguf_config.h"
 #include "model/utf8.h"
 
 #include <stdio.h>
@@ -9,114 +10,6 @@
 #include <string.h>
 
 #define TOKENIZER "tokenizer.ggml."
-
-/* --- configuration */
-
-/* "llama.rope.freq_base" from "rope.freq_base". */
-static const char *arch_key(const struct model_config *config, const char *name,
-                            char key[static 96])
-{
-    snprintf(key, 96, "%s.%s", config->architecture, name);
-    return key;
-}
-
-static enum status get_arch_int(const struct gguf_file *file, const struct model_config *config,
-                                const char *name, bool required, int32_t *out, struct error *err)
-{
-    char key[96];
-    int64_t value = *out;
-    arch_key(config, name, key);
-    if (required && !gguf_find(file, key)) return fail(err, ST_BAD_FILE, "key %s is missing", key);
-    enum status status = gguf_get_int(file, key, 1, INT32_MAX, &value, err);
-    *out = (int32_t)value;
-    return status;
-}
-
-static enum status read_architecture(const struct gguf_file *file, struct model_config *config,
-                                     struct error *err)
-{
-    struct gguf_string found = {"", 0};
-    enum status status = gguf_get_string(file, "general.architecture", &found, err);
-    if (status) return status;
-    if (!found.length) return fail(err, ST_BAD_FILE, "key general.architecture is missing");
-    snprintf(config->architecture, sizeof config->architecture, "%.*s", (int)found.length,
-             found.text);
-    bool llama = !strcmp(config->architecture, "llama");
-    config->qkv_bias = !strcmp(config->architecture, "qwen2");
-    config->qk_norm = !strcmp(config->architecture, "qwen3");
-    if (!llama && !config->qkv_bias && !config->qk_norm)
-        return fail(err, ST_UNSUPPORTED,
-                    "general.architecture is %.*s; supported are llama, qwen2 and qwen3",
-                    found.length < 64 ? (int)found.length : 64, found.text);
-    return ST_OK;
-}
-
-/* general.name, or the file's stem. */
-static enum status read_name(const struct gguf_file *file, const char *path,
-                             struct model_config *config, struct error *err)
-{
-    const char *slash = strrchr(path, '/');
-    const char *stem = slash ? slash + 1 : path;
-    size_t length = strlen(stem);
-    if (length > 5 && !strcmp(stem + length - 5, ".gguf")) length -= 5;
-    struct gguf_string name = {stem, length};
-    enum status status = gguf_get_string(file, "general.name", &name, err);
-    if (status) return status;
-    size_t room = name.length < sizeof config->name ? name.length : sizeof config->name - 1;
-    memcpy(config->name, name.text, utf8_valid_prefix(name.text, room));
-    return ST_OK;
-}
-
-static enum status read_shape(const struct gguf_file *file, struct model_config *c,
-                              struct error *err)
-{
-    enum status status;
-    if ((status = get_arch_int(file, c, "context_length", true, &c->max_context, err)) ||
-        (status = get_arch_int(file, c, "embedding_length", true, &c->hidden, err)) ||
-        (status = get_arch_int(file, c, "feed_forward_length", true, &c->intermediate, err)) ||
-        (status = get_arch_int(file, c, "block_count", true, &c->layers, err)) ||
-        (status = get_arch_int(file, c, "attention.head_count", true, &c->heads, err)))
-        return status;
-    c->kv_heads = c->heads;
-    c->head_dim = c->hidden / c->heads;
-    if ((status = get_arch_int(file, c, "attention.head_count_kv", false, &c->kv_heads, err)) ||
-        (status = get_arch_int(file, c, "attention.key_length", false, &c->head_dim, err)))
-        return status;
-    int32_t value_dim = c->head_dim, rotated = c->head_dim;
-    if ((status = get_arch_int(file, c, "attention.value_length", false, &value_dim, err)) ||
-        (status = get_arch_int(file, c, "rope.dimension_count", false, &rotated, err)))
-        return status;
-    if (value_dim != c->head_dim || rotated != c->head_dim)
-        return fail(err, ST_UNSUPPORTED,
-                    "keys of %d, values of %d and %d rotated dimensions; supported is one number",
-                    c->head_dim, value_dim, rotated);
-    return ST_OK;
-}
-
-static enum status read_rope(const struct gguf_file *file, struct model_config *config,
-                             struct error *err)
-{
-    char key[96];
-    double eps = 0;
-    struct gguf_string type = {"none", 4};
-    config->rope.theta = 10000;
-    enum status status;
-    if ((status = gguf_get_real(file, arch_key(config, "attention.layer_norm_rms_epsilon", key),
-                                &eps, err)) ||
-        (status = gguf_get_real(file, arch_key(config, "rope.freq_base", key), &config->rope.theta,
-                                err)) ||
-        (status = gguf_get_real(file, arch_key(config, "rope.scaling.factor", key),
-                                &config->rope.factor, err)) ||
-        (status = gguf_get_string(file, arch_key(config, "rope.scaling.type", key), &type, err)))
-        return status;
-    config->rms_eps = (float)eps;
-    if (type.length == 4 && !memcmp(type.text, "none", 4)) return ST_OK;
-    if (type.length != 6 || memcmp(type.text, "linear", 6) != 0)
-        return fail(err, ST_UNSUPPORTED, "key %s is %.*s; supported are none and linear", key,
-                    type.length < 64 ? (int)type.length : 64, type.text);
-    config->rope.scaling = ROPE_LINEAR;
-    return ST_OK;
-}
 
 /* --- tokenizer: texts are views of the mapping, the two arrays and the template are owned */
 
@@ -359,9 +252,8 @@ static enum status read_model(struct checkpoint *checkpoint, const char *path, s
     struct gguf_file *file = &checkpoint->gguf;
     struct model_config *config = &checkpoint->config;
     enum status status;
-    if ((status = read_architecture(file, config, err)) ||
-        (status = read_name(file, path, config, err)) || (status = read_shape(file, config, err)) ||
-        (status = read_rope(file, config, err)) || (status = read_tokenizer(checkpoint, err)))
+    if ((status = gguf_config_read(file, path, config, err)) ||
+        (status = read_tokenizer(checkpoint, err)))
         return status;
     const struct file_tensor *embedding =
         tensor_directory_find(&file->tensors, gguf_name(TENSOR_EMBEDDING));

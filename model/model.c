@@ -41,8 +41,8 @@ static enum status size_cache(struct model *m, const struct model_options *optio
     int64_t bytes = options->kv_blocks ? options->kv_blocks * block : options->kv_bytes;
     int32_t context = options->context ? options->context : c->max_context;
     if (context > c->max_context)
-        return fail(err, ST_INVALID, "--context %d: the model knows %d positions", context,
-                    c->max_context);
+        return fail(err, ST_INVALID, "--context %d: the model knows %d positions%s", context,
+                    c->max_context, c->window == c->max_context ? " (its sliding window)" : "");
     int64_t need = (context + BLOCK_SLOTS - 1) / BLOCK_SLOTS; /* blocks of one full context */
     if (!bytes) bytes = need * block * 4 < DEFAULT_KV_BYTES ? need * block * 4 : DEFAULT_KV_BYTES;
     int64_t blocks = bytes / block;

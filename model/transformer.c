@@ -1,5 +1,6 @@
 #include "model/transformer.h"
 #include "base/progress.h"
+#include "model/rope.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -165,7 +166,7 @@ enum status transformer_init(struct transformer *t, struct backend *backend,
                                         .kv_heads = c->kv_heads,
                                         .head_dim = c->head_dim,
                                         .inv_freq = t->inv_freq,
-                                        .rope_scale = 1.0f,
+                                        .rope_scale = model_rope_scale(c),
                                         .eps = c->rms_eps};
     t->layers = must_alloc((size_t)c->layers * sizeof *t->layers);
     struct loader loader = {t, checkpoint, options->weights, err};

@@ -19,7 +19,7 @@ struct model *load_for_test(const char *path, const struct model_options *given)
         options.kv_type = DT_F32;
     }
     options.path = path;
-    options.context = 512;
+    if (!options.context) options.context = 512;
     options.max_tokens = STEP_TOKENS;
     options.max_logits = STEP_TOKENS;
     cr_assert_eq(model_load(&options, &model, &err), ST_OK, "%s: %s", path, err.text);

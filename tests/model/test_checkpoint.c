@@ -1,10 +1,12 @@
 /* A GGUF file as a model: configuration, tokenizer, roles, the order of rows; and what is refused.
  */
 #include "model/checkpoint.h"
+#include "model/rope.h"
 #include "tests/model/support_files.h"
 #include "tests/model/support_forward.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -136,7 +138,85 @@ Test(checkpoint, rope_factors_divide_the_frequencies)
     checkpoint_close(checkpoint);
 }
 
+/* What the keys mean is what transformers computes from the same numbers (test_rope.c). */
+static struct model_config read_tiny_with(struct gguf_writer *w)
+{
+    struct checkpoint *checkpoint;
+    struct error err;
+    cr_assert(open_writer(w, &checkpoint, &err) == ST_OK, "%s", err.text);
+    struct model_config config = *checkpoint_config(checkpoint);
+    checkpoint_close(checkpoint);
+    return config;
+}
+
+Test(checkpoint, rope_scaling_by_keys)
+{
+    struct gguf_writer w = tiny_without(NULL);
+    struct model_config c = read_tiny_with(&w);
+    cr_expect(c.rope.scaling == ROPE_NONE && model_rope_scale(&c) == 1);
+    w = tiny_without(NULL);
+    writer_f32(&w, "llama.rope.scaling.factor", 4);
+    c = read_tiny_with(&w);
+    cr_expect(c.rope.scaling == ROPE_LINEAR && c.rope.factor == 4 && c.max_context == 64);
+    w = tiny_without(NULL);
+    writer_f32(&w, "llama.rope.scale_linear", 2);
+    c = read_tiny_with(&w);
+    cr_expect(c.rope.scaling == ROPE_LINEAR && c.rope.factor == 2);
+    w = tiny_without(NULL);
+    writer_string(&w, "llama.rope.scaling.type", "none");
+    writer_f32(&w, "llama.rope.scaling.factor", 4);
+    c = read_tiny_with(&w);
+    cr_expect_eq(c.rope.scaling, ROPE_NONE);
+}
+
+Test(checkpoint, yarn_by_keys)
+{
+    struct gguf_writer w = tiny_without(NULL);
+    writer_string(&w, "llama.rope.scaling.type", "yarn");
+    writer_f32(&w, "llama.rope.scaling.factor", 4);
+    writer_u32(&w, "llama.rope.scaling.original_context_length", 32);
+    struct model_config c = read_tiny_with(&w);
+    cr_expect(c.rope.scaling == ROPE_YARN && c.rope.original_context == 32);
+    cr_expect(c.rope.beta_fast == 32 && c.rope.beta_slow == 1 && c.rope.truncate);
+    cr_expect_eq(c.max_context, 128);
+    cr_expect_float_eq(model_rope_scale(&c), 1.1386294f, 1e-6f);
+    w = tiny_without(NULL);
+    writer_string(&w, "llama.rope.scaling.type", "yarn");
+    writer_f32(&w, "llama.rope.scaling.factor", 4);
+    writer_f32(&w, "llama.rope.scaling.yarn_attn_factor", 1.25f);
+    writer_f32(&w, "llama.rope.scaling.attn_factor", 2);
+    writer_f32(&w, "llama.rope.scaling.yarn_beta_fast", 8);
+    writer_f32(&w, "llama.rope.scaling.yarn_beta_slow", 2);
+    c = read_tiny_with(&w);
+    cr_expect(c.rope.beta_fast == 8 && c.rope.beta_slow == 2 && c.rope.original_context == 64);
+    cr_expect_eq(model_rope_scale(&c), 2.5f);
+}
+
+Test(checkpoint, a_sliding_window_limits_the_context)
+{
+    struct gguf_writer w = tiny_without(NULL);
+    writer_u32(&w, "llama.attention.sliding_window", 24);
+    struct model_config c = read_tiny_with(&w);
+    cr_expect(c.max_context == 24 && c.window == 24);
+}
+
 /* --- refused */
+
+Test(checkpoint, models_that_are_not_computed)
+{
+    struct gguf_writer w = tiny_without(NULL);
+    writer_u32(&w, "llama.expert_count", 8);
+    expect_refused(&w, ST_UNSUPPORTED, "llama.expert_count: 8; supported are dense models");
+    w = tiny_without(NULL);
+    writer_f32(&w, "llama.attention.scale", 0.5f);
+    expect_refused(&w, ST_UNSUPPORTED, "llama.attention.scale is there");
+    w = tiny_without(NULL);
+    writer_bool(&w, "llama.attention.causal", false);
+    expect_refused(&w, ST_UNSUPPORTED, "llama.attention.causal is false");
+    w = tiny_without(NULL);
+    writer_u32(&w, "split.count", 3);
+    expect_refused(&w, ST_UNSUPPORTED, "split.count: 3; supported is one file");
+}
 
 Test(checkpoint, tensors_must_be_all_there_and_no_more)
 {
@@ -186,11 +266,32 @@ Test(checkpoint, rotary_settings_that_are_not_computed)
     writer_u32(&w, "llama.rope.dimension_count", 2);
     expect_refused(&w, ST_UNSUPPORTED, "keys of 4, values of 4 and 2 rotated dimensions");
     w = tiny_without(NULL);
+    writer_string(&w, "llama.rope.scaling.type", "longrope");
+    expect_refused(&w, ST_UNSUPPORTED, "rope.scaling.type is longrope; supported are none, linear");
+    w = tiny_without(NULL);
     writer_string(&w, "llama.rope.scaling.type", "yarn");
-    expect_refused(&w, ST_UNSUPPORTED, "rope.scaling.type is yarn; supported are none and linear");
+    writer_f32(&w, "llama.rope.scaling.factor", 4);
+    writer_f32(&w, "llama.rope.scaling.yarn_ext_factor", 0);
+    expect_refused(&w, ST_UNSUPPORTED, "yarn_ext_factor is 0; supported is 1");
+    w = tiny_without(NULL);
+    writer_f32(&w, "llama.rope.scaling.factor", 0);
+    expect_refused(&w, ST_BAD_FILE, "the rope scaling factor is 0; it must be a number above 0");
+    w = tiny_without(NULL);
+    writer_f32(&w, "llama.rope.scaling.factor", INFINITY);
+    expect_refused(&w, ST_BAD_FILE, "the rope scaling factor is inf");
+    w = tiny_without(NULL);
+    writer_f32(&w, "llama.rope.scaling.attn_factor", NAN);
+    expect_refused(&w, ST_BAD_FILE, "attn_factor: nan");
+    w = tiny_without(NULL);
+    writer_string(&w, "llama.rope.scaling.type", "yarn");
+    writer_u32(&w, "llama.rope.scaling.original_context_length", 0);
+    expect_refused(&w, ST_BAD_FILE, "original_context_length: 0; allowed is 1");
+    w = tiny_without("llama.rope.freq_base");
+    writer_f32(&w, "llama.rope.freq_base", NAN);
+    expect_refused(&w, ST_BAD_FILE, "rotary frequencies is nan");
     w = tiny_without("llama.rope.freq_base");
     writer_f32(&w, "llama.rope.freq_base", -1);
-    expect_refused(&w, ST_BAD_FILE, "must be a positive number");
+    expect_refused(&w, ST_BAD_FILE, "must be a number above 0");
     w = tiny_without("llama.attention.layer_norm_rms_epsilon");
     expect_refused(&w, ST_BAD_FILE, "epsilon is 0");
     w = tiny_without(NULL);

@@ -1,12 +1,15 @@
 /* The forward pass against an independent implementation (tests/data/golden/README.md): log
  * probabilities of given tokens, top-5 lists and greedy paths, in `native` with f32 KV. */
+#include "tests/model/support_files.h"
 #include "tests/model/support_forward.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The requirement is 2e-3. A float32 engine is within about 2e-4 of the reference, and the subtlest
  * error the data can see (rms_norm_eps) moves them by 5e-4 and more, so the tests ask for 3e-4. */
@@ -183,6 +186,76 @@ Test(golden, qwen2_f16)
 Test(golden, qwen3_sharded_bf16)
 {
     check_set("qwen3_sharded_bf16");
+}
+
+/* --- golden checkpoints under other configurations (make_golden_variants.py): Mistral, rope
+ * scaling */
+
+/* A directory with links to everything in `base`, but for config.json, which is changed. */
+static char *make_variant(const char *base, const json_t *changes)
+{
+    char *dir = make_directory(), from[2048], to[2048];
+    DIR *list = opendir(base);
+    cr_assert(list, "%s: %m", base);
+    for (struct dirent *entry; (entry = readdir(list));) {
+        snprintf(from, sizeof from, "%s/%.200s", base, entry->d_name);
+        snprintf(to, sizeof to, "%s/%.200s", dir, entry->d_name);
+        if (strchr(entry->d_name, '.') != entry->d_name && strcmp(entry->d_name, "config.json"))
+            cr_assert(symlink(from, to) == 0, "%s: %m", to);
+    }
+    closedir(list);
+    json_t *config = load_json(base, "config.json");
+    json_object_update(config, (json_t *)changes);
+    char *text = json_dumps(config, 0);
+    write_in(dir, "config.json", text, strlen(text));
+    free(text);
+    json_decref(config);
+    return dir;
+}
+
+static void check_variant(const json_t *variant)
+{
+    const char *name = json_string_value(json_object_get(variant, "name"));
+    const char *base = golden_directory(json_string_value(json_object_get(variant, "base")));
+    if (!base) cr_skip_test("%s: the weights are not there (make_golden_data.py makes them)", name);
+    char *dir = make_variant(base, json_object_get(variant, "config"));
+    struct model_options options = model_options_default();
+    options.weights = WEIGHT_NATIVE;
+    options.kv_type = DT_F32;
+    options.context = strstr(name, "window of 100") ? 100 : 0;
+    struct model *model = load_for_test(dir, &options);
+    worst = 0;
+    check_prompts(model, variant);
+    fprintf(stderr, "%s: largest difference of a log probability %.2g\n", name, worst);
+    model_free(model);
+    remove_directory(dir);
+}
+
+Test(golden, variants)
+{
+    json_t *all = load_json(TEST_DATA "/golden", "variants.json"), *variant;
+    size_t i;
+    json_array_foreach(json_object_get(all, "variants"), i, variant) check_variant(variant);
+    cr_expect_eq(i, 5);
+    json_decref(all);
+}
+
+/* Beyond its window a model would need another attention: --context refuses. */
+Test(golden, no_context_beyond_the_window)
+{
+    struct model_options options = model_options_default();
+    const char *base = golden_directory("llama_tied_f32");
+    struct model *model = NULL;
+    struct error err = {0};
+    if (!base) cr_skip_test("the weights are not there (make_golden_data.py makes them)");
+    json_t *changes = json_pack("{s:s, s:i}", "model_type", "mistral", "sliding_window", 100);
+    char *dir = make_variant(base, changes);
+    options.path = dir;
+    options.context = 101;
+    expect_refusal(model_load(&options, &model, &err), &err, ST_INVALID,
+                   "--context 101: the model knows 100 positions (its sliding window)");
+    remove_directory(dir);
+    json_decref(changes);
 }
 
 /* The default model's golden numbers: chats with their greedy answers, and 256 tokens of plain

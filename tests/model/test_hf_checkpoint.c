@@ -70,8 +70,52 @@ Test(hf_config, families_differ_in_biases_and_norms)
 {
     struct model_config qwen2 = read_or_fail("{\"architectures\":[\"Qwen2ForCausalLM\"]}");
     struct model_config qwen3 = read_or_fail("{\"architectures\":[\"Qwen3ForCausalLM\"]}");
-    cr_expect(qwen2.qkv_bias && !qwen2.qk_norm);
-    cr_expect(!qwen3.qkv_bias && qwen3.qk_norm);
+    struct model_config mistral = read_or_fail("{\"architectures\":[\"MistralForCausalLM\"],"
+                                               "\"head_dim\":16}");
+    cr_expect(qwen2.qkv_bias && !qwen2.qk_norm && qwen2.head_dim == 4);
+    cr_expect(!qwen3.qkv_bias && qwen3.qk_norm && qwen3.head_dim == 128);
+    cr_expect(!mistral.qkv_bias && !mistral.qk_norm && mistral.head_dim == 16);
+}
+
+Test(hf_config, model_type_names_a_family_without_a_class)
+{
+    struct model_config c = read_or_fail("{\"architectures\":null,\"model_type\":\"mistral\"}");
+    cr_expect_str_eq(c.architecture, "mistral");
+}
+
+/* Attention inside a window is full attention; beyond it nothing is served. */
+Test(hf_config, a_sliding_window_limits_the_context)
+{
+    static const struct {
+        const char *class, *members;
+        int32_t context, window;
+    } cases[] = {
+        {"Mistral", "\"sliding_window\":null", 8192, 0},
+        {"Mistral", "\"sliding_window\":32", 32, 32},
+        {"Mistral", "\"sliding_window\":10000", 8192, 10000},
+        {"Mistral", "\"bos_token_id\":1", 4096, 4096}, /* transformers' default */
+        {"Llama", "\"bos_token_id\":1", 8192, 0},
+        {"Llama", "\"sliding_window\":32", 32, 32},
+        {"Qwen2", "\"use_sliding_window\":false,\"sliding_window\":32", 8192, 0},
+        {"Qwen2", "\"use_sliding_window\":true,\"sliding_window\":32", 8192,
+         0}, /* from layer 28 on */
+        {"Qwen2", "\"use_sliding_window\":true,\"sliding_window\":32,\"max_window_layers\":0", 32,
+         32},
+        {"Qwen3", "\"use_sliding_window\":true,\"max_window_layers\":0", 4096, 4096},
+        {"Qwen3", "\"layer_types\":[\"full_attention\"],\"use_sliding_window\":true", 8192, 0},
+        {"Qwen3", "\"layer_types\":[\"sliding_attention\"],\"sliding_window\":32", 32, 32},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char text[256];
+        snprintf(text, sizeof text,
+                 "{\"architectures\":[\"%sForCausalLM\"],\"max_position_embeddings\":8192,%s}",
+                 cases[i].class, cases[i].members);
+        struct model_config c = read_or_fail(text);
+        cr_expect(c.max_context == cases[i].context && c.window == cases[i].window, "%s: %d, %d",
+                  text, c.max_context, c.window);
+    }
+    expect_refused("{\"sliding_window\":0}", ST_BAD_FILE, "sliding_window is 0; allowed is 1");
+    expect_refused("{\"layer_types\":[\"sliding_attention\"]}", ST_BAD_FILE, "no number");
 }
 
 Test(hf_config, eos_is_an_id_or_a_list)
@@ -80,6 +124,8 @@ Test(hf_config, eos_is_an_id_or_a_list)
     cr_expect(c.eos_count == 1 && c.eos[0] == 7);
     c = read_or_fail("{\"eos_token_id\":[7,9,7]}");
     cr_expect(c.eos_count == 2 && c.eos[1] == 9);
+    c = read_or_fail("{\"eos_token_id\":-1,\"bos_token_id\":-1}");
+    cr_expect(c.eos_count == 0 && c.bos == -1);
     expect_refused("{\"eos_token_id\":100}", ST_BAD_FILE, "eos_token_id is no id (0 to 99)");
     expect_refused("{\"eos_token_id\":[1,\"2\"]}", ST_BAD_FILE, "eos_token_id is no id");
 }
@@ -109,17 +155,21 @@ Test(hf_config, both_spellings_are_one_model)
 Test(hf_config, what_is_not_computed_is_refused)
 {
     expect_refused("{\"architectures\":[\"MambaForCausalLM\"]}", ST_UNSUPPORTED,
-                   "architectures[0] is MambaForCausalLM; supported are LlamaForCausalLM, Qwen2");
+                   "architectures[0] is MambaForCausalLM; supported are LlamaForCausalLM, Mistral");
     expect_refused("{\"architectures\":null}", ST_UNSUPPORTED, "architectures[0] is missing");
     expect_refused("{\"attention_bias\":true}", ST_UNSUPPORTED, "attention_bias is true");
     expect_refused("{\"mlp_bias\":true}", ST_UNSUPPORTED, "mlp_bias is true");
-    expect_refused("{\"use_sliding_window\":true}", ST_UNSUPPORTED, "use_sliding_window is true");
     expect_refused("{\"hidden_act\":\"gelu\"}", ST_UNSUPPORTED, "hidden_act is gelu");
     expect_refused("{\"partial_rotary_factor\":0.5}", ST_UNSUPPORTED,
                    "partial_rotary_factor is 0.5");
-    expect_refused("{\"quantization_config\":{}}", ST_UNSUPPORTED, "quantization_config");
-    expect_refused("{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4.0}}", ST_UNSUPPORTED,
-                   "rope_type is yarn; supported are default, linear and llama3");
+    expect_refused("{\"quantization_config\":{}}", ST_UNSUPPORTED,
+                   "quantization_config is there (quant_method missing)");
+    expect_refused("{\"quantization_config\":{\"quant_method\":\"awq\"}}", ST_UNSUPPORTED,
+                   "quant_method awq");
+    expect_refused("{\"layer_types\":[\"chunked_attention\"]}", ST_UNSUPPORTED,
+                   "layer_types[0] is chunked_attention; supported are");
+    expect_refused("{\"architectures\":[],\"model_type\":\"gemma3\"}", ST_UNSUPPORTED,
+                   "architectures[0] is missing, model_type gemma3; supported are");
 }
 
 Test(hf_config, fields_are_checked)
@@ -131,10 +181,12 @@ Test(hf_config, fields_are_checked)
     expect_refused("{\"vocab_size\":1000000000}", ST_BAD_FILE, "vocabulary is 1000000000");
     expect_refused("{\"num_key_value_heads\":3}", ST_BAD_FILE, "no multiple of 3");
     expect_refused("{\"head_dim\":5}", ST_BAD_FILE, "must be even");
-    expect_refused("{\"rope_theta\":0}", ST_BAD_FILE, "must be a positive number");
     expect_refused("{\"tie_word_embeddings\":1}", ST_BAD_FILE, "tie_word_embeddings is an integer");
-    expect_refused("{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0}}", ST_BAD_FILE,
-                   "low_freq_factor is 0");
+    expect_refused("{\"rms_norm_eps\":0.0}", ST_BAD_FILE, "epsilon is 0; allowed is above 0 to 1");
+    expect_refused("{\"rms_norm_eps\":-1e-6}", ST_BAD_FILE, "epsilon is -1e-06");
+    expect_refused("{\"rms_norm_eps\":1e-300}", ST_BAD_FILE, "epsilon is 0");
+    expect_refused("{\"rms_norm_eps\":1e300}", ST_BAD_FILE, "epsilon is inf");
+    expect_refused("{\"max_position_embeddings\":2147483647}", ST_BAD_FILE, "context length is");
 }
 
 Test(hf_config, files_that_are_no_json)
@@ -153,39 +205,6 @@ Test(hf_config, files_that_are_no_json)
     expect_refusal(hf_config_read(dir, &config, &err), &err, ST_BAD_FILE,
                    "generation_config.json: the JSON is no object");
     remove_directory(dir);
-}
-
-/* --- rotary frequencies, bits as numpy computes transformers' formulas in f32 */
-
-Test(rope, llama3_scaling_mixes_the_middle)
-{
-    static const uint32_t expected[] = {0x3f800000, 0x3e1f4f31, 0x3c08f540, 0x3b0dab61,
-                                        0x3a128aff, 0x39179588, 0x381ccc77, 0x37223151};
-    struct model_config config = {.head_dim = 16,
-                                  .rope = {.theta = 50000,
-                                           .scaling = ROPE_LLAMA3,
-                                           .factor = 8,
-                                           .low_freq_factor = 1,
-                                           .high_freq_factor = 4,
-                                           .original_context = 64}};
-    uint32_t found[8];
-    model_rope_frequencies(&config, (float *)found);
-    for (int i = 0; i < 8; i++) /* one unit in the last place: powers are rounded by the library */
-        cr_expect(found[i] - expected[i] + 1 <= 2, "%d: %08x, expected %08x", i, found[i],
-                  expected[i]);
-}
-
-Test(rope, linear_scaling_divides)
-{
-    struct model_config config = {.head_dim = 16, .rope = {.theta = 50000}};
-    float plain[8], scaled[8];
-    model_rope_frequencies(&config, plain);
-    config.rope.scaling = ROPE_LINEAR;
-    config.rope.factor = 4;
-    model_rope_frequencies(&config, scaled);
-    cr_expect_float_eq(plain[1], 0.25860015f, 1e-8f);
-    for (int i = 0; i < 8; i++)
-        cr_expect_eq(scaled[i], plain[i] / 4);
 }
 
 /* --- the directory */
