@@ -105,6 +105,7 @@ mkdir -p "$LOGS"
 export PYTHON=$VENV/bin/python ESPALIER_TEST_MODEL=$MODEL_PATH ESPALIER_TEST_GENERATED=$GENERATED
 
 stage "golden weights" "$PYTHON" tests/make_golden_data.py "$GENERATED"
+stage "models by gguf" "$PYTHON" tests/make_gguf_models.py "$GENERATED"
 stage "block types by gguf" "$PYTHON" tests/make_dequant_data.py --check
 stage "format" format_check
 say "building release, asan and tsan"

@@ -94,7 +94,8 @@ def draw(name, config):
     rng = np.random.default_rng(np.frombuffer(seed, dtype=np.uint32))
     weights = {}
     for tensor, shape in parameters(config):
-        values = scaled(tensor, tensor.split(".")[-2], rng.standard_normal(shape), config, TOKENS.get(name, config["vocab_size"]))
+        values = scaled(tensor, tensor.split(".")[-2], rng.standard_normal(shape), config,
+                        TOKENS.get(name, config["vocab_size"]))
         weights[tensor] = (shape, encoded(values.astype(np.float32), DTYPES[config["dtype"]]))
     return weights
 
