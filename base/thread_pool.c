@@ -103,24 +103,6 @@ static int online_cores(void)
     return cores > 0 ? (int)cores : 1;
 }
 
-struct thread_pool *thread_pool_create(int threads)
-{
-    int cores = online_cores();
-    invariant(threads >= 0, "a pool of %d threads", threads);
-    struct thread_pool *pool = aligned_alloc(64, sizeof *pool);
-    if (!pool) die("out of memory for a thread pool");
-    memset(pool, 0, sizeof *pool);
-    pool->members = threads ? threads : cores;
-    pool->spin_turns = pool->members > cores ? SPIN_TURNS_CROWDED : SPIN_TURNS;
-    pool->team = must_alloc((size_t)pool->members * sizeof *pool->team);
-    for (int i = 1; i < pool->members; i++) {
-        pool->team[i] = (struct member){.pool = pool, .index = i};
-        int failed = pthread_create(&pool->team[i].thread, NULL, member_main, &pool->team[i]);
-        if (failed) die("cannot start thread %d of %d: %s", i, pool->members, strerror(failed));
-    }
-    return pool;
-}
-
 /* fn and argument must be written before the generation moves: that store is what publishes them.
  */
 static void publish_run(struct thread_pool *pool)
@@ -138,6 +120,28 @@ void thread_pool_free(struct thread_pool *pool)
         pthread_join(pool->team[i].thread, NULL);
     free(pool->team);
     free(pool);
+}
+
+enum status thread_pool_create(int threads, struct thread_pool **out, struct error *err)
+{
+    int cores = online_cores();
+    invariant(threads >= 0, "a pool of %d threads", threads);
+    struct thread_pool *pool = must_alloc_aligned(64, sizeof *pool);
+    int members = threads ? threads : cores;
+    pool->spin_turns = members > cores ? SPIN_TURNS_CROWDED : SPIN_TURNS;
+    pool->team = must_alloc((size_t)members * sizeof *pool->team);
+    for (pool->members = 1; pool->members < members; pool->members++) {
+        struct member *member = &pool->team[pool->members];
+        *member = (struct member){.pool = pool, .index = pool->members};
+        int failed = pthread_create(&member->thread, NULL, member_main, member);
+        if (!failed) continue;
+        fail(err, ST_NO_MEMORY, "cannot start thread %d of %d: %s; give fewer --threads",
+             pool->members + 1, members, strerror(failed));
+        thread_pool_free(pool);
+        return ST_NO_MEMORY;
+    }
+    *out = pool;
+    return ST_OK;
 }
 
 int thread_pool_size(const struct thread_pool *pool)

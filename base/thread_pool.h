@@ -9,14 +9,16 @@
 #ifndef BASE_THREAD_POOL_H
 #define BASE_THREAD_POOL_H
 
+#include "base/status.h"
+
 #include <stdint.h>
 
 struct thread_pool;
 
 typedef void (*thread_pool_fn)(void *argument, int member, int members);
 
-/* `threads` >= 1; 0 means one per online core. Stops the process when threads cannot be had. */
-struct thread_pool *thread_pool_create(int threads);
+/* `threads` >= 1; 0 means one per online core. ST_NO_MEMORY when they cannot be had. */
+enum status thread_pool_create(int threads, struct thread_pool **out, struct error *err);
 void thread_pool_free(struct thread_pool *pool);
 int thread_pool_size(const struct thread_pool *pool);
 

@@ -275,9 +275,10 @@ static enum status measure(const struct bench_options *o, struct error *err)
     struct bench b = {.o = o, .options = model_options_default(), .clock = clock_monotonic()};
     enum cpu_isa isa;
     enum status status = load_options_resolve(&o->load, &b.options, err);
+    struct thread_pool *pool;
     if (!status) status = cpu_isa_select(&isa, err);
+    if (!status) status = thread_pool_create(b.options.threads, &pool, err);
     if (status) return status;
-    struct thread_pool *pool = thread_pool_create(b.options.threads);
     b.options.threads = thread_pool_size(pool);
     b.roof = roof_measure(pool, isa);
     thread_pool_free(pool);

@@ -71,10 +71,10 @@ static enum status load_parts(struct model *m, const struct model_options *optio
     enum status status;
     if ((status = size_cache(m, options, checkpoint_config(checkpoint), err)) ||
         (status = tokenizer_create(spec, &m->tokenizer, err)) ||
-        (status = cpu_isa_select(&isa, err)))
+        (status = cpu_isa_select(&isa, err)) ||
+        (status = thread_pool_create(options->threads, &m->pool, err)))
         return status;
     m->chat = chat_template_detect(spec->chat_template);
-    m->pool = thread_pool_create(options->threads);
     status = backend_cpu_create(m->pool, isa, options->hugepages, &m->backend, err);
     if (status) return status;
     struct transformer_options layout = {.weights = options->weights,

@@ -10,11 +10,8 @@ void *scratch_reserve(void *old, size_t *have, size_t bytes)
     if (bytes <= *have) return old;
     free(old);
     size_t size = (size_t)round_up((int64_t)bytes, CACHE_LINE);
-    void *memory = aligned_alloc(CACHE_LINE, size);
-    if (!memory) die("out of memory for %zu bytes of scratch", size);
-    memset(memory, 0, size);
     *have = size;
-    return memory;
+    return must_alloc_aligned(CACHE_LINE, size);
 }
 
 /* --- tensors */

@@ -7,8 +7,9 @@
 
 struct rig rig_open(enum cpu_isa isa, int threads)
 {
-    struct rig rig = {.pool = thread_pool_create(threads)};
+    struct rig rig = {0};
     struct error err = {0};
+    cr_assert_eq(thread_pool_create(threads, &rig.pool, &err), ST_OK, "%s", err.text);
     cr_assert_eq(backend_cpu_create(rig.pool, isa, false, &rig.backend, &err), ST_OK, "%s",
                  err.text);
     return rig;
