@@ -44,11 +44,12 @@ void server_return_body(struct server *server, int64_t bytes)
 
 /* --- the listening socket is ours, so that its errors can be told in our words */
 
+/* -1: the system does not say */
 static int bound_port(int listener)
 {
     struct sockaddr_storage address;
     socklen_t length = sizeof address;
-    if (getsockname(listener, (struct sockaddr *)&address, &length)) return 0;
+    if (getsockname(listener, (struct sockaddr *)&address, &length)) return -1;
     return ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
                                                : ((struct sockaddr_in *)&address)->sin_port);
 }
@@ -77,11 +78,11 @@ static enum status open_listener(struct server *server, struct error *err)
     int one = 1, fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     enum status status = ST_OK;
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) ||
-        bind(fd, found->ai_addr, found->ai_addrlen) || listen(fd, 1024))
+        bind(fd, found->ai_addr, found->ai_addrlen) || listen(fd, 1024) ||
+        (server->port = bound_port(fd)) < 0)
         status = refuse_bind(o, errno, err);
     freeaddrinfo(found);
     server->listener = fd;
-    if (!status) server->port = bound_port(fd);
     return status;
 }
 

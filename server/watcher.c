@@ -1,5 +1,6 @@
 #include "server/watcher.h"
 #include "base/alloc.h"
+#include "base/log.h"
 #include "server/exchange.h"
 
 #include <errno.h>
@@ -46,6 +47,14 @@ struct watcher {
 
 /* --- the engine's side */
 
+/* An eventfd refuses nothing but a count above 2^64 - 2, and then it has rung already. */
+static void ring(struct watcher *watcher)
+{
+    uint64_t one = 1;
+    if (write(watcher->event, &one, sizeof one) < 0 && errno != EAGAIN)
+        die("eventfd: %s", strerror(errno));
+}
+
 void watcher_wake(struct watcher *watcher, struct exchange *exchange)
 {
     if (atomic_exchange(&exchange->linked, true)) return;
@@ -55,9 +64,7 @@ void watcher_wake(struct watcher *watcher, struct exchange *exchange)
         exchange->wake_next = head;
     } while (!atomic_compare_exchange_weak(&watcher->wake_list, &head, exchange));
     if (head) return; /* whoever made the list non-empty has rung already */
-    uint64_t one = 1;
-    if (write(watcher->event, &one, sizeof one) < 0 && errno != EAGAIN)
-        die("eventfd: %s", strerror(errno));
+    ring(watcher);
 }
 
 static void resume_woken(struct watcher *watcher)
@@ -71,6 +78,16 @@ static void resume_woken(struct watcher *watcher)
         exchange_unref(exchange);
         exchange = next;
     }
+}
+
+/* The bell is silenced before the list is taken: who links afterwards rings again. A read that
+ * fails leaves it ringing, so this is called once more. */
+static void answer_ring(struct watcher *watcher)
+{
+    uint64_t rung;
+    ssize_t silenced = read(watcher->event, &rung, sizeof rung);
+    (void)silenced;
+    resume_woken(watcher);
 }
 
 /* --- hang-ups and deadlines */
@@ -120,11 +137,10 @@ static void *watch(void *argument)
         struct epoll_event events[64];
         int count = epoll_wait(watcher->epoll, events, 64, SWEEP_MS);
         for (int i = 0; i < count; i++) {
-            uint64_t rung;
             if (events[i].data.u64 != WAKE_KEY)
                 hang_up(watcher, events[i].data.u64);
-            else if (read(watcher->event, &rung, sizeof rung) > 0)
-                resume_woken(watcher);
+            else
+                answer_ring(watcher);
         }
         int64_t now_us = clock_now(&watcher->clock);
         if (now_us - swept_us < SWEEP_MS * 1000) continue;
@@ -136,13 +152,15 @@ static void *watch(void *argument)
 
 /* --- MHD's side */
 
-static void watch_socket(struct watcher *watcher, struct watch_slot *slot)
+/* false: the system has no memory to watch one more (or fs.epoll.max_user_watches is reached). */
+static bool watch_socket(struct watcher *watcher, struct watch_slot *slot)
 {
     uint64_t key = (uint64_t)slot->generation << 32 | (uint32_t)(slot - watcher->slots);
     /* Edge-triggered: one hang-up, one event. */
     struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.u64 = key};
-    if (epoll_ctl(watcher->epoll, EPOLL_CTL_ADD, slot->fd, &event))
-        die("epoll_ctl on a connection: %s", strerror(errno));
+    if (epoll_ctl(watcher->epoll, EPOLL_CTL_ADD, slot->fd, &event) == 0) return true;
+    log_warn("a connection is refused, it cannot be watched: %s", strerror(errno));
+    return false;
 }
 
 struct watch_slot *watcher_open(struct watcher *watcher, int fd)
@@ -150,14 +168,16 @@ struct watch_slot *watcher_open(struct watcher *watcher, int fd)
     pthread_mutex_lock(&watcher->lock);
     struct watch_slot *slot = watcher->free_slots;
     if (slot) {
-        watcher->free_slots = slot->next_free;
-        watcher->used++;
         slot->fd = fd;
         slot->generation++;
+        if (!watch_socket(watcher, slot)) slot = NULL; /* it stays in the list of free ones */
+    }
+    if (slot) {
+        watcher->free_slots = slot->next_free;
+        watcher->used++;
         slot->gone = false;
         slot->state = SLOT_IDLE;
         slot->since_us = clock_now(&watcher->clock);
-        watch_socket(watcher, slot);
     }
     pthread_mutex_unlock(&watcher->lock);
     return slot;
@@ -290,9 +310,7 @@ void watcher_free(struct watcher *watcher)
 {
     if (!watcher) return;
     atomic_store(&watcher->stop, true);
-    uint64_t one = 1;
-    if (write(watcher->event, &one, sizeof one) < 0 && errno != EAGAIN)
-        die("eventfd: %s", strerror(errno));
+    ring(watcher);
     pthread_join(watcher->thread, NULL);
     resume_woken(watcher);
     release(watcher);

@@ -33,7 +33,7 @@ void watcher_free(
     struct watcher *watcher); /* every slot is closed, the wake list is empty by then */
 
 /* --- MHD's thread */
-struct watch_slot *watcher_open(struct watcher *watcher, int fd); /* NULL: all are in use */
+struct watch_slot *watcher_open(struct watcher *watcher, int fd); /* NULL: refuse it */
 void watcher_close(struct watcher *watcher, struct watch_slot *slot);
 void watcher_reads_body(struct watcher *watcher, struct watch_slot *slot);
 /* From here to watcher_idle a hang-up abandons `exchange` (referenced). */
