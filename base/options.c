@@ -136,6 +136,7 @@ static enum status store(const struct option_spec *option, const char *text, str
     case OPT_INTS:
         return store_ints(option, text, err);
     case OPT_INT:
+    case OPT_INT32:
         if (!parse_integer(text, strlen(text), &value))
             status = fail(err, ST_INVALID, "found '%s', allowed is an integer", text);
         break;
@@ -147,8 +148,12 @@ static enum status store(const struct option_spec *option, const char *text, str
         break;
     }
     if (!status) status = check_range(option, value, text, err);
-    if (!status) *(int64_t *)option->target = value;
-    return status;
+    if (status) return status;
+    if (option->type == OPT_INT32)
+        *(int32_t *)option->target = (int32_t)value;
+    else
+        *(int64_t *)option->target = value;
+    return ST_OK;
 }
 
 /* --- --help */

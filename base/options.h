@@ -22,6 +22,7 @@ enum option_type {
     OPT_FLAG,   /* bool */
     OPT_STRING, /* const char *, view of argv */
     OPT_INT,    /* int64_t */
+    OPT_INT32,  /* int32_t; maximum is at most INT32_MAX and not 0 */
     OPT_REAL,   /* double */
     OPT_SIZE,   /* int64_t, bytes */
     OPT_TIME,   /* int64_t, microseconds */
@@ -40,7 +41,7 @@ struct option_spec {
     const char *value; /* what --help shows after the name, e.g. "PATH" */
     const char *help;  /* one line or a few, separated by \n */
     int64_t minimum,
-        maximum; /* for OPT_INT, OPT_SIZE, OPT_TIME and each of OPT_INTS; both 0: any */
+        maximum; /* for OPT_INT, OPT_INT32, OPT_SIZE, OPT_TIME and each of OPT_INTS; both 0: any */
 };
 
 struct command_help {

@@ -9,6 +9,7 @@
 
 /* Why a request was refused; the label of espalier_refusals_total. X(name, HTTP status, code) */
 #define REFUSAL_MAP(X)                                \
+    X(BAD_HTTP, 400, "invalid_http")                  \
     X(INVALID_JSON, 400, "invalid_json")              \
     X(INVALID_TYPE, 400, "invalid_type")              \
     X(INVALID_VALUE, 400, "invalid_value")            \

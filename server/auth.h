@@ -1,4 +1,5 @@
-/* API keys from a file, one a line; blank lines and lines that begin with # are skipped. Only
+/* API keys from a file, one a line; blank lines and lines that begin with # are skipped, blanks
+ * around a key too. A file that every user can read is warned of; no key is ever written. Only
  * SHA-256 digests are kept, and a presented key's digest is compared with every one of them in
  * full, so the time says neither which key nor how much of it was right. */
 #ifndef SERVER_AUTH_H

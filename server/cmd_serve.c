@@ -8,13 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#define SERVE_OPTION_COUNT 13
+
 struct serve_options {
     struct load_words load;
     const char *served_name, *host, *policy, *api_key_file;
     int64_t port, max_rows, prefill_chunk, max_queue, drain_timeout_us, frontends;
-    int64_t max_body, max_header, max_n, max_prompts, max_stops, max_connections, max_pending,
-        idle_timeout_us, body_timeout_us, stall_timeout_us;
-    int64_t max_logit_bias, max_logprobs, max_logprob_total;
+    struct server_limits limits;
     bool metrics_public;
 };
 
@@ -28,7 +28,6 @@ struct serving {
 
 static struct serve_options defaults(void)
 {
-    const struct server_limits limits = server_limits_default();
     const struct scheduler_options scheduling = scheduler_options_default();
     return (struct serve_options){
         .load = load_words_default(),
@@ -40,19 +39,7 @@ static struct serve_options defaults(void)
         .max_queue = scheduling.max_queue,
         .drain_timeout_us = 30 * 1000000ll,
         .frontends = 1,
-        .max_body = limits.max_body,
-        .max_header = limits.max_header,
-        .max_n = limits.max_n,
-        .max_prompts = limits.max_prompts,
-        .max_stops = limits.max_stops,
-        .max_logit_bias = limits.max_logit_bias,
-        .max_logprobs = limits.max_logprobs,
-        .max_logprob_total = limits.max_logprob_total,
-        .max_connections = limits.max_connections,
-        .max_pending = limits.max_pending,
-        .idle_timeout_us = limits.idle_timeout_us,
-        .body_timeout_us = limits.body_timeout_us,
-        .stall_timeout_us = limits.stall_timeout_us,
+        .limits = server_limits_default(),
     };
 }
 
@@ -62,9 +49,9 @@ static int parse(struct serve_options *o, int argc, char **argv)
         "espalier serve",
         "espalier serve --model models/SmolLM2-135M-Instruct.Q4_1.gguf --port 8000",
         "Serves one model over the OpenAI API until SIGTERM or ctrl-C."};
-    struct option_spec table[32 + LOAD_OPTION_COUNT];
-    size_t count = load_options_table(&o->load, table);
-    const struct option_spec rows[] = {
+    struct option_spec table[SERVE_OPTION_COUNT + LOAD_OPTION_COUNT + LIMIT_OPTION_COUNT];
+    const struct option_spec rows[SERVE_OPTION_COUNT] = {
+        {NULL, OPT_FLAG, NULL, NULL, "Server", 0, 0},
         {"served-name", OPT_STRING, &o->served_name, "NAME",
          "the model's name in the API (default: the file's, without .gguf)", 0, 0},
         {"host", OPT_STRING, &o->host, "ADDRESS", "where to listen (default 127.0.0.1)", 0, 0},
@@ -72,6 +59,8 @@ static int parse(struct serve_options *o, int argc, char **argv)
         {"api-key-file", OPT_STRING, &o->api_key_file, "FILE",
          "ask for an API key: one a line, # begins a comment", 0, 0},
         {"metrics-public", OPT_FLAG, &o->metrics_public, NULL, "/metrics without a key", 0, 0},
+        {"frontends", OPT_INT, &o->frontends, "N", "threads that parse and tokenize (default 1)", 1,
+         64},
         {"drain-timeout", OPT_TIME, &o->drain_timeout_us, "TIME",
          "on SIGTERM, let what runs finish for so long (default 30s)", 0, INT64_MAX},
         {NULL, OPT_FLAG, NULL, NULL, "Scheduling", 0, 0},
@@ -79,38 +68,17 @@ static int parse(struct serve_options *o, int argc, char **argv)
         {"prefill-chunk", OPT_INT, &o->prefill_chunk, "N",
          "prompt tokens computed in one step (default 512)", 1, 1 << 20},
         {"max-queue", OPT_INT, &o->max_queue, "N",
-         "requests that may wait; more are refused with 503", 1, 1 << 20},
+         "sequences that may wait; more are refused with 503 (default 256)", 1, 1 << 20},
         {"policy", OPT_STRING, &o->policy, "NAME",
          "eager: every sequence that can run runs in every step", 0, 0},
-        {NULL, OPT_FLAG, NULL, NULL, "Limits (docs/limits.md)", 0, 0},
-        {"max-body", OPT_SIZE, &o->max_body, "SIZE", "of a request (default 4MiB)", 1, 1 << 30},
-        {"max-header", OPT_SIZE, &o->max_header, "SIZE", "of a request (default 64KiB)", 1024,
-         1 << 24},
-        {"max-n", OPT_INT, &o->max_n, "N", "sequences for one prompt (default 16)", 1, 4096},
-        {"max-prompts", OPT_INT, &o->max_prompts, "N", "in one request (default 16)", 1, 4096},
-        {"max-stops", OPT_INT, &o->max_stops, "N", "stop strings (default 16)", 1, 4096},
-        {"max-logit-bias", OPT_INT, &o->max_logit_bias, "N",
-         "tokens with a bias of their own (default 1024)", 1, 1 << 20},
-        {"max-logprobs", OPT_INT, &o->max_logprobs, "N",
-         "alternatives beside a token (default and most: 20)", 0, MAX_TOP_LOGPROBS},
-        {"max-logprob-total", OPT_INT, &o->max_logprob_total, "N",
-         "log probabilities in all that one request may ask for (default 1048576)", 1, 1 << 26},
-        {"max-connections", OPT_INT, &o->max_connections, "N", "open at once (default 4096)", 1,
-         1 << 20},
-        {"max-pending", OPT_INT, &o->max_pending, "N",
-         "requests waiting to be parsed (default 512)", 1, 1 << 20},
-        {"frontends", OPT_INT, &o->frontends, "N", "threads that parse and tokenize (default 1)", 1,
-         64},
-        {"idle-timeout", OPT_TIME, &o->idle_timeout_us, "TIME",
-         "for a whole request header (default 60s)", 1000000, INT64_MAX},
-        {"body-timeout", OPT_TIME, &o->body_timeout_us, "TIME",
-         "for a whole request body (default 30s)", 100000, INT64_MAX},
-        {"stall-timeout", OPT_TIME, &o->stall_timeout_us, "TIME",
-         "for a client that takes nothing of its answer (default 60s)", 1000000,
-         INT64_C(1000000) * INT32_MAX},
     };
+    size_t count = load_options_table(&o->load, table);
     memcpy(table + count, rows, sizeof rows);
-    return options_parse(&help, table, count + COUNT_OF(rows), argc, argv);
+    count += SERVE_OPTION_COUNT;
+    count += server_limits_table(&o->limits, table + count);
+    int parsed = options_parse(&help, table, count, argc, argv);
+    server_limits_settle(&o->limits);
+    return parsed;
 }
 
 static struct server_options server_options_of(const struct serve_options *o)
@@ -121,22 +89,7 @@ static struct server_options server_options_of(const struct serve_options *o)
     options.api_key_file = o->api_key_file;
     options.metrics_public = o->metrics_public;
     options.frontends = (int)o->frontends;
-    struct server_limits *limits = &options.limits;
-    limits->max_body = o->max_body;
-    limits->max_header = o->max_header;
-    limits->max_n = (int32_t)o->max_n;
-    limits->max_prompts = (int32_t)o->max_prompts;
-    limits->max_stops = (int32_t)o->max_stops;
-    limits->max_logit_bias = (int32_t)o->max_logit_bias;
-    limits->max_logprobs = (int32_t)o->max_logprobs;
-    limits->max_logprob_total = o->max_logprob_total;
-    limits->max_connections = (int32_t)o->max_connections;
-    limits->max_pending = (int32_t)o->max_pending;
-    limits->idle_timeout_us = o->idle_timeout_us;
-    limits->body_timeout_us = o->body_timeout_us;
-    limits->stall_timeout_us = o->stall_timeout_us;
-    if (limits->max_bodies < 2 * limits->max_body) limits->max_bodies = 2 * limits->max_body;
-    if (limits->max_sequences < limits->max_n) limits->max_sequences = limits->max_n;
+    options.limits = o->limits;
     return options;
 }
 

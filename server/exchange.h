@@ -44,6 +44,7 @@ struct exchange {
     int64_t body_reserved; /* its part of server.body_bytes */
     int64_t discarded;     /* bytes read after a refusal, so that the client hears of it */
     bool refused, dispatched;
+    bool close;             /* no second request on this connection */
     bool counted;           /* in server.active */
     struct api_error error; /* why refused */
 

@@ -1,18 +1,18 @@
-/* Every limit a client can meet, in one struct with small defaults. docs/limits.md gives the
- * reasons. */
+/* Every limit a client can meet, in one struct with small defaults, and the options of `espalier
+ * serve` that change them. docs/limits.md gives the reasons. */
 #ifndef SERVER_LIMITS_H
 #define SERVER_LIMITS_H
 
-#include "scheduler/executor.h"
+#include "base/options.h"
 
 #include <stdint.h>
 
 struct server_limits {
     /* bytes */
-    int64_t max_body;         /* of one request */
-    int64_t max_bodies;       /* of all requests being read or parsed, together */
-    int64_t max_header;       /* request line and header fields of one request */
-    int32_t max_header_count; /* header fields of one request */
+    int64_t max_body;    /* of one request */
+    int64_t max_bodies;  /* of all requests being read or parsed, together */
+    int64_t max_header;  /* request line and header fields of one request */
+    int32_t max_headers; /* header fields of one request */
 
     /* JSON */
     int32_t max_depth;      /* nested arrays and objects */
@@ -34,31 +34,15 @@ struct server_limits {
     int64_t body_timeout_us;  /* from the header's end to the body's end */
     int64_t stall_timeout_us; /* a client that takes none of its answer */
 };
+struct server_limits server_limits_default(void);
 
-static inline struct server_limits server_limits_default(void)
-{
-    return (struct server_limits){
-        .max_body = 4 << 20,
-        .max_bodies = 64 << 20,
-        .max_header = 64 << 10,
-        .max_header_count = 100,
-        .max_depth = 64,
-        .max_n = 16,
-        .max_prompts = 16,
-        .max_sequences = 64,
-        .max_messages = 1024,
-        .max_stops = 16,
-        .max_stop_bytes = 256,
-        .max_stop_ids = 64,
-        .max_logit_bias = 1024,
-        .max_logprobs = MAX_TOP_LOGPROBS,
-        .max_logprob_total = 1 << 20,
-        .max_connections = 4096,
-        .max_pending = 512,
-        .idle_timeout_us = 60 * 1000000ll,
-        .body_timeout_us = 30 * 1000000ll,
-        .stall_timeout_us = 60 * 1000000ll,
-    };
-}
+/* The options that change *limits, to a table that has room for LIMIT_OPTION_COUNT; returns how
+ * many. */
+#define LIMIT_OPTION_COUNT 22
+size_t server_limits_table(struct server_limits *limits, struct option_spec *table);
+
+/* After the options were read: raises what would contradict another (the bodies together hold two
+ * of the largest, the sequences together one prompt's). */
+void server_limits_settle(struct server_limits *limits);
 
 #endif

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "server/exchange.h"
 #include "server/completion.h"
+#include "server/request_head.h"
 #include "server/routes.h"
 #include "server/server_internal.h"
 
@@ -130,8 +131,8 @@ static enum status start_daemon(struct server *server, struct error *err)
         (unsigned)limits->max_connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, pool,
         MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)16384, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)(limits->stall_timeout_us / 1000000), MHD_OPTION_NOTIFY_COMPLETED,
-        connection_completed, server, MHD_OPTION_NOTIFY_CONNECTION, connection_changed, server,
-        MHD_OPTION_END);
+        connection_completed, server, MHD_OPTION_UNESCAPE_CALLBACK, head_unescape, NULL,
+        MHD_OPTION_NOTIFY_CONNECTION, connection_changed, server, MHD_OPTION_END);
     if (!server->daemon) return fail(err, ST_IO, "the HTTP server could not be started");
     return ST_OK;
 }

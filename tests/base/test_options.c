@@ -12,6 +12,7 @@ static struct {
     int64_t rows, bytes, slo_us;
     double temperature;
     struct option_ints list;
+    int32_t below, depth, above;
 } o;
 
 static const struct option_spec table[] = {
@@ -22,6 +23,7 @@ static const struct option_spec table[] = {
     {"kv-memory", OPT_SIZE, &o.bytes, "SIZE", "memory", 1 << 20, INT64_MAX},
     {"slo-tpot", OPT_TIME, &o.slo_us, "TIME", "target", 0, 60000000},
     {"temperature", OPT_REAL, &o.temperature, "T", "temperature", 0, 0},
+    {"max-depth", OPT_INT32, &o.depth, "N", "depth", 1, INT32_MAX},
     {"rows", OPT_INTS, &o.list, "LIST", "rows to try", 1, 64},
 };
 static const struct command_help help = {"espalier test", "espalier test --model FILE.gguf",
@@ -50,6 +52,16 @@ Test(options, takes_both_forms_of_every_type)
     cr_assert_eq(o.list.count, 3);
     cr_assert_eq(o.list.values[0], 1);
     cr_assert_eq(o.list.values[2], 16);
+}
+
+Test(options, an_int32_takes_its_own_bytes_only)
+{
+    cr_assert_eq(PARSE("--max-depth", "2147483647"), 0);
+    cr_expect(o.depth == INT32_MAX && o.below == 0 && o.above == 0);
+    cr_redirect_stderr();
+    cr_expect_eq(PARSE("--max-depth", "2147483648"), -1);
+    cr_expect_eq(PARSE("--max-depth", "1.5"), -1);
+    cr_expect_eq(PARSE("--max-depth", "0"), -1);
 }
 
 Test(options, absent_options_keep_their_defaults_and_last_one_wins)
@@ -130,6 +142,7 @@ Test(options, help_shows_the_example_first, .init = cr_redirect_stdout)
                             "  --kv-memory SIZE  memory\n"
                             "  --slo-tpot TIME   target\n"
                             "  --temperature T   temperature\n"
+                            "  --max-depth N     depth\n"
                             "  --rows LIST       rows to try\n"
                             "  --help            this text\n");
 }

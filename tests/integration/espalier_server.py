@@ -18,9 +18,12 @@ PATIENCE = 60  # seconds; sanitizer builds on a busy machine are slow, a hang is
 class Server:
     def __init__(self, *options, model="synthetic:tiny"):
         self.log = tempfile.TemporaryFile(mode="w+")
+        # Freed memory that a sanitizer keeps is no memory of the server's.
+        asan = os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=16"
         self.process = subprocess.Popen(
             [ESPALIER, "serve", "--model", model, "--port", "0", "--threads", "1", *options],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+            env={**os.environ, "ASAN_OPTIONS": asan})
         self.port = self._wait_for_port()
 
     def _wait_for_port(self):
@@ -86,6 +89,19 @@ class Server:
                        f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
         return client
 
+    def raw(self, data, until=b"never in an answer"):
+        """Sends bytes as they are; what came back until the server closed, or until `until`. It may
+        close before it has read everything."""
+        with self.socket() as client:
+            try:
+                client.sendall(data)
+            except OSError:
+                pass
+            try:
+                return read_until(client, until)
+            except ConnectionResetError:
+                return b""
+
     # --- numbers
 
     def metrics(self):
@@ -99,11 +115,22 @@ class Server:
         return self.metrics()[(name, frozenset(labels.items()))]
 
     def wait_idle(self):
-        """Every KV block free again, nothing running or waiting."""
-        wait_for(lambda: self.metric("espalier_sequences_running") == 0
-                 and self.metric("espalier_requests_waiting") == 0
-                 and self.metric("espalier_kv_blocks", state="held") == 0
-                 and self.metric("espalier_active_requests") == 0, "idle")
+        """Nothing running or waiting, and every KV block is free or cached: none is lost."""
+        def idle():
+            metrics = self.metrics()
+            blocks = {state: metrics[("espalier_kv_blocks", frozenset({("state", state)}))]
+                      for state in ("free", "held", "cached")}
+            total = next(float(dict(labels)["num_gpu_blocks"]) for name, labels in metrics
+                         if name == "vllm:cache_config_info")
+            return (blocks["held"] == 0 and blocks["free"] + blocks["cached"] == total
+                    and all(metrics[(name, frozenset())] == 0 for name in (
+                        "espalier_sequences_running", "espalier_requests_waiting",
+                        "espalier_active_requests")))
+        wait_for(idle, "idle")
+
+    def resident_bytes(self):
+        with open(f"/proc/{self.process.pid}/statm") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     # --- end
 
