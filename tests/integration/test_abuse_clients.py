@@ -66,7 +66,7 @@ def test_one_that_leaves_after_one_branch_ended(launch, close):
     stop = choices[1]["token_ids"][3]
     client = server.send({**fields, "max_tokens": 1900, "stop_token_ids": [stop], "stream": True})
     read_until(client, b'"finish_reason":"stop"')
-    assert server.metric("espalier_sequences_running") == 3
+    wait_for(lambda: server.metric("espalier_sequences_running") == 3, "three left")
     close(client)
     server.wait_idle()
     assert abandoned(server) == 1

@@ -35,6 +35,7 @@ def test_usage_errors_are_one_line():
 def test_failures_are_one_line(tmp_path):
     empty = tmp_path / "keys"
     empty.write_text("\n")
+    empty.chmod(0o600)
     for options, words in ((("--model", "/nonexistent.gguf"), "/nonexistent.gguf"),
                            (("--model", "synthetic:tiny", "--api-key-file", str(empty)), str(empty)),
                            (("--model", "synthetic:tiny", "--host", "192.0.2.1"), "192.0.2.1")):
