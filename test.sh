@@ -113,6 +113,7 @@ build release -DESPALIER_TESTS=ON
 build asan -DESPALIER_TESTS=ON
 build tsan -DESPALIER_TESTS=ON
 stage "unit tests" ctest --test-dir build -j 2 --output-on-failure
+stage "chats against Jinja" "$PYTHON" tests/chat_jinja.py build
 stage "commands" commands_check
 stage "default model" default_model_check
 stage "installed copy" install_check

@@ -55,6 +55,13 @@ void strbuf_clear(struct strbuf *buf)
     if (buf->data) buf->data[0] = 0;
 }
 
+void strbuf_truncate(struct strbuf *buf, size_t length)
+{
+    if (length >= buf->length) return;
+    buf->length = length;
+    buf->data[length] = 0;
+}
+
 void strbuf_drop_front(struct strbuf *buf, size_t count)
 {
     if (count == 0) return;

@@ -19,7 +19,8 @@ void strbuf_text(struct strbuf *buf, const char *text);
 void strbuf_char(struct strbuf *buf, char c);
 void strbuf_format(struct strbuf *buf, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-void strbuf_clear(struct strbuf *buf); /* keeps the memory */
+void strbuf_clear(struct strbuf *buf);                   /* keeps the memory */
+void strbuf_truncate(struct strbuf *buf, size_t length); /* no effect when it is shorter */
 void strbuf_drop_front(struct strbuf *buf, size_t count);
 const char *strbuf_cstr(const struct strbuf *buf); /* "" when empty; view until the next change */
 char *strbuf_take(struct strbuf *buf);             /* caller frees; the buffer is empty after */

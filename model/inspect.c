@@ -2,6 +2,7 @@
 #include "model/commands.h"
 #include "base/base.h"
 #include "base/options.h"
+#include "model/chat.h"
 #include "model/checkpoint.h"
 
 #include <jansson.h>
@@ -17,6 +18,7 @@ struct summary {
     const struct model_config *config;
     const struct tokenizer_spec *tokenizer;
     const char *format, *chat_template;
+    const char *chat_known_by; /* "fingerprint", "markers" or "" */
     struct type_total types[FILE_TYPES], all;
     double bits_per_weight;
     int32_t kinds[TOKEN_UNUSED + 1]; /* tokens by kind */
@@ -49,7 +51,10 @@ static struct summary summarize(const struct checkpoint *checkpoint)
         .format = checkpoint_format(checkpoint),
     };
     const char *source = s.tokenizer->chat_template;
-    s.chat_template = source ? chat_template_name(chat_template_detect(source)) : "absent";
+    bool exact;
+    enum chat_template family = chat_template_detect(source, &exact);
+    s.chat_template = source ? chat_template_name(family) : "absent";
+    s.chat_known_by = !source || family == CHAT_NONE ? "" : exact ? "fingerprint" : "markers";
     for (int32_t layer = 0; layer < s.config->layers; layer++)
         for (enum tensor_role role = 0; role < TENSOR_ROLES; role++) {
             bool once = role <= TENSOR_FINAL_NORM;
@@ -112,7 +117,8 @@ static void print_tokenizer(const struct summary *s)
     print_row("special tokens", "%d special, %d added, BOS %d (%s), EOS %d",
               s->kinds[TOKEN_SPECIAL], s->kinds[TOKEN_ADDED], t->bos,
               t->add_bos ? "added" : "not added", t->eos);
-    print_row("chat template", "%s", s->chat_template);
+    print_row("chat template", "%s%s%s", s->chat_template, *s->chat_known_by ? ", by its " : "",
+              s->chat_known_by);
 }
 
 /* --- for programs */
@@ -163,12 +169,13 @@ static json_t *tokenizer_json(const struct summary *s)
 
 static int print_json(const struct summary *s, const char *path)
 {
-    json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:f, s:o, s:o, s:s}", "model",
-                             path, "format", s->format, "name", s->config->name, "architecture",
-                             s->config->architecture, "shapes", shapes_json(s->config), "weights",
-                             (json_int_t)s->all.weights, "bytes", (json_int_t)s->all.bytes,
-                             "bits_per_weight", s->bits_per_weight, "tensors", types_json(s),
-                             "tokenizer", tokenizer_json(s), "chat_template", s->chat_template);
+    json_t *json =
+        json_pack("{s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:f, s:o, s:o, s:s, s:s}", "model", path,
+                  "format", s->format, "name", s->config->name, "architecture",
+                  s->config->architecture, "shapes", shapes_json(s->config), "weights",
+                  (json_int_t)s->all.weights, "bytes", (json_int_t)s->all.bytes, "bits_per_weight",
+                  s->bits_per_weight, "tensors", types_json(s), "tokenizer", tokenizer_json(s),
+                  "chat_template", s->chat_template, "chat_template_known_by", s->chat_known_by);
     if (!json) { /* a name that is no UTF-8 */
         fprintf(stderr, "espalier inspect: a name in %s is no UTF-8 text\n", path);
         return 1;

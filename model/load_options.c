@@ -67,6 +67,17 @@ enum status load_options_resolve(const struct load_words *w, struct model_option
     return ST_OK;
 }
 
+enum status chat_template_option(const char *name, enum chat_template *out, struct error *err)
+{
+    *out = name ? chat_template_by_name(name) : CHAT_NONE;
+    if (!name || *out != CHAT_NONE) return ST_OK;
+    struct strbuf names = {0};
+    chat_template_names(&names);
+    unknown_word(err, "chat-template", name, strbuf_cstr(&names));
+    strbuf_free(&names);
+    return ST_USAGE;
+}
+
 const char *weight_format_name(enum weight_format format)
 {
     return format == WEIGHT_NATIVE ? "native" : "w8";

@@ -23,6 +23,17 @@ size_t load_options_table(struct load_words *words, struct option_spec *table);
 enum status load_options_resolve(const struct load_words *words, struct model_options *options,
                                  struct error *err);
 
+/* --chat-template NAME, of the commands that chat; NULL: CHAT_NONE. ST_USAGE with the names for
+ * another one. */
+#define CHAT_TEMPLATE_OPTION(target)                                                  \
+    {                                                                                 \
+        "chat-template", OPT_STRING, target, "NAME",                                  \
+            "write chats as NAME does (default: as the model's own template does);\n" \
+            "llama3, qwen3, ...: an unknown NAME shows all",                          \
+            0, 0                                                                      \
+    }
+enum status chat_template_option(const char *name, enum chat_template *out, struct error *err);
+
 const char *weight_format_name(enum weight_format format); /* "native", "w8" */
 
 #endif

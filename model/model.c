@@ -74,7 +74,7 @@ static enum status load_parts(struct model *m, const struct model_options *optio
         (status = cpu_isa_select(&isa, err)) ||
         (status = thread_pool_create(options->threads, &m->pool, err)))
         return status;
-    m->chat = chat_template_detect(spec->chat_template);
+    m->chat = chat_template_choose(options->chat, spec->chat_template, options->chats);
     status = backend_cpu_create(m->pool, isa, options->hugepages, &m->backend, err);
     if (status) return status;
     struct transformer_options layout = {.weights = options->weights,

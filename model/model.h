@@ -2,7 +2,8 @@
  *
  *   config.h      a model's shape and habits
  *   checkpoint.h  weights on disk: GGUF, safetensors directory, synthetic
- *   tokenizer.h   byte-level BPE, incremental detokenizing, stop strings, chat templates
+ *   tokenizer.h   byte-level BPE, incremental detokenizing, stop strings
+ *   chat.h        chat templates
  *   sampling.h    logits to a token
  *   model.h       a loaded model: weights on a backend, one forward pass a step, executor over it
  */
@@ -10,6 +11,7 @@
 #define MODEL_MODEL_H
 
 #include "kernels/kernels.h"
+#include "model/chat.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/tokenizer.h"
@@ -21,13 +23,15 @@ struct model_options {
     const char *path; /* FILE.gguf, DIR or synthetic:SHAPE */
     enum weight_format weights;
     enum dtype kv_type;
-    int32_t context;    /* positions to allow; 0: the model's own */
-    int64_t kv_bytes;   /* 0: a default that suits the context */
-    int32_t kv_blocks;  /* 0, or the pool's size exactly (kv_bytes is then ignored) */
-    int32_t max_rows;   /* sequences in a step */
-    int32_t max_tokens; /* tokens in a step (the prefill chunk + rows) */
-    int32_t max_logits; /* rows with logits in a step; 0: max_rows */
-    int threads;        /* 0: one per core */
+    int32_t context;         /* positions to allow; 0: the model's own */
+    int64_t kv_bytes;        /* 0: a default that suits the context */
+    int32_t kv_blocks;       /* 0, or the pool's size exactly (kv_bytes is then ignored) */
+    int32_t max_rows;        /* sequences in a step */
+    int32_t max_tokens;      /* tokens in a step (the prefill chunk + rows) */
+    int32_t max_logits;      /* rows with logits in a step; 0: max_rows */
+    int threads;             /* 0: one per core */
+    enum chat_template chat; /* CHAT_NONE: what the file's own template is */
+    bool chats;              /* warn where no template is known for certain */
     bool hugepages;
     bool progress;
 };

@@ -34,7 +34,7 @@ struct tokenizer {
     struct pretokenize *pretokenize;
     struct special_tokens added;  /* TOKEN_ADDED */
     struct special_tokens parsed; /* TOKEN_ADDED and TOKEN_SPECIAL */
-    int32_t bos;
+    int32_t bos, eos;
     bool adds_bos, nfc;
 };
 
@@ -271,6 +271,7 @@ enum status tokenizer_create(const struct tokenizer_spec *spec, struct tokenizer
     struct tokenizer *t = must_alloc(sizeof *t);
     t->count = spec->token_count;
     t->bos = spec->bos;
+    t->eos = spec->eos;
     t->adds_bos = spec->add_bos && spec->bos >= 0;
     t->nfc = spec->nfc;
     bool *in_alphabet = try_alloc((size_t)t->count, sizeof *in_alphabet);
@@ -306,6 +307,11 @@ int32_t tokenizer_size(const struct tokenizer *tokenizer)
 int32_t tokenizer_bos(const struct tokenizer *tokenizer)
 {
     return tokenizer->bos;
+}
+
+int32_t tokenizer_eos(const struct tokenizer *tokenizer)
+{
+    return tokenizer->eos;
 }
 
 bool tokenizer_adds_bos(const struct tokenizer *tokenizer)

@@ -65,6 +65,7 @@ void tokenizer_free(struct tokenizer *tokenizer);
 
 int32_t tokenizer_size(const struct tokenizer *tokenizer);
 int32_t tokenizer_bos(const struct tokenizer *tokenizer); /* -1: none */
+int32_t tokenizer_eos(const struct tokenizer *tokenizer); /* -1: none */
 bool tokenizer_adds_bos(const struct tokenizer *tokenizer);
 
 /* A growing list of ids. Zero-initialise; free(list->ids). */
@@ -118,26 +119,5 @@ void stop_matcher_free(struct stop_matcher *matcher);
 bool stop_matcher_push(struct stop_matcher *matcher, const char *text, size_t length, bool include,
                        struct strbuf *out);
 void stop_matcher_finish(struct stop_matcher *matcher, struct strbuf *out); /* what was held back */
-
-/* --- chat templates (model/chat.c) */
-enum chat_template { CHAT_NONE, CHAT_CHATML, CHAT_SMOLLM2, CHAT_LLAMA3, CHAT_QWEN2, CHAT_QWEN25 };
-struct chat_message {
-    const char *role, *content;
-    size_t role_length, content_length;
-};
-/* Which family a Jinja source is, CHAT_NONE when unknown. */
-enum chat_template chat_template_detect(const char *jinja);
-const char *chat_template_name(enum chat_template family);
-/* The text the model's own Jinja template gives, byte for byte. */
-enum status chat_render_text(enum chat_template family, const struct chat_message *messages,
-                             size_t count, bool add_generation_prompt, struct strbuf *out,
-                             struct error *err);
-/* The ids of that text, complete: the caller adds no BOS. The template's own special tokens are
- * ids, a role or content never becomes one. Where those hold no special text, it equals
- * tokenizer_encode(text, parse_special). */
-enum status chat_render_tokens(enum chat_template family, const struct tokenizer *tokenizer,
-                               const struct chat_message *messages, size_t count,
-                               bool add_generation_prompt, struct token_list *out,
-                               struct error *err);
 
 #endif

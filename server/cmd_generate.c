@@ -10,7 +10,7 @@
 
 struct generate_options {
     struct load_words load;
-    const char *prompt, *system;
+    const char *prompt, *system, *chat_template;
     bool chat, json, ignore_eos;
     int64_t max_tokens, seed, top_k;
     double temperature, top_p, min_p;
@@ -92,10 +92,17 @@ static enum status encode_prompt(const struct generate_options *o, const struct 
     struct chat_message messages[2];
     size_t count = 0;
     if (o->system)
-        messages[count++] = (struct chat_message){"system", o->system, 6, strlen(o->system)};
-    messages[count++] = (struct chat_message){"user", text, 4, strlen(text)};
-    return chat_render_tokens(model_chat_template(model), tokenizer, messages, count, true, ids,
-                              err);
+        messages[count++] = (struct chat_message){.role = "system",
+                                                  .role_length = 6,
+                                                  .content = o->system,
+                                                  .content_length = strlen(o->system)};
+    messages[count++] = (struct chat_message){
+        .role = "user", .role_length = 4, .content = text, .content_length = strlen(text)};
+    struct chat chat = {.family = model_chat_template(model),
+                        .messages = messages,
+                        .count = count,
+                        .add_generation_prompt = true};
+    return chat_render_tokens(&chat, tokenizer, ids, err);
 }
 
 static json_t *tokens_json(const int32_t *ids, size_t count)
@@ -184,12 +191,14 @@ static enum status generate(const struct generate_options *o, struct error *err)
     struct token_list prompt = {0};
     struct output out = {.quiet = o->json};
     enum status status = load_options_resolve(&o->load, &options, err);
+    if (!status) status = chat_template_option(o->chat_template, &options.chat, err);
     if (status) return status;
     char *text = strcmp(o->prompt, "-") ? must_strdup(o->prompt) : read_all(stdin, err);
     if (!text) return err->status;
     options.max_rows = 1;
     options.max_tokens = 512 + 1;
     options.progress = true;
+    options.chats = o->chat;
     status = model_load(&options, &model, err);
     if (!status) status = encode_prompt(o, model, text, &prompt, err);
     if (!status) {
@@ -219,6 +228,7 @@ int command_generate(int argc, char **argv)
         {"prompt", OPT_STRING, &o.prompt, "TEXT|-", "the prompt, or - for standard input", 0, 0},
         {"chat", OPT_FLAG, &o.chat, NULL, "wrap the prompt in the model's chat template", 0, 0},
         {"system", OPT_STRING, &o.system, "TEXT", "system message, with --chat", 0, 0},
+        CHAT_TEMPLATE_OPTION(&o.chat_template),
         {"max-tokens", OPT_INT, &o.max_tokens, "N", "stop after N tokens (default: the context)", 1,
          1 << 24},
         {"ignore-eos", OPT_FLAG, &o.ignore_eos, NULL, "go on after the model's end token", 0, 0},
@@ -230,7 +240,7 @@ int command_generate(int argc, char **argv)
         {"seed", OPT_INT, &o.seed, "N", "seed of the sampling (default 0)", 0, INT64_MAX},
         {"json", OPT_FLAG, &o.json, NULL, "print one JSON document", 0, 0},
     };
-    size_t count = 11;
+    size_t count = 12;
     count += load_options_table(&o.load, table + count);
     int parsed = options_parse(&help, table, count, argc, argv);
     if (parsed) return parsed > 0 ? 0 : 2;

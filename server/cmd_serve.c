@@ -8,11 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SERVE_OPTION_COUNT 13
+#define SERVE_OPTION_COUNT 14
 
 struct serve_options {
     struct load_words load;
-    const char *served_name, *host, *policy, *api_key_file;
+    const char *chat_template, *served_name, *host, *policy, *api_key_file;
     int64_t port, max_rows, prefill_chunk, max_queue, drain_timeout_us, frontends;
     struct server_limits limits;
     bool metrics_public;
@@ -54,6 +54,7 @@ static int parse(struct serve_options *o, int argc, char **argv)
         {NULL, OPT_FLAG, NULL, NULL, "Server", 0, 0},
         {"served-name", OPT_STRING, &o->served_name, "NAME",
          "the model's name in the API (default: the file's, without .gguf)", 0, 0},
+        CHAT_TEMPLATE_OPTION(&o->chat_template),
         {"host", OPT_STRING, &o->host, "ADDRESS", "where to listen (default 127.0.0.1)", 0, 0},
         {"port", OPT_INT, &o->port, "N", "default 8000; 0 takes any free one", 0, 65535},
         {"api-key-file", OPT_STRING, &o->api_key_file, "FILE",
@@ -97,10 +98,12 @@ static enum status load(struct serving *s, const struct serve_options *o, struct
 {
     struct model_options options = model_options_default();
     enum status status = load_options_resolve(&o->load, &options, err);
+    if (!status) status = chat_template_option(o->chat_template, &options.chat, err);
     if (status) return status;
     options.max_rows = (int32_t)o->max_rows;
     options.max_tokens = (int32_t)(o->prefill_chunk + o->max_rows);
     options.progress = true;
+    options.chats = true;
     status = model_load(&options, &s->model, err);
     if (status) return status;
 
@@ -193,6 +196,7 @@ int command_serve(int argc, char **argv)
     struct error err = {0};
     struct serving serving = {0};
     enum status status = load_options_resolve(&o.load, &unused, &err);
+    if (!status) status = chat_template_option(o.chat_template, &unused.chat, &err);
     if (!status && strcmp(o.policy, "eager") != 0)
         status = fail(&err, ST_USAGE, "--policy %s: this version has eager only", o.policy);
     if (!status) status = serve(&serving, &o, &err);

@@ -3,6 +3,7 @@
 #include "base/checked.h"
 #include "server/choice_text.h"
 #include "server/render.h"
+#include "server/request_content.h"
 #include "server/server_internal.h"
 
 #include <stdio.h>
@@ -177,12 +178,11 @@ bool request_tokens(const struct api_request *request, size_t index,
     if (request->message_count) {
         if (model->chat == CHAT_NONE)
             return refuse(error, REFUSAL_UNSUPPORTED, "messages",
-                          "model %s has no chat template that this server knows; use "
-                          "/v1/completions",
+                          "model %s has no chat template that this server knows: start it with "
+                          "--chat-template NAME, or use /v1/completions",
                           model->name);
-        status =
-            chat_render_tokens(model->chat, model->tokenizer, request->messages,
-                               request->message_count, request->add_generation_prompt, out, &err);
+        struct chat chat = request_chat(request, model->chat);
+        status = chat_render_tokens(&chat, model->tokenizer, out, &err);
     } else if (request->prompts[index].text) {
         const struct api_prompt *prompt = &request->prompts[index];
         if (request->add_special_tokens && tokenizer_adds_bos(model->tokenizer))

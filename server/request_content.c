@@ -136,6 +136,32 @@ static bool parse_role(const json_t *message, size_t index, struct chat_message 
                   "%s must be one of system, developer, user, assistant, tool", name);
 }
 
+/* What was thought before an answer: reasoning_content, or reasoning as newer clients call it. */
+static bool parse_reasoning(const json_t *message, size_t index, struct chat_message *out,
+                            struct api_error *error)
+{
+    const json_t *reasoning = json_field(message, "reasoning_content");
+    if (!reasoning) reasoning = json_field(message, "reasoning");
+    if (!reasoning) return true;
+    char name[64];
+    snprintf(name, sizeof name, "messages[%zu].reasoning_content", index);
+    if (!json_is_string(reasoning))
+        return refuse(error, REFUSAL_INVALID_TYPE, name, "%s must be a string, not %s", name,
+                      json_type_name(reasoning));
+    out->reasoning = json_string_value(reasoning);
+    out->reasoning_length = json_string_length(reasoning);
+    return true;
+}
+
+static bool refuse_tool_calls(const json_t *message, size_t index, struct api_error *error)
+{
+    const json_t *calls = json_field(message, "tool_calls");
+    if (!calls || (json_is_array(calls) && json_array_size(calls) == 0)) return true;
+    char name[64];
+    snprintf(name, sizeof name, "messages[%zu].tool_calls", index);
+    return refuse(error, REFUSAL_UNSUPPORTED, name, "%s is not supported by this version", name);
+}
+
 static bool parse_message(const json_t *message, size_t index, struct chat_message *out,
                           char **joined, struct api_error *error)
 {
@@ -144,7 +170,9 @@ static bool parse_message(const json_t *message, size_t index, struct chat_messa
     if (!json_is_object(message))
         return refuse(error, REFUSAL_INVALID_TYPE, name, "%s must be an object, not %s", name,
                       json_type_name(message));
-    if (!parse_role(message, index, out, error)) return false;
+    if (!parse_role(message, index, out, error) || !parse_reasoning(message, index, out, error) ||
+        !refuse_tool_calls(message, index, error))
+        return false;
 
     snprintf(name, sizeof name, "messages[%zu].content", index);
     const json_t *content = json_field(message, "content");
@@ -165,6 +193,72 @@ static bool parse_message(const json_t *message, size_t index, struct chat_messa
     return refuse(error, REFUSAL_INVALID_TYPE, name,
                   "%s must be a string or a list of text parts, not %s", name,
                   content ? json_type_name(content) : "null");
+}
+
+/* enable_thinking and the other names that a template may read. Names that none of ours reads are
+ * ignored, as Jinja does; those that would change what it writes are refused. */
+static bool parse_template_kwargs(struct api_request *request, struct api_error *error)
+{
+    const json_t *kwargs = json_field(request->root, "chat_template_kwargs");
+    if (!kwargs) return true;
+    if (!json_is_object(kwargs))
+        return refuse(error, REFUSAL_INVALID_TYPE, "chat_template_kwargs",
+                      "chat_template_kwargs must be an object, not %s", json_type_name(kwargs));
+    static const char *const unsupported[] = {"tools", "custom_tools", "builtin_tools"};
+    for (size_t i = 0; i < sizeof unsupported / sizeof unsupported[0]; i++)
+        if (json_field(kwargs, unsupported[i]))
+            return refuse(error, REFUSAL_UNSUPPORTED, "chat_template_kwargs",
+                          "chat_template_kwargs.%s is not supported by this version",
+                          unsupported[i]);
+    const json_t *value = json_field(kwargs, "enable_thinking");
+    bool thinking = true;
+    if (value) {
+        if (!json_to_bool(value, "chat_template_kwargs.enable_thinking", &thinking, error))
+            return false;
+        request->no_thinking = !thinking;
+    }
+    const json_t *date = json_field(kwargs, "date_string");
+    if (!date) return true;
+    if (!json_is_string(date))
+        return refuse(error, REFUSAL_INVALID_TYPE, "chat_template_kwargs",
+                      "chat_template_kwargs.date_string must be a string, not %s",
+                      json_type_name(date));
+    request->chat_date = json_string_value(date);
+    request->chat_date_length = json_string_length(date);
+    return true;
+}
+
+static bool parse_template_switches(struct api_request *request, struct api_error *error)
+{
+    if (json_field(request->root, "chat_template"))
+        return refuse(error, REFUSAL_UNSUPPORTED, "chat_template",
+                      "chat_template: templates are not taken from requests; the server's is named "
+                      "with --chat-template");
+    bool thinking = true;
+    const json_t *value = json_field(request->root, "enable_thinking");
+    if (value && !json_to_bool(value, "enable_thinking", &thinking, error)) return false;
+    request->no_thinking = !thinking;
+    value = json_field(request->root, "continue_final_message");
+    if (value && !json_to_bool(value, "continue_final_message", &request->continue_final, error))
+        return false;
+    if (request->continue_final && request->add_generation_prompt)
+        return refuse(error, REFUSAL_INVALID_VALUE, "continue_final_message",
+                      "continue_final_message needs \"add_generation_prompt\": false");
+    return parse_template_kwargs(request, error);
+}
+
+struct chat request_chat(const struct api_request *request, enum chat_template family)
+{
+    return (struct chat){
+        .family = family,
+        .messages = request->messages,
+        .count = request->message_count,
+        .add_generation_prompt = request->add_generation_prompt,
+        .continue_final = request->continue_final,
+        .no_thinking = request->no_thinking,
+        .date = request->chat_date,
+        .date_length = request->chat_date_length,
+    };
 }
 
 bool parse_messages(struct api_request *request, const struct server_limits *limits,
@@ -188,7 +282,7 @@ bool parse_messages(struct api_request *request, const struct server_limits *lim
         if (!parse_message(json_array_get(list, i), i, &request->messages[i], &request->joined[i],
                            error))
             return false;
-    return true;
+    return parse_template_switches(request, error);
 }
 
 /* --- stop strings and stop tokens */

@@ -16,6 +16,8 @@ bool parse_token_list(struct api_request *request, const char *name, int32_t voc
                       struct api_error *error);
 bool parse_messages(struct api_request *request, const struct server_limits *limits,
                     struct api_error *error);
+/* What the chat template is given: the messages and the switches beside them. Views. */
+struct chat request_chat(const struct api_request *request, enum chat_template family);
 bool parse_stops(struct api_request *request, const struct server_limits *limits,
                  struct api_error *error);
 bool parse_stop_ids(struct api_request *request, const struct server_limits *limits, int32_t vocab,

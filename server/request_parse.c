@@ -351,6 +351,7 @@ void api_request_drop_document(struct api_request *request)
     request->prompts = NULL;
     request->joined = NULL;
     request->messages = NULL;
+    request->chat_date = NULL;
     request->stops = NULL;
     request->root = NULL;
     request->model = NULL;

@@ -8,7 +8,7 @@
 #ifndef SERVER_REQUEST_PARSE_H
 #define SERVER_REQUEST_PARSE_H
 
-#include "model/tokenizer.h"
+#include "model/chat.h"
 #include "scheduler/request.h"
 #include "server/api_error.h"
 #include "server/limits.h"
@@ -47,6 +47,9 @@ struct api_request {
     struct chat_message *messages; /* chat, tokenize */
     size_t message_count;
     char **joined; /* [message_count] contents put together from parts, or NULL */
+    bool continue_final, no_thinking;
+    const char *chat_date; /* chat_template_kwargs.date_string, or NULL */
+    size_t chat_date_length;
 
     int32_t n;
     int32_t max_tokens; /* MAX_TOKENS_DEFAULT: not given */

@@ -28,7 +28,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
-#include "model/tokenizer.h"
+#include "model/chat.h"
 #include "scheduler/engine.h"
 #include "server/limits.h"
 

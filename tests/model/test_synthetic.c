@@ -1,6 +1,7 @@
 /* Synthetic models: weights from a seed in any order of reading, and a tokenizer for every id. */
 #include "model/synthetic.h"
 #include "base/base.h"
+#include "model/chat.h"
 #include "model/tokenizer.h"
 #include "model/utf8.h"
 #include "tests/model/support_files.h"
@@ -99,7 +100,7 @@ Test(synthetic, every_id_is_text_of_its_own)
     struct tokenizer *tokenizer;
     struct error err = {0};
     cr_assert(tokenizer_create(spec, &tokenizer, &err) == ST_OK, "%s", err.text);
-    cr_expect_eq(chat_template_detect(spec->chat_template), CHAT_CHATML);
+    cr_expect_eq(chat_template_detect(spec->chat_template, NULL), CHAT_CHATML);
     cr_expect_eq(tokenizer_find_special(tokenizer, "<|im_end|>"), 2);
     for (int32_t id = 0; id < spec->token_count; id++) {
         const struct tokenizer_token *token = &spec->tokens[id];
