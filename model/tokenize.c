@@ -1,20 +1,28 @@
 /* espalier tokenize: standard input to token ids. */
 #include "base/base.h"
 #include "base/options.h"
+#include "model/chat_json.h"
 #include "model/checkpoint.h"
 #include "model/commands.h"
-#include "model/tokenizer.h"
+#include "model/load_options.h"
 
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 struct tokenize_options {
-    const char *model;
-    bool json, special, no_bos, pieces;
+    const char *model, *chat_template;
+    bool json, special, no_bos, pieces, chat;
+};
+
+/* What was made of the input. */
+struct tokenized {
+    struct token_list ids;
+    struct strbuf text; /* the rendered chat */
 };
 
 static enum status read_all(int file, struct strbuf *out, struct error *err)
@@ -29,7 +37,8 @@ static enum status read_all(int file, struct strbuf *out, struct error *err)
     }
 }
 
-static enum status open_tokenizer(const char *path, struct tokenizer **out, struct error *err)
+static enum status open_tokenizer(const char *path, struct tokenizer **out,
+                                  enum chat_template *chat, struct error *err)
 {
     struct checkpoint *checkpoint;
     enum status status = checkpoint_open(path, &checkpoint, err);
@@ -39,6 +48,7 @@ static enum status open_tokenizer(const char *path, struct tokenizer **out, stru
         status = fail(err, ST_UNSUPPORTED, "%s: the model has no tokenizer", path);
     else
         status = tokenizer_create(spec, out, err);
+    if (!status) *chat = chat_template_choose(*chat, spec->chat_template, false);
     checkpoint_close(checkpoint);
     return status;
 }
@@ -53,8 +63,11 @@ static json_t *piece_json(const struct tokenizer *tokenizer, int32_t id)
     return piece;
 }
 
-static void print_json(const struct tokenizer *tokenizer, const struct token_list *ids, bool pieces)
+static void print_json(const struct tokenizer *tokenizer, const struct tokenized *done,
+                       const struct tokenize_options *o)
 {
+    const struct token_list *ids = &done->ids;
+    bool pieces = o->pieces;
     json_t *root = json_object(), *tokens = json_array(), *texts = json_array();
     for (size_t i = 0; i < ids->count; i++) {
         json_array_append_new(tokens, json_integer(ids->ids[i]));
@@ -63,6 +76,9 @@ static void print_json(const struct tokenizer *tokenizer, const struct token_lis
     json_object_set_new(root, "tokens", tokens);
     json_object_set_new(root, "count", json_integer((json_int_t)ids->count));
     if (pieces) json_object_set(root, "pieces", texts);
+    if (o->chat)
+        json_object_set_new(root, "text",
+                            json_stringn(strbuf_cstr(&done->text), done->text.length));
     json_dumpf(root, stdout, JSON_COMPACT);
     putchar('\n');
     json_decref(texts);
@@ -87,24 +103,80 @@ static void print_plain(const struct tokenizer *tokenizer, const struct token_li
     if (!pieces) putchar('\n');
 }
 
+static enum status tokenize_text(const struct tokenize_options *o,
+                                 const struct tokenizer *tokenizer, const struct strbuf *input,
+                                 struct tokenized *done, struct error *err)
+{
+    if (tokenizer_adds_bos(tokenizer) && !o->no_bos)
+        token_list_append(&done->ids, tokenizer_bos(tokenizer));
+    return tokenizer_encode(tokenizer, strbuf_cstr(input), input->length, o->special, &done->ids,
+                            err);
+}
+
+static enum status render(struct chat *chat, const struct tokenizer *tokenizer,
+                          struct tokenized *done, struct error *err)
+{
+    struct strbuf bos = {0}, eos = {0};
+    tokenizer_token_bytes(tokenizer, tokenizer_bos(tokenizer), true, &bos);
+    tokenizer_token_bytes(tokenizer, tokenizer_eos(tokenizer), true, &eos);
+    chat->bos = strbuf_cstr(&bos);
+    chat->eos = strbuf_cstr(&eos);
+    enum status status = chat_render_text(chat, &done->text, err);
+    if (!status) status = chat_render_tokens(chat, tokenizer, &done->ids, err);
+    strbuf_free(&bos);
+    strbuf_free(&eos);
+    return status;
+}
+
+static enum status tokenize_chat(enum chat_template family, const struct tokenizer *tokenizer,
+                                 const struct strbuf *input, struct tokenized *done,
+                                 struct error *err)
+{
+    struct chat chat;
+    json_error_t where;
+    json_t *document = json_loadb(strbuf_cstr(input), input->length, JSON_ALLOW_NUL, &where);
+    if (!document)
+        return fail(err, ST_INVALID, "standard input is not JSON: %s (line %d, column %d)",
+                    where.text, where.line, where.column);
+    enum status status = chat_from_json(document, &chat, err);
+    if (!status) {
+        chat.family = family;
+        chat.now = time(NULL); /* one day for both forms */
+        status = render(&chat, tokenizer, done, err);
+        free((void *)chat.messages);
+    }
+    json_decref(document);
+    return status;
+}
+
+static enum status print(const struct tokenize_options *o, const struct tokenizer *tokenizer,
+                         const struct tokenized *done, struct error *err)
+{
+    if (o->json)
+        print_json(tokenizer, done, o);
+    else
+        print_plain(tokenizer, &done->ids, o->pieces);
+    if (fflush(stdout) || ferror(stdout))
+        return fail(err, ST_IO, "standard output: %s", strerror(errno));
+    return ST_OK;
+}
+
 static enum status run(const struct tokenize_options *o, struct error *err)
 {
     struct tokenizer *tokenizer = NULL;
-    struct strbuf text = {0};
-    struct token_list ids = {0};
-    enum status status = open_tokenizer(o->model, &tokenizer, err);
-    if (!status) status = read_all(STDIN_FILENO, &text, err);
-    if (!status && tokenizer_adds_bos(tokenizer) && !o->no_bos)
-        token_list_append(&ids, tokenizer_bos(tokenizer));
+    struct strbuf input = {0};
+    struct tokenized done = {0};
+    enum chat_template family;
+    enum status status = chat_template_option(o->chat_template, &family, err);
+    if (!status) status = open_tokenizer(o->model, &tokenizer, &family, err);
+    if (!status) status = read_all(STDIN_FILENO, &input, err);
     if (!status)
-        status =
-            tokenizer_encode(tokenizer, strbuf_cstr(&text), text.length, o->special, &ids, err);
-    if (!status && o->json) print_json(tokenizer, &ids, o->pieces);
-    if (!status && !o->json) print_plain(tokenizer, &ids, o->pieces);
-    if (!status && (fflush(stdout) || ferror(stdout)))
-        status = fail(err, ST_IO, "standard output: %s", strerror(errno));
-    free(ids.ids);
-    strbuf_free(&text);
+        status = o->chat ? tokenize_chat(family, tokenizer, &input, &done, err)
+                         : tokenize_text(o, tokenizer, &input, &done, err);
+    if (!status) status = print(o, tokenizer, &done, err);
+    free(done.ids.ids);
+    strbuf_free(&done.text);
+    strbuf_free(&input);
     tokenizer_free(tokenizer);
     return status;
 }
@@ -120,9 +192,17 @@ int command_tokenize(int argc, char **argv)
          0, 0},
         {"no-bos", OPT_FLAG, &o.no_bos, NULL, "no BOS in front, even where the model asks for it",
          0, 0},
+        {"chat", OPT_FLAG, &o.chat, NULL,
+         "the input is a chat in JSON: a list of messages, or an object\nwith \"messages\" and "
+         "\"add_generation_prompt\",\n\"continue_final_message\", \"enable_thinking\", "
+         "\"date_string\"",
+         0, 0},
+        CHAT_TEMPLATE_OPTION(&o.chat_template),
         {"pieces", OPT_FLAG, &o.pieces, NULL, "show what each token stands for", 0, 0},
-        {"json", OPT_FLAG, &o.json, NULL, "one JSON document: {\"tokens\": [...], \"count\": N}", 0,
-         0},
+        {"json", OPT_FLAG, &o.json, NULL,
+         "one JSON document: {\"tokens\": [...], \"count\": N};\nwith --chat also \"text\", as it "
+         "was rendered",
+         0, 0},
     };
     const struct command_help help = {
         "espalier tokenize",
@@ -135,7 +215,7 @@ int command_tokenize(int argc, char **argv)
         return 2;
     }
     struct error err = {0};
-    if (!run(&o, &err)) return 0;
-    log_error("tokenize: %s", err.text);
-    return 1;
+    enum status status = run(&o, &err);
+    if (status) log_error("tokenize: %s", err.text);
+    return status == ST_OK ? 0 : status == ST_USAGE ? 2 : 1;
 }

@@ -447,8 +447,10 @@ static enum status read_config(const char *dir, const json_t *config, struct tok
     enum status status = read_named_token(config, "bos_token", spec, &spec->bos, err);
     if (!status) status = read_named_token(config, "eos_token", spec, &spec->eos, err);
     if (status) return status;
+    status = read_template_file(dir, spec, err);
+    if (status || spec->chat_template) return status; /* the file wins, as in transformers */
     const char *jinja = default_template(member(config, "chat_template"));
-    if (!jinja) return read_template_file(dir, spec, err);
+    if (!jinja) return ST_OK;
     spec->chat_template = keep_text(spec, jinja, strlen(jinja));
     return spec->chat_template ? ST_OK : no_memory(err);
 }
