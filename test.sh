@@ -108,10 +108,11 @@ stage "golden weights" "$PYTHON" tests/make_golden_data.py "$GENERATED"
 stage "models by gguf" "$PYTHON" tests/make_gguf_models.py "$GENERATED"
 stage "block types by gguf" "$PYTHON" tests/make_dequant_data.py --check
 stage "format" format_check
-say "building release, asan and tsan"
+say "building release, asan, tsan and fuzz"
 build release -DESPALIER_TESTS=ON
 build asan -DESPALIER_TESTS=ON
 build tsan -DESPALIER_TESTS=ON
+build fuzz
 stage "unit tests" ctest --test-dir build -j 2 --output-on-failure
 stage "chats against Jinja" "$PYTHON" tests/chat_jinja.py build
 stage "commands" commands_check
@@ -119,6 +120,7 @@ stage "default model" default_model_check
 stage "installed copy" install_check
 stage "unit tests, asan and ubsan" ctest --test-dir build-asan -j 2 --output-on-failure
 stage "unit tests, tsan" ctest --test-dir build-tsan -j 1 -L 'base|kernels|scheduler|server' --output-on-failure
+stage "fuzz, 20 s each" tests/fuzz/run.sh 20
 if [ -x tests/integration/run.sh ]; then
     stage "server, real clients" tests/integration/run.sh build
     stage "server under asan" tests/integration/run.sh build-asan

@@ -46,6 +46,8 @@ TEST_PACKAGES='
 libcriterion-dev      pkg-config --exists criterion
 util-linux            command -v setarch
 clang-format          command -v clang-format
+clang-14              command -v clang-14
+libclang-rt-14-dev    ls /usr/lib/llvm-14/lib/clang/14*/lib/linux/libclang_rt.fuzzer-*.a
 git                   command -v git'
 
 # packages_missing LIST: the packages of the list whose test fails, on one line.

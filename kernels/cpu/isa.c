@@ -3,6 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 const char *cpu_isa_name(enum cpu_isa isa)
 {
@@ -19,12 +22,20 @@ const char *cpu_isa_name(enum cpu_isa isa)
     die("instruction set %d", (int)isa);
 }
 
+#if defined(__x86_64__)
+/* By hand: clang 14 does not know the name "f16c" to __builtin_cpu_supports. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
+}
+#endif
+
 /* What kernels_ISA.c is compiled for (CMakeLists.txt: AVX2_FLAGS, AVX512_FLAGS). */
 bool cpu_isa_supported(enum cpu_isa isa)
 {
 #if defined(__x86_64__)
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                __builtin_cpu_supports("f16c");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     if (isa == CPU_AVX2) return avx2;
     if (isa == CPU_AVX512)
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

@@ -1,0 +1,87 @@
+/* The body of a request: refused with words that are valid JSON themselves, or every value inside
+ * its limits.
+ *
+ * Input: a byte for the endpoint, then the body. */
+#include "tests/fuzz/support_input.h"
+#include "server/request_parse.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define VOCAB 1000
+
+static void check_refusal(const struct api_error *error)
+{
+    struct strbuf out = {0};
+    int status = refusal_status(error->refusal);
+    invariant(status == 400, "a body is answered with %d", status);
+    invariant(error->message[0], "a refusal without words");
+    api_error_render(error, &out);
+    json_t *answer = json_loadb(out.data, out.length, 0, NULL);
+    const json_t *inner = json_object_get(answer, "error");
+    invariant(json_object_size(inner) == 4 && json_is_string(json_object_get(inner, "message")),
+              "the refusal is no error of the API: %s", out.data);
+    json_decref(answer);
+    strbuf_free(&out);
+}
+
+static void check_ids(const int32_t *ids, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        invariant(ids[i] >= 0 && ids[i] < VOCAB, "id %d", ids[i]);
+}
+
+static void check_prompts(const struct api_request *r, const struct server_limits *limits)
+{
+    invariant(r->prompt_count <= (size_t)limits->max_prompts, "%zu prompts", r->prompt_count);
+    for (size_t i = 0; i < r->prompt_count; i++) {
+        const struct api_prompt *prompt = &r->prompts[i];
+        invariant(!prompt->text != !prompt->ids, "a prompt is text or ids");
+        check_ids(prompt->ids, prompt->id_count);
+        if (prompt->text) invariant(is_utf8(prompt->text, prompt->length), "a prompt is no UTF-8");
+    }
+    invariant(r->message_count <= (size_t)limits->max_messages, "%zu messages", r->message_count);
+    for (size_t i = 0; i < r->message_count; i++) {
+        const struct chat_message *message = &r->messages[i];
+        invariant(message->role_length && is_utf8(message->content, message->content_length),
+                  "message %zu", i);
+    }
+}
+
+static void check_generation(const struct api_request *r, const struct server_limits *limits)
+{
+    const struct sample_spec *s = &r->sample;
+    invariant(r->n >= 1 && r->n <= limits->max_n, "n is %d", r->n);
+    invariant(r->max_tokens >= 0 && r->min_tokens >= 0, "%d to %d tokens", r->min_tokens,
+              r->max_tokens);
+    invariant(s->temperature >= 0 && s->temperature <= 100, "temperature");
+    invariant(s->top_p > 0 && s->top_p <= 1 && s->min_p >= 0 && s->min_p <= 1, "top_p or min_p");
+    invariant(s->top_k >= -1, "top_k is %d", s->top_k);
+    invariant(r->stop_count <= (size_t)limits->max_stops &&
+                  r->stop_id_count <= (size_t)limits->max_stop_ids,
+              "stops");
+    check_ids(r->stop_ids, r->stop_id_count);
+    for (size_t i = 0; i < r->stop_count; i++) {
+        size_t length = strlen(r->stops[i]);
+        invariant(length && length <= (size_t)limits->max_stop_bytes, "stop %zu", i);
+    }
+    invariant(!r->include_usage || r->stream, "usage events without a stream");
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct server_limits limits = server_limits_default();
+    struct input input = {(const char *)data, size};
+    struct api_request request;
+    struct api_error error = {0};
+    enum api_endpoint endpoint = (enum api_endpoint)(1 << (input_byte(&input) & 3));
+    if (api_request_parse(&request, endpoint, input.text, input.left, &limits, VOCAB, &error)) {
+        check_prompts(&request, &limits);
+        check_generation(&request, &limits);
+        api_request_drop_document(&request);
+    } else {
+        check_refusal(&error);
+    }
+    api_request_release(&request);
+    return 0;
+}
