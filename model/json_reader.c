@@ -31,7 +31,10 @@ enum status json_parse_object(const char *text, size_t length, int max_depth, js
     int depth = nesting(text, length);
     if (depth > max_depth)
         return fail(err, ST_BAD_FILE, "JSON nested %d deep; allowed is %d", depth, max_depth);
-    json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES, &why);
+    bool short_of_memory;
+    json_t *value = json_load(text, length, JSON_REJECT_DUPLICATES, &why, &short_of_memory);
+    if (short_of_memory)
+        return fail(err, ST_NO_MEMORY, "no memory for a JSON document of %zu bytes", length);
     if (!value)
         return fail(err, ST_BAD_FILE, "line %d column %d: %s", why.line, why.column, why.text);
     if (!json_is_object(value)) {
@@ -54,7 +57,8 @@ enum status json_read_object(const char *dir, const char *name, size_t limit, js
     if (status) return status;
     status = json_parse_object(text, length, 32, out, err);
     free(text);
-    return status ? fail_prefix(err, "%s", path) : ST_OK;
+    if (status) fail_prefix(err, "%s", path);
+    return status;
 }
 
 static const char *type_words(const json_t *value)

@@ -7,6 +7,7 @@
 #include "base/base.h"
 #include "model/json_reader.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
@@ -54,7 +55,7 @@ static const char *excerpt(const json_t *value, char buffer[200])
 {
     char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
     snprintf(buffer, 200, "%.160s", text ? text : "?");
-    free(text);
+    json_text_free(text);
     return buffer;
 }
 
@@ -428,13 +429,16 @@ static enum status read_template_file(const char *dir, struct tokenizer_spec *sp
     struct strbuf text = {0};
     snprintf(path, sizeof path, "%s/chat_template.jinja", dir);
     FILE *file = fopen(path, "rb");
-    if (!file) return ST_OK; /* a model may have no template */
+    if (!file && errno == ENOENT) return ST_OK; /* a model may have no template */
+    if (!file) return fail(err, ST_IO, "%s: %s", path, strerror(errno));
     for (size_t got; (got = fread(bytes, 1, sizeof bytes, file)) > 0 && text.length < ARENA_BLOCK;)
         strbuf_append(&text, bytes, got);
+    int problem = ferror(file) ? errno : 0;
     fclose(file);
-    if (text.length >= ARENA_BLOCK) {
+    if (problem || text.length >= ARENA_BLOCK) {
         strbuf_free(&text);
-        return fail(err, ST_BAD_FILE, "%s: longer than 1 MiB", path);
+        return problem ? fail(err, ST_IO, "%s: %s", path, strerror(problem))
+                       : fail(err, ST_BAD_FILE, "%s: longer than 1 MiB", path);
     }
     spec->chat_template = keep_text(spec, strbuf_cstr(&text), text.length);
     strbuf_free(&text);

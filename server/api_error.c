@@ -26,6 +26,12 @@ bool refuse(struct api_error *error, enum refusal refusal, const char *param, co
     return false;
 }
 
+bool refuse_memory(struct api_error *error)
+{
+    return refuse(error, REFUSAL_NO_MEMORY, NULL,
+                  "the server is short of memory; try again in a moment");
+}
+
 int refusal_status(enum refusal refusal)
 {
     return refusals[refusal].status;

@@ -24,6 +24,7 @@
     X(HEADER_TOO_LARGE, 431, "header_too_large")      \
     X(INTERNAL, 500, "internal_error")                \
     X(QUEUE_FULL, 503, "queue_full")                  \
+    X(NO_MEMORY, 503, "no_memory")                    \
     X(LOADING, 503, "loading")                        \
     X(DRAINING, 503, "draining")
 
@@ -44,6 +45,8 @@ struct api_error {
  * NULL. */
 bool refuse(struct api_error *error, enum refusal refusal, const char *param, const char *format,
             ...) __attribute__((format(printf, 4, 5)));
+
+bool refuse_memory(struct api_error *error); /* "the server is short of memory" */
 
 int refusal_status(enum refusal refusal);
 const char *refusal_code(enum refusal refusal);

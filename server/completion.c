@@ -193,8 +193,7 @@ bool request_tokens(const struct api_request *request, size_t index,
         for (size_t i = 0; i < prompt->id_count; i++)
             token_list_append(out, prompt->ids[i]);
     }
-    if (status == ST_NO_MEMORY)
-        return refuse(error, REFUSAL_QUEUE_FULL, NULL, "the server is short of memory");
+    if (status == ST_NO_MEMORY) return refuse_memory(error);
     if (status)
         return refuse(error, REFUSAL_INVALID_VALUE, request->message_count ? "messages" : "prompt",
                       "%s", err.text);
@@ -370,7 +369,7 @@ static bool refuse_submission(enum status status, const struct error *err, struc
     case ST_INVALID:
         return refuse(error, REFUSAL_TOO_LARGE_FOR_CACHE, prompt_field(c), "%s", err->text);
     case ST_NO_MEMORY:
-        return refuse(error, REFUSAL_QUEUE_FULL, NULL, "the server is short of memory");
+        return refuse_memory(error);
     default:
         return refuse(error, REFUSAL_INTERNAL, NULL, "%s", err->text);
     }

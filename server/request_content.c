@@ -5,11 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool out_of_memory(struct api_error *error)
-{
-    return refuse(error, REFUSAL_QUEUE_FULL, NULL, "the server is short of memory");
-}
-
 /* --- prompts */
 
 static bool parse_ids(const json_t *list, const char *name, int32_t vocab, int32_t **ids,
@@ -17,7 +12,7 @@ static bool parse_ids(const json_t *list, const char *name, int32_t vocab, int32
 {
     *count = json_array_size(list);
     *ids = try_alloc(*count, sizeof **ids);
-    if (!*ids) return out_of_memory(error);
+    if (!*ids) return refuse_memory(error);
     for (size_t i = 0; i < *count; i++) {
         char element[64];
         snprintf(element, sizeof element, "%.40s[%zu]", name, i);
@@ -46,7 +41,7 @@ static bool parse_prompt(const json_t *value, const char *name, int32_t vocab,
 static bool alloc_prompts(struct api_request *request, size_t count, struct api_error *error)
 {
     request->prompts = try_alloc(count, sizeof *request->prompts);
-    if (!request->prompts) return out_of_memory(error);
+    if (!request->prompts) return refuse_memory(error);
     request->prompt_count = count;
     return true;
 }
@@ -276,7 +271,7 @@ bool parse_messages(struct api_request *request, const struct server_limits *lim
                       limits->max_messages);
     request->messages = try_alloc(count, sizeof *request->messages);
     request->joined = try_alloc(count, sizeof *request->joined);
-    if (!request->messages || !request->joined) return out_of_memory(error);
+    if (!request->messages || !request->joined) return refuse_memory(error);
     request->message_count = count;
     for (size_t i = 0; i < count; i++)
         if (!parse_message(json_array_get(list, i), i, &request->messages[i], &request->joined[i],
@@ -316,7 +311,7 @@ bool parse_stops(struct api_request *request, const struct server_limits *limits
         return refuse(error, REFUSAL_INVALID_VALUE, "stop",
                       "stop holds %zu strings; at most %d are allowed", count, limits->max_stops);
     request->stops = try_alloc(count, sizeof *request->stops);
-    if (!request->stops) return out_of_memory(error);
+    if (!request->stops) return refuse_memory(error);
     for (size_t i = 0; i < count; i++) {
         char element[64] = "stop";
         if (list) snprintf(element, sizeof element, "stop[%zu]", i);

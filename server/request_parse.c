@@ -1,5 +1,6 @@
 #include "server/request_parse.h"
 #include "base/alloc.h"
+#include "model/json_reader.h"
 #include "server/request_content.h"
 
 #include <inttypes.h>
@@ -265,7 +266,10 @@ static bool parse_document(struct api_request *request, const char *body, size_t
         return refuse(error, REFUSAL_INVALID_JSON, NULL,
                       "the JSON body nests deeper than %d levels", limits->max_depth);
     json_error_t where;
-    request->root = json_loadb(body, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
+    bool short_of_memory;
+    request->root =
+        json_load(body, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where, &short_of_memory);
+    if (short_of_memory) return refuse_memory(error);
     if (!request->root)
         return refuse(error, REFUSAL_INVALID_JSON, NULL,
                       "the body is not valid JSON: %s (line %d, column %d)", where.text, where.line,

@@ -3,6 +3,7 @@
 #include "base/base.h"
 #include "model/checkpoint.h"
 #include "model/hf_config.h"
+#include "model/json_reader.h"
 #include "model/safetensors_set.h"
 #include "tests/model/support_files.h"
 #include "tests/model/support_forward.h"
@@ -32,7 +33,7 @@ static enum status read_changed(const char *changes, struct model_config *config
     enum status status = hf_config_read(dir, config, err);
     if (status) cr_expect(!strncmp(err->text, dir, strlen(dir)), "%s", err->text);
     remove_directory(dir);
-    free(text);
+    json_text_free(text);
     json_decref(json);
     json_decref(more);
     return status;
