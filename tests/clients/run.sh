@@ -15,7 +15,8 @@ prometheus    quick'
 SLOW='
 guidellm      guidellm
 aiperf        aiperf
-llama_benchy  llama-benchy'
+llama_benchy  llama-benchy
+lm_eval       lm-eval'
 
 usage() {
     cat <<'TEXT'
