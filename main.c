@@ -4,8 +4,13 @@
 #include "model/commands.h"
 #include "server/commands.h"
 
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
     const char *name;
@@ -33,7 +38,15 @@ static void print_help(FILE *out)
     fputs("\nespalier COMMAND --help explains one; espalier --version prints the version.\n", out);
 }
 
-int main(int argc, char **argv)
+/* A closed standard stream would be the next file or socket that is opened. What is written to this
+ * one still fails, and is told. */
+static void occupy_standard_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != fd) _exit(1);
+}
+
+static int run(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
     if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
@@ -49,4 +62,14 @@ int main(int argc, char **argv)
     if (*name) fprintf(stderr, "espalier: unknown command '%s'\n\n", name);
     print_help(stderr);
     return 2;
+}
+
+/* A result that did not arrive is a failure, whatever the command thinks. */
+int main(int argc, char **argv)
+{
+    occupy_standard_streams();
+    int status = run(argc, argv);
+    if (fflush(stdout) == 0 && !ferror(stdout)) return status;
+    if (status == 0) log_error("standard output: %s", strerror(errno));
+    return status ? status : 1;
 }

@@ -55,7 +55,7 @@ server_start() {
     pid=$!
     echo "$pid" >"$PID_FILE"
     for ((tenths = 0; tenths < 600; tenths++)); do
-        if curl -sf -o /dev/null "http://127.0.0.1:$PORT/health"; then
+        if curl --noproxy '*' -sf -o /dev/null "http://127.0.0.1:$PORT/health"; then
             disown "$pid"
             return 0
         fi
@@ -74,7 +74,7 @@ ask() {
     request=$(python3 -c 'import json, sys; print(json.dumps({
         "model": sys.argv[1], "messages": [{"role": "user", "content": sys.argv[2]}],
         "max_tokens": 120, "temperature": 0, "stream": True, "stream_options": {"include_usage": True}}))' "$1" "$QUESTION")
-    curl -sN "http://127.0.0.1:$PORT/v1/chat/completions" -H 'content-type: application/json' -d "$request" |
+    curl --noproxy '*' -sN "http://127.0.0.1:$PORT/v1/chat/completions" -H 'content-type: application/json' -d "$request" |
         python3 "$ROOT/scripts/print_stream.py"
 }
 
@@ -121,7 +121,7 @@ server_stop
 port_check
 say "starting the server on port $PORT"
 server_start
-NAME=$(curl -sf "http://127.0.0.1:$PORT/v1/models" | python3 -c 'import json, sys; print(json.load(sys.stdin)["data"][0]["id"])') ||
+NAME=$(curl --noproxy '*' -sf "http://127.0.0.1:$PORT/v1/models" | python3 -c 'import json, sys; print(json.load(sys.stdin)["data"][0]["id"])') ||
     fail "the server answers /health but not /v1/models; its log is $LOG"
 
 say "asking: $QUESTION"

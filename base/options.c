@@ -116,6 +116,10 @@ static enum status store_real(const struct option_spec *option, const char *text
     double value = strtod(text, &end);
     if (end == text || *end || !isfinite(value))
         return fail(err, ST_INVALID, "found '%s', allowed is a number", text);
+    bool limited = option->minimum || option->maximum;
+    if (limited && !(value >= (double)option->minimum && value <= (double)option->maximum))
+        return fail(err, ST_INVALID, "found '%s', allowed is %lld to %lld", text,
+                    (long long)option->minimum, (long long)option->maximum);
     *(double *)option->target = value;
     return ST_OK;
 }

@@ -1,4 +1,5 @@
-/* GGUF versions 2 and 3, the container: a header of typed key-value pairs, a list of tensors, their bytes.
+/* GGUF versions 2 and 3, the container: a header of typed key-value pairs, a list of tensors, their
+ * bytes.
  *
  *     "GGUF" u32 version  u64 tensors  u64 keys
  *     keys    x { string key, u32 type, value }              string: u64 length, bytes

@@ -121,17 +121,40 @@ static bool take_places(struct engine *engine, int32_t n)
     return true;
 }
 
-static bool inbox_add(struct engine *engine, struct request *request, uint64_t *id)
+/* Requests linked by next, in the order they were made. */
+struct chain {
+    struct request *first, *last;
+};
+
+static void chain_add(struct chain *chain, struct request *request)
+{
+    if (chain->last)
+        chain->last->next = request;
+    else
+        chain->first = request;
+    chain->last = request;
+}
+
+static void chain_free(struct chain *chain)
+{
+    for (struct request *next, *request = chain->first; request; request = next) {
+        next = request->next;
+        request_free(request);
+    }
+}
+
+static bool inbox_add(struct engine *engine, const struct chain *chain, uint64_t *ids)
 {
     pthread_mutex_lock(&engine->lock);
     bool open = !engine->closed;
     if (open) {
-        request->id = *id = ++engine->last_id; /* under the lock: ids are the inbox's order */
+        for (struct request *request = chain->first; request; request = request->next)
+            request->id = *ids++ = ++engine->last_id; /* under the lock: the inbox's order */
         if (engine->inbox.last)
-            engine->inbox.last->next = request;
+            engine->inbox.last->next = chain->first;
         else
-            engine->inbox.first = request;
-        engine->inbox.last = request;
+            engine->inbox.first = chain->first;
+        engine->inbox.last = chain->last;
         engine->idle = false;
         pthread_cond_signal(&engine->wake);
     }
@@ -139,23 +162,63 @@ static bool inbox_add(struct engine *engine, struct request *request, uint64_t *
     return open;
 }
 
+/* ST_INVALID, or *places: how many the requests need together. */
+static enum status check_all(const struct engine *engine, const struct request_params *params,
+                             int32_t count, int32_t *places, struct error *err)
+{
+    int64_t sum = 0;
+    for (int32_t i = 0; i < count; i++) {
+        enum status status = request_check(&engine->limits, &params[i], err);
+        if (status) return status;
+        sum += params[i].n;
+    }
+    if (sum > engine->limits.max_queue)
+        return fail(err, ST_INVALID, "%lld sequences are asked for; at most %d may wait.",
+                    (long long)sum, engine->limits.max_queue);
+    *places = (int32_t)sum;
+    return ST_OK;
+}
+
+static enum status create_all(const struct engine *engine, const struct request_params *params,
+                              int32_t count, struct chain *chain, struct error *err)
+{
+    int64_t now_us = clock_now(&engine->clock);
+    for (int32_t i = 0; i < count; i++) {
+        struct request *request;
+        enum status status = request_create(&params[i], now_us, &request, err);
+        if (status) return status;
+        chain_add(chain, request);
+    }
+    return ST_OK;
+}
+
+enum status engine_submit_all(struct engine *engine, const struct request_params *params,
+                              int32_t count, uint64_t *ids, struct error *err)
+{
+    struct chain chain = {0};
+    int32_t places = 0;
+    enum status status = check_all(engine, params, count, &places, err);
+    if (status) return status;
+    if (!take_places(engine, places))
+        return fail(err, ST_FULL, "The queue is full: at most %d sequences may wait.",
+                    engine->limits.max_queue);
+    status = create_all(engine, params, count, &chain, err);
+    if (!status && inbox_add(engine, &chain, ids)) return ST_OK;
+    if (!status) status = fail(err, ST_CLOSED, "The server is shutting down.");
+    chain_free(&chain);
+    atomic_fetch_sub(&engine->places, places);
+    return status;
+}
+
 enum status engine_submit(struct engine *engine, const struct request_params *params, uint64_t *id,
                           struct error *err)
 {
-    struct request *request;
-    enum status status = request_check(&engine->limits, params, err);
-    if (status) return status;
-    if (!take_places(engine, params->n))
-        return fail(err, ST_FULL, "The queue is full: at most %d sequences may wait.",
-                    engine->limits.max_queue);
-    status = request_create(params, clock_now(&engine->clock), &request, err);
-    if (status) goto give_back;
-    if (inbox_add(engine, request, id)) return ST_OK;
-    request_free(request);
-    status = fail(err, ST_CLOSED, "The server is shutting down.");
-give_back:
-    atomic_fetch_sub(&engine->places, params->n);
-    return status;
+    return engine_submit_all(engine, params, 1, id, err);
+}
+
+int32_t engine_max_queue(const struct engine *engine)
+{
+    return engine->limits.max_queue;
 }
 
 void engine_cancel(struct engine *engine, uint64_t id)

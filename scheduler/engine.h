@@ -15,12 +15,18 @@ enum status engine_create(const struct scheduler_options *options, struct execut
                           struct clock clock, struct engine **out, struct error *err);
 enum status engine_start(struct engine *engine, struct error *err);
 
-/* From any thread. The queue's place is taken here, atomically: ST_FULL and ST_CLOSED are decided
- * before anything is accepted, and what is accepted always gets its done event. params is copied,
- * what it points at is borrowed until events.done. Also ST_INVALID as scheduler_add (checked here
- * too). */
+/* From any thread. The queue's places are taken here, atomically: ST_FULL and ST_CLOSED are decided
+ * before anything is accepted, and what is accepted always gets its done event. params and what it
+ * points at are copied. Also ST_INVALID as scheduler_add (checked here too). */
 enum status engine_submit(struct engine *engine, const struct request_params *params, uint64_t *id,
                           struct error *err);
+
+/* `count` requests, all of them (ids[count]) or none. */
+enum status engine_submit_all(struct engine *engine, const struct request_params *params,
+                              int32_t count, uint64_t *ids, struct error *err);
+
+/* Sequences that may wait: what one submission asks for at most. Constant, from any thread. */
+int32_t engine_max_queue(const struct engine *engine);
 
 /* From any thread, at any time; takes effect within one step. */
 void engine_cancel(struct engine *engine, uint64_t id);

@@ -45,7 +45,6 @@ python3-venv          python3 -c "import ensurepip, venv"'
 TEST_PACKAGES='
 libcriterion-dev      pkg-config --exists criterion
 util-linux            command -v setarch
-clang-format          command -v clang-format
 clang-14              command -v clang-14
 libclang-rt-14-dev    ls /usr/lib/llvm-14/lib/clang/14*/lib/linux/libclang_rt.fuzzer-*.a
 git                   command -v git'
@@ -120,7 +119,7 @@ pip_run() {
 
 # model_is_right FILE: size and checksum.
 model_is_right() {
-    [ -f "$1" ] && [ "$(stat -c %s "$1")" = "$MODEL_BYTES" ] &&
+    [ -f "$1" ] && [ "$(stat -Lc %s "$1")" = "$MODEL_BYTES" ] &&
         [ "$(sha256sum "$1" | cut -d ' ' -f 1)" = "$MODEL_SHA256" ]
 }
 

@@ -233,11 +233,12 @@ int command_generate(int argc, char **argv)
          1 << 24},
         {"ignore-eos", OPT_FLAG, &o.ignore_eos, NULL, "go on after the model's end token", 0, 0},
         {"temperature", OPT_REAL, &o.temperature, "T", "0 is greedy (default 0)", 0, 100},
-        {"top-k", OPT_INT, &o.top_k, "K", "keep the K most likely (default 0: off)", 0, 1 << 24},
+        {"top-k", OPT_INT, &o.top_k, "K", "keep the K most likely (default 0: off; -1 too)", -1,
+         1 << 24},
         {"top-p", OPT_REAL, &o.top_p, "P", "keep the most likely up to P (default 1: off)", 0, 1},
         {"min-p", OPT_REAL, &o.min_p, "P", "drop tokens under P times the best (default 0: off)", 0,
          1},
-        {"seed", OPT_INT, &o.seed, "N", "seed of the sampling (default 0)", 0, INT64_MAX},
+        {"seed", OPT_INT, &o.seed, "N", "seed of the sampling (default 0)", INT64_MIN, INT64_MAX},
         {"json", OPT_FLAG, &o.json, NULL, "print one JSON document", 0, 0},
     };
     size_t count = 12;
@@ -246,6 +247,10 @@ int command_generate(int argc, char **argv)
     if (parsed) return parsed > 0 ? 0 : 2;
     if (!o.prompt) {
         log_error("--prompt is missing: a text, or - for standard input");
+        return 2;
+    }
+    if (o.top_p == 0) {
+        log_error("--top-p: found 0, allowed is above 0, to 1");
         return 2;
     }
     struct error err = {0};

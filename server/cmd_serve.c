@@ -5,17 +5,19 @@
 #include "server/lifecycle.h"
 #include "server/server.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-#define SERVE_OPTION_COUNT 14
+#define SERVE_OPTION_COUNT 15
 
 struct serve_options {
     struct load_words load;
     const char *chat_template, *served_name, *host, *policy, *api_key_file;
     int64_t port, max_rows, prefill_chunk, max_queue, drain_timeout_us, frontends;
     struct server_limits limits;
-    bool metrics_public;
+    bool metrics_public, json;
 };
 
 /* Everything that lives from the first line to the last. */
@@ -62,6 +64,8 @@ static int parse(struct serve_options *o, int argc, char **argv)
         {"metrics-public", OPT_FLAG, &o->metrics_public, NULL, "/metrics without a key", 0, 0},
         {"frontends", OPT_INT, &o->frontends, "N", "threads that parse and tokenize (default 1)", 1,
          64},
+        {"json", OPT_FLAG, &o->json, NULL, "when ready, print one JSON document: url, model, sizes",
+         0, 0},
         {"drain-timeout", OPT_TIME, &o->drain_timeout_us, "TIME",
          "on SIGTERM, let what runs finish for so long (default 30s)", 0, INT64_MAX},
         {NULL, OPT_FLAG, NULL, NULL, "Scheduling", 0, 0},
@@ -147,14 +151,32 @@ static struct served_model served_model_of(const struct serving *s)
     };
 }
 
+static void print_json(const struct serving *s, const struct served_model *model, const char *url)
+{
+    json_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:s, s:i, s:I, s:I}", "command",
+                            "serve", "version", ESPALIER_VERSION, "url", url, "model", model->name,
+                            "port", server_port(s->server), "pid", (int)getpid(), "backend",
+                            model_backend_name(s->model), "context", model->context, "weight_bytes",
+                            (json_int_t)model_weight_bytes(s->model), "kv_bytes",
+                            (json_int_t)model_kv_bytes(s->model));
+    invariant(doc, "the server's JSON could not be made");
+    json_dumpf(doc, stdout, JSON_INDENT(2));
+    putchar('\n');
+    fflush(stdout); /* whoever started the server waits for it */
+    json_decref(doc);
+}
+
 static void announce(const struct serving *s, const struct serve_options *o,
                      const struct served_model *model)
 {
     bool ipv6 = strchr(o->host, ':') != NULL;
-    log_info("serving %s on http://%s%s%s:%d (%s, weights %.0f MB, KV %.0f MB, context %d)",
-             model->name, ipv6 ? "[" : "", o->host, ipv6 ? "]" : "", server_port(s->server),
+    char url[320];
+    snprintf(url, sizeof url, "http://%s%.255s%s:%d", ipv6 ? "[" : "", o->host, ipv6 ? "]" : "",
+             server_port(s->server));
+    log_info("serving %s on %s (%s, weights %.0f MB, KV %.0f MB, context %d)", model->name, url,
              model_backend_name(s->model), (double)model_weight_bytes(s->model) * 1e-6,
              (double)model_kv_bytes(s->model) * 1e-6, model->context);
+    if (o->json) print_json(s, model, url);
 }
 
 static void drain(struct serving *s, const struct serve_options *o)

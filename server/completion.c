@@ -337,6 +337,10 @@ static bool prepare(struct completion *c, struct api_error *error)
                       "%d prompts with n = %d are %lld sequences; at most %d are allowed",
                       c->part_count, c->request.n, (long long)choices,
                       server->options.limits.max_sequences);
+    if (choices > engine_max_queue(server->model.engine))
+        return refuse(error, REFUSAL_INVALID_VALUE, c->request.n > 1 ? "n" : prompt_field(c),
+                      "%lld sequences are asked for; at most %d may wait here", (long long)choices,
+                      engine_max_queue(server->model.engine));
     c->choices = (int32_t)choices;
     c->parts = must_alloc((size_t)c->part_count * sizeof *c->parts);
     c->prompts = must_alloc((size_t)c->part_count * sizeof *c->prompts);
@@ -375,11 +379,11 @@ static bool refuse_submission(enum status status, const struct error *err, struc
     }
 }
 
-static bool submit_part(struct completion *c, int32_t index, struct api_error *error)
+static struct request_params params_of(struct completion *c, int32_t index)
 {
     const struct api_request *r = &c->request;
     struct part *part = &c->parts[index];
-    struct request_params params = {
+    return (struct request_params){
         .prompt = c->prompts[index].ids,
         .prompt_count = (int32_t)c->prompts[index].count,
         .n = r->n,
@@ -394,16 +398,29 @@ static bool submit_part(struct completion *c, int32_t index, struct api_error *e
         .priority = r->priority,
         .events = {part, on_score, on_token, on_finish, on_done},
     };
-    struct error err = {0};
-    uint64_t id = 0;
-    exchange_ref(c->exchange); /* given back by on_done, which may come before submit returns */
-    enum status status = engine_submit(c->exchange->server->model.engine, &params, &id, &err);
-    if (status) {
-        exchange_unref(c->exchange);
-        return refuse_submission(status, &err, c, error);
+}
+
+/* All parts or none: a request that is refused has started nothing. */
+static bool submit(struct completion *c, struct api_error *error)
+{
+    struct request_params *params = must_alloc((size_t)c->part_count * sizeof *params);
+    uint64_t *ids = must_alloc((size_t)c->part_count * sizeof *ids);
+    for (int32_t i = 0; i < c->part_count; i++) {
+        params[i] = params_of(c, i);
+        exchange_ref(c->exchange); /* given back by on_done, which may come before submit returns */
     }
-    atomic_store(&part->id, id);
-    return true;
+    struct error err = {0};
+    enum status status =
+        engine_submit_all(c->exchange->server->model.engine, params, c->part_count, ids, &err);
+    for (int32_t i = 0; i < c->part_count; i++) {
+        if (status)
+            exchange_unref(c->exchange);
+        else
+            atomic_store(&c->parts[i].id, ids[i]);
+    }
+    free(params);
+    free(ids);
+    return status == ST_OK || refuse_submission(status, &err, c, error);
 }
 
 bool completion_start(struct exchange *exchange, struct api_request *request,
@@ -418,11 +435,7 @@ bool completion_start(struct exchange *exchange, struct api_request *request,
         return false;
     }
     atomic_store(&exchange->completion, c); /* from here on it can be cancelled */
-    for (int32_t i = 0; i < c->part_count; i++) {
-        if (submit_part(c, i, error)) continue;
-        completion_cancel(c);
-        return false;
-    }
+    if (!submit(c, error)) return false;
     if (atomic_load(&exchange->abandoned)) completion_cancel(c);
     return true;
 }

@@ -189,3 +189,15 @@ def test_metrics_parse_and_count(server):
         assert (name, frozenset(model.items())) in after
     info = [labels for name, labels in after if name == "vllm:cache_config_info"]
     assert {key for key, _ in info[0]} == {"block_size", "num_gpu_blocks"}
+
+
+def test_more_sequences_than_may_ever_wait_are_refused_at_once(launch):
+    server = launch("--max-queue", "2")
+    for fields, param in (({"prompt": "a", "n": 3}, "n"), ({"prompt": ["a", "b", "c"]}, "prompt"),
+                          ({"prompt": ["a", "b"], "n": 2}, "n")):
+        status, answer = server.post("/v1/completions", fields)
+        assert status == 400 and answer["error"]["param"] == param, answer
+        assert "at most 2" in answer["error"]["message"]
+    assert server.metric("espalier_generation_tokens_total") == 0
+    server.complete(prompt=["a", "b"], max_tokens=2)
+    server.stop()

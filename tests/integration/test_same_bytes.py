@@ -40,10 +40,23 @@ def test_among_31_others(server, alone):
 
 @pytest.mark.parametrize("options", [
     ("--prefill-chunk", "16"), ("--prefill-chunk", "64"), ("--threads", "2"), ("--max-rows", "3"),
-    ("--context", "1024", "--kv-memory", "300KiB"),
 ])
 def test_with_other_options(launch, alone, options):
     server = launch(*options)
     assert in_company(server) == alone
+    server.wait_idle()
+    server.stop()
+
+
+def test_after_preemptions(launch):
+    """Long answers from short prompts outgrow the pool: each is what it is alone."""
+    requests = [{"prompt": [11 + (i * 29 + j) % 300 for j in range(5 + i)], "max_tokens": 300, "temperature": i % 2,
+                 "seed": i, "ignore_eos": True} for i in range(16)]
+    server = launch("--context", "1024", "--kv-memory", "300KiB", "--threads", "2")
+    expected = [ask(server, fields) for fields in requests]
+    assert server.metric("espalier_preemptions_total") == 0
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(lambda fields: ask(server, fields), requests)) == expected
+    assert server.metric("espalier_preemptions_total") > 0
     server.wait_idle()
     server.stop()

@@ -331,3 +331,40 @@ Test(engine, threads_submit_cancel_and_read_at_once)
     cr_assert_eq(counters.waiting, 0);
     close_house(&house);
 }
+
+Test(engine, several_requests_are_taken_together_or_not_at_all)
+{
+    struct house house = open_house(1, 5, false);
+    struct error err = {0};
+    struct remote *remotes[4];
+    struct request_params params[4];
+    uint64_t ids[4] = {0};
+    for (uint64_t i = 0; i < 4; i++) {
+        remotes[i] = remote_create(i, 5, 4, i == 3 ? 3 : 1);
+        params[i] = remotes[i]->client->params;
+    }
+    struct scheduler_counters counters;
+    cr_assert_eq(engine_submit_all(house.engine, params, 4, ids, &err), ST_INVALID);
+    cr_assert(strstr(err.text, "6 sequences"), "%s", err.text);
+    params[1].prompt_count = 0;
+    cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, &err), ST_INVALID);
+    params[1].prompt_count = 5;
+    for (int64_t n = 1; n <= 3; n++) {
+        alloc_fail_after(3 * n - 1); /* in the middle of the first, second and third request */
+        cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, &err), ST_NO_MEMORY);
+        alloc_fail_after(0);
+    }
+    engine_counters(house.engine, &counters);
+    cr_assert_eq(counters.waiting, 0, "%d places are still taken", counters.waiting);
+    cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, &err), ST_OK, "%s", err.text);
+    cr_assert(ids[0] && ids[1] == ids[0] + 1 && ids[2] == ids[0] + 2);
+    cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, &err), ST_FULL);
+    engine_counters(house.engine, &counters);
+    cr_assert_eq(counters.waiting, 3);
+    cr_assert_eq(engine_start(house.engine, &err), ST_OK);
+    cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+    for (uint64_t i = 0; i < 3; i++)
+        expect_right(remotes[i], i);
+    remote_free(remotes[3]);
+    close_house(&house);
+}
