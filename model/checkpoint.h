@@ -71,7 +71,7 @@ struct checkpoint_tensor {
     float mean;            /* synthetic only */
 };
 
-/* `path`: FILE.gguf, a directory, or synthetic:tiny|smollm2-135m|qwen3-0.6b. */
+/* `path`: FILE.gguf, a directory, or synthetic:SHAPE (synthetic.h). */
 enum status checkpoint_open(const char *path, struct checkpoint **out, struct error *err);
 void checkpoint_close(struct checkpoint *checkpoint);
 

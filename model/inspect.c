@@ -4,6 +4,9 @@
 #include "base/options.h"
 #include "model/chat.h"
 #include "model/checkpoint.h"
+#include "model/load_options.h"
+#include "model/memory_plan.h"
+#include "model/rope.h"
 
 #include <jansson.h>
 #include <stdarg.h>
@@ -14,10 +17,19 @@ struct type_total {
     int64_t tensors, weights, bytes;
 };
 
+/* Ways to load: weights and KV as they come by default with each other. */
+static const struct {
+    enum weight_format weights;
+    enum dtype kv_type;
+} ways[] = {{WEIGHT_W8, DT_BF16}, {WEIGHT_NATIVE, DT_F32}};
+
 struct summary {
     const struct model_config *config;
     const struct tokenizer_spec *tokenizer;
     const char *format, *chat_template;
+    int32_t files;
+    struct memory_plan plans[COUNT_OF(ways)];
+    int64_t available;
     const char *chat_known_by; /* "fingerprint", "markers" or "" */
     struct type_total types[FILE_TYPES], all;
     double bits_per_weight;
@@ -43,12 +55,25 @@ static void add_to(struct type_total *total, const struct checkpoint_tensor *ten
     total->bytes += (int64_t)tensor->bytes;
 }
 
+static void plan_ways(const struct checkpoint *checkpoint, struct summary *s)
+{
+    for (size_t i = 0; i < COUNT_OF(ways); i++) {
+        struct model_options options = model_options_default();
+        options.weights = ways[i].weights;
+        options.kv_type = ways[i].kv_type;
+        if (memory_plan_make(&options, checkpoint, &s->plans[i], NULL))
+            s->plans[i] = (struct memory_plan){.total = INT64_MAX}; /* no KV block fits */
+    }
+}
+
 static struct summary summarize(const struct checkpoint *checkpoint)
 {
     struct summary s = {
         .config = checkpoint_config(checkpoint),
         .tokenizer = checkpoint_tokenizer(checkpoint),
         .format = checkpoint_format(checkpoint),
+        .files = checkpoint_file_count(checkpoint),
+        .available = memory_available(),
     };
     const char *source = s.tokenizer->chat_template;
     bool exact;
@@ -66,6 +91,7 @@ static struct summary summarize(const struct checkpoint *checkpoint)
     s.bits_per_weight = 8.0 * (double)s.all.bytes / (double)s.all.weights;
     for (int32_t id = 0; id < s.tokenizer->token_count; id++)
         s.kinds[s.tokenizer->tokens[id].kind]++;
+    plan_ways(checkpoint, &s);
     return s;
 }
 
@@ -84,6 +110,22 @@ static void print_row(const char *label, const char *format, ...)
     va_end(args);
 }
 
+static void print_rope(const struct model_config *c)
+{
+    double scale = (double)model_rope_scale(c);
+    bool factor = c->rope.scaling != ROPE_NONE && c->rope.scaling != ROPE_FACTORS;
+    char more[96] = "";
+    if (factor) snprintf(more, sizeof more, " by %g", c->rope.factor);
+    print_row("rope", "theta %g, scaling %s%s", c->rope.theta, scaling_names[c->rope.scaling],
+              more);
+    if (scale != 1) print_row("", "cos and sin times %g", scale);
+}
+
+static bool fits(const struct summary *s, const struct memory_plan *plan)
+{
+    return s->available < 0 || plan->total <= s->available;
+}
+
 static void print_shape(const struct model_config *c)
 {
     print_row("layers", "%d", c->layers);
@@ -91,8 +133,22 @@ static void print_shape(const struct model_config *c)
     print_row("attention", "%d heads, %d key-value heads, dimension %d%s%s", c->heads, c->kv_heads,
               c->head_dim, c->qkv_bias ? ", biases" : "", c->qk_norm ? ", QK norm" : "");
     print_row("vocabulary", "%d rows, %s head", c->vocab, c->tied ? "tied" : "untied");
-    print_row("context", "%d positions", c->max_context);
-    print_row("rope", "theta %g, scaling %s", c->rope.theta, scaling_names[c->rope.scaling]);
+    print_row("context", "%d positions%s", c->max_context,
+              c->window == c->max_context ? ", the sliding window" : "");
+    print_rope(c);
+}
+
+static void print_memory(const struct summary *s)
+{
+    const double gib = 1 << 30;
+    for (size_t i = 0; i < COUNT_OF(ways); i++) {
+        const struct memory_plan *plan = &s->plans[i];
+        print_row(i ? "" : "memory", "%-6s %.2f GiB (weights %.2f, KV %.2f for %d tokens)%s",
+                  weight_format_name(ways[i].weights), (double)plan->total / gib,
+                  (double)plan->weights / gib, (double)plan->kv / gib,
+                  plan->kv_blocks * BLOCK_SLOTS, fits(s, plan) ? "" : ": more than there is");
+    }
+    if (s->available >= 0) print_row("", "%.2f GiB available", (double)s->available / gib);
 }
 
 static void print_weights(const struct summary *s)
@@ -147,12 +203,53 @@ static double decimal_of(float value)
 
 static json_t *shapes_json(const struct model_config *c)
 {
-    return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:b, s:b, s:f, s:f, s:s}",
+    return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:b, s:b, s:f, s:f, s:s}",
                      "layers", c->layers, "hidden", c->hidden, "intermediate", c->intermediate,
                      "heads", c->heads, "kv_heads", c->kv_heads, "head_dim", c->head_dim, "vocab",
-                     c->vocab, "context", c->max_context, "tied", c->tied, "qkv_bias", c->qkv_bias,
-                     "qk_norm", c->qk_norm, "rms_eps", decimal_of(c->rms_eps), "rope_theta",
-                     c->rope.theta, "rope_scaling", scaling_names[c->rope.scaling]);
+                     c->vocab, "context", c->max_context, "sliding_window", c->window, "tied",
+                     c->tied, "qkv_bias", c->qkv_bias, "qk_norm", c->qk_norm, "rms_eps",
+                     decimal_of(c->rms_eps), "rope_theta", c->rope.theta, "rope_scaling",
+                     scaling_names[c->rope.scaling]);
+}
+
+static json_t *rope_json(const struct model_config *c)
+{
+    json_t *json = json_pack("{s:s, s:f, s:f}", "scaling", scaling_names[c->rope.scaling], "theta",
+                             c->rope.theta, "attention_factor", decimal_of(model_rope_scale(c)));
+    const struct {
+        const char *name;
+        double value;
+    } numbers[] = {
+        {"factor", c->rope.factor},
+        {"original_context", c->rope.original_context},
+        {"low_freq_factor", c->rope.low_freq_factor},
+        {"high_freq_factor", c->rope.high_freq_factor},
+        {"beta_fast", c->rope.beta_fast},
+        {"beta_slow", c->rope.beta_slow},
+    };
+    for (size_t i = 0; c->rope.scaling != ROPE_NONE && i < COUNT_OF(numbers); i++)
+        if (numbers[i].value != 0)
+            json_object_set_new(json, numbers[i].name, json_real(numbers[i].value));
+    return json;
+}
+
+static json_t *memory_json(const struct summary *s)
+{
+    json_t *plans = json_array();
+    for (size_t i = 0; i < COUNT_OF(ways); i++) {
+        const struct memory_plan *plan = &s->plans[i];
+        json_array_append_new(
+            plans,
+            json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:b}", "weights",
+                      weight_format_name(ways[i].weights), "kv_type", dtype_name(ways[i].kv_type),
+                      "context", plan->context, "kv_bytes_per_token",
+                      (json_int_t)kv_token_bytes(s->config, ways[i].kv_type), "weight_bytes",
+                      (json_int_t)plan->weights, "kv_bytes", (json_int_t)plan->kv,
+                      "activation_bytes", (json_int_t)plan->activations, "total_bytes",
+                      (json_int_t)plan->total, "fits", fits(s, plan)));
+    }
+    return json_pack("{s:o, s:o}", "available",
+                     s->available < 0 ? json_null() : json_integer(s->available), "plans", plans);
 }
 
 static json_t *tokenizer_json(const struct summary *s)
@@ -170,12 +267,13 @@ static json_t *tokenizer_json(const struct summary *s)
 static int print_json(const struct summary *s, const char *path)
 {
     json_t *json =
-        json_pack("{s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:f, s:o, s:o, s:s, s:s}", "model", path,
-                  "format", s->format, "name", s->config->name, "architecture",
-                  s->config->architecture, "shapes", shapes_json(s->config), "weights",
-                  (json_int_t)s->all.weights, "bytes", (json_int_t)s->all.bytes, "bits_per_weight",
-                  s->bits_per_weight, "tensors", types_json(s), "tokenizer", tokenizer_json(s),
-                  "chat_template", s->chat_template, "chat_template_known_by", s->chat_known_by);
+        json_pack("{s:s, s:s, s:i, s:s, s:s, s:o, s:o, s:I, s:I, s:f, s:o, s:o, s:s, s:s, s:o}",
+                  "model", path, "format", s->format, "files", s->files, "name", s->config->name,
+                  "architecture", s->config->architecture, "shapes", shapes_json(s->config), "rope",
+                  rope_json(s->config), "weights", (json_int_t)s->all.weights, "bytes",
+                  (json_int_t)s->all.bytes, "bits_per_weight", s->bits_per_weight, "tensors",
+                  types_json(s), "tokenizer", tokenizer_json(s), "chat_template", s->chat_template,
+                  "chat_template_known_by", s->chat_known_by, "memory", memory_json(s));
     if (!json) { /* a name that is no UTF-8 */
         fprintf(stderr, "espalier inspect: a name in %s is no UTF-8 text\n", path);
         return 1;
@@ -218,9 +316,11 @@ int command_inspect(int argc, char **argv)
     } else {
         print_row("model", "%s (%s, %s)", summary.config->name, summary.format,
                   summary.config->architecture);
+        if (summary.files > 1) print_row("files", "%d", summary.files);
         print_shape(summary.config);
         print_weights(&summary);
         print_tokenizer(&summary);
+        print_memory(&summary);
     }
     checkpoint_close(checkpoint);
     return status;

@@ -1,4 +1,5 @@
 #include "model/load_options.h"
+#include "model/synthetic.h"
 
 #include <string.h>
 
@@ -11,7 +12,7 @@ size_t load_options_table(struct load_words *w, struct option_spec *table)
 {
     const struct option_spec rows[LOAD_OPTION_COUNT] = {
         {"model", OPT_STRING, &w->model, "PATH",
-         "GGUF file, Hugging Face directory, or synthetic:tiny|smollm2-135m|qwen3-0.6b", 0, 0},
+         "GGUF file, Hugging Face directory, or synthetic:SHAPE (" SYNTHETIC_SHAPES ")", 0, 0},
         {"weights", OPT_STRING, &w->weights, "FORMAT",
          "auto, native (exact, f32 arithmetic) or w8 (int8); auto is w8", 0, 0},
         {"kv-type", OPT_STRING, &w->kv_type, "TYPE",

@@ -1,4 +1,5 @@
 #include "model/model.h"
+#include "model/memory_plan.h"
 #include "model/model_executor.h"
 
 #include <stdlib.h>
@@ -14,9 +15,6 @@ struct model {
     int32_t kv_blocks, context;
 };
 
-/* What a laptop can spare, and four full contexts where they need less. */
-#define DEFAULT_KV_BYTES ((int64_t)512 << 20)
-
 struct model_options model_options_default(void)
 {
     return (struct model_options){.weights = WEIGHT_W8,
@@ -26,41 +24,17 @@ struct model_options model_options_default(void)
                                   .hugepages = true};
 }
 
-static int64_t kv_block_bytes(const struct model_config *c, enum dtype type)
+/* Sizes first: what does not fit is refused before anything large is allocated. */
+static enum status plan_memory(struct model *m, const struct model_options *options,
+                               const struct checkpoint *checkpoint, struct error *err)
 {
-    int64_t width = type == DT_F32 ? 4 : 2;
-    return 2 * width * BLOCK_SLOTS * c->layers * c->kv_heads * c->head_dim;
-}
-
-/* Blocks for the KV pool and the context it allows: at least one full context must fit, so a small
- * --kv-memory is refused for a context that was asked for and shortens one that was not. */
-static enum status size_cache(struct model *m, const struct model_options *options,
-                              const struct model_config *c, struct error *err)
-{
-    int64_t block = kv_block_bytes(c, options->kv_type);
-    int64_t bytes = options->kv_blocks ? options->kv_blocks * block : options->kv_bytes;
-    int32_t context = options->context ? options->context : c->max_context;
-    if (context > c->max_context)
-        return fail(err, ST_INVALID, "--context %d: the model knows %d positions%s", context,
-                    c->max_context, c->window == c->max_context ? " (its sliding window)" : "");
-    int64_t need = (context + BLOCK_SLOTS - 1) / BLOCK_SLOTS; /* blocks of one full context */
-    if (!bytes) bytes = need * block * 4 < DEFAULT_KV_BYTES ? need * block * 4 : DEFAULT_KV_BYTES;
-    int64_t blocks = bytes / block;
-    if (blocks < need && options->context && !options->kv_bytes && !options->kv_blocks)
-        blocks = need;
-    if (blocks < 1 || blocks > INT32_MAX / BLOCK_SLOTS)
-        return fail(err, ST_INVALID, "--kv-memory %lld: from %lld (one block) to %lld bytes",
-                    (long long)bytes, (long long)block,
-                    (long long)(INT32_MAX / BLOCK_SLOTS) * (long long)block);
-    if (blocks < need && options->context)
-        return fail(err, ST_INVALID,
-                    "--kv-memory of %lld bytes holds %lld tokens, less than --context %d",
-                    (long long)bytes, (long long)(blocks * BLOCK_SLOTS), context);
-    if (blocks < need) context = (int32_t)(blocks * BLOCK_SLOTS);
-    m->kv_blocks = (int32_t)blocks;
-    m->kv_bytes = (size_t)(blocks * block);
-    m->context = context;
-    return ST_OK;
+    struct memory_plan plan;
+    enum status status = memory_plan_make(options, checkpoint, &plan, err);
+    if (!status) status = memory_plan_check(&plan, options, checkpoint, memory_available(), err);
+    m->kv_blocks = plan.kv_blocks;
+    m->kv_bytes = (size_t)plan.kv;
+    m->context = plan.context;
+    return status;
 }
 
 static enum status load_parts(struct model *m, const struct model_options *options,
@@ -69,7 +43,7 @@ static enum status load_parts(struct model *m, const struct model_options *optio
     const struct tokenizer_spec *spec = checkpoint_tokenizer(checkpoint);
     enum cpu_isa isa;
     enum status status;
-    if ((status = size_cache(m, options, checkpoint_config(checkpoint), err)) ||
+    if ((status = plan_memory(m, options, checkpoint, err)) ||
         (status = tokenizer_create(spec, &m->tokenizer, err)) ||
         (status = cpu_isa_select(&isa, err)) ||
         (status = thread_pool_create(options->threads, &m->pool, err)))

@@ -61,6 +61,50 @@ static const struct shape shapes[] = {
       .tied = true,
       .qk_norm = true,
       .rope = {.theta = 1e6}}},
+    {"llama3-8b",
+     PRETOKENIZE_LLAMA3,
+     {.architecture = "llama",
+      .name = "synthetic-llama3-8b",
+      .vocab = 128256,
+      .hidden = 4096,
+      .intermediate = 14336,
+      .layers = 32,
+      .heads = 32,
+      .kv_heads = 8,
+      .head_dim = 128,
+      .max_context = 8192,
+      .rms_eps = 1e-5f,
+      .rope = {.theta = 500000}}},
+    {"qwen3-8b",
+     PRETOKENIZE_QWEN2,
+     {.architecture = "qwen3",
+      .name = "synthetic-qwen3-8b",
+      .vocab = 151936,
+      .hidden = 4096,
+      .intermediate = 12288,
+      .layers = 36,
+      .heads = 32,
+      .kv_heads = 8,
+      .head_dim = 128,
+      .max_context = 40960,
+      .rms_eps = 1e-6f,
+      .qk_norm = true,
+      .rope = {.theta = 1e6}}},
+    {"qwen3-32b",
+     PRETOKENIZE_QWEN2,
+     {.architecture = "qwen3",
+      .name = "synthetic-qwen3-32b",
+      .vocab = 151936,
+      .hidden = 5120,
+      .intermediate = 25600,
+      .layers = 64,
+      .heads = 64,
+      .kv_heads = 8,
+      .head_dim = 128,
+      .max_context = 40960,
+      .rms_eps = 1e-6f,
+      .qk_norm = true,
+      .rope = {.theta = 1e6}}},
 };
 
 /* "NAME" or "NAME:SEED". */
@@ -243,11 +287,10 @@ enum status checkpoint_open_synthetic(struct checkpoint *checkpoint, const char 
     uint64_t seed;
     const struct shape *known = find_shape(shape, &seed);
     if (!known)
-        return fail(
-            err, ST_NOT_FOUND,
-            "synthetic:%.64s is not known; there are synthetic:tiny, synthetic:smollm2-135m "
-            "and synthetic:qwen3-0.6b, each also with a seed as in synthetic:tiny:7",
-            shape);
+        return fail(err, ST_NOT_FOUND,
+                    "synthetic:%.64s is not known; there are " SYNTHETIC_SHAPES
+                    ", each also with a seed as in synthetic:tiny:7",
+                    shape);
     struct model_config *config = &checkpoint->config;
     checkpoint->format = "synthetic";
     *config = known->config;

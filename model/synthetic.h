@@ -1,4 +1,5 @@
-/* Known shapes on random weights, for tests and for benchmarks without a download.
+/* Known shapes on random weights, for tests, for benchmarks without a download, and for planning:
+ * opening one allocates no weights, so the largest can be inspected anywhere.
  *
  * A weight depends on (seed, tensor, row, column) alone, so rows can be read in any order by any
  * thread. Values are nearly normal (a sum of four uniform numbers, cut at 3.46 standard
@@ -10,6 +11,9 @@
 #define MODEL_SYNTHETIC_H
 
 #include "model/checkpoint.h"
+
+/* What can stand behind "synthetic:". */
+#define SYNTHETIC_SHAPES "tiny, smollm2-135m, qwen3-0.6b, llama3-8b, qwen3-8b, qwen3-32b"
 
 /* Row `row` of a synthetic tensor, as f32 into out[cols]. */
 void synthetic_row(const struct checkpoint_tensor *tensor, int64_t row, float *out);
