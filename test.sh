@@ -117,6 +117,7 @@ build tsan -DESPALIER_TESTS=ON
 build fuzz
 stage "unit tests" ctest --test-dir build -j 2 --output-on-failure
 stage "chats against Jinja" "$PYTHON" tests/chat_jinja.py build
+stage "tokenizers of Hugging Face" tests/tokenizers/run.sh build
 stage "commands" commands_check
 stage "default model" default_model_check
 stage "installed copy" install_check

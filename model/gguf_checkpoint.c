@@ -3,6 +3,7 @@
 #include "model/checkpoint_private.h"
 #include "base/base.h"
 #include "model/gguf_config.h"
+#include "model/pretokenizer_names.h"
 #include "model/utf8.h"
 
 #include <stdio.h>
@@ -26,36 +27,34 @@ static bool valid_utf8(struct gguf_string text)
     return utf8_valid_prefix(text.text, text.length) == text.length;
 }
 
+/* A file without the name is older than the names: llama.cpp takes its default then, as we do, and
+ * warns, as we do. */
 static enum status read_pretokenizer(const struct gguf_file *file, struct tokenizer_spec *spec,
                                      struct error *err)
 {
-    static const struct {
-        const char *name;
-        enum pretokenizer value;
-    } known[] = {{"smollm", PRETOKENIZE_SMOLLM}, {"gpt-2", PRETOKENIZE_GPT2},
-                 {"gpt2", PRETOKENIZE_GPT2},     {"llama-bpe", PRETOKENIZE_LLAMA3},
-                 {"llama3", PRETOKENIZE_LLAMA3}, {"llama-v3", PRETOKENIZE_LLAMA3},
-                 {"qwen2", PRETOKENIZE_QWEN2}};
-    struct gguf_string model = {"(none)", 6}, pre = {"(none)", 6};
+    struct gguf_string model = {"(none)", 6}, pre = {NULL, 0};
     enum status status;
     if ((status = gguf_get_string(file, TOKENIZER "model", &model, err)) ||
         (status = gguf_get_string(file, TOKENIZER "pre", &pre, err)))
         return status;
+    if (!pre.text) {
+        log_warn("the file has no key " TOKENIZER "pre: taking 'default', which may split texts "
+                 "otherwise than in training");
+        pre = (struct gguf_string){"default", 7};
+    }
     if (model.length != 4 || memcmp(model.text, "gpt2", 4) != 0)
         return fail(err, ST_UNSUPPORTED,
                     "key " TOKENIZER "model is %.*s; supported is gpt2 (byte-level BPE)",
                     model.length < 64 ? (int)model.length : 64, model.text);
-    for (size_t i = 0; i < COUNT_OF(known); i++)
-        if (strlen(known[i].name) == pre.length && !memcmp(known[i].name, pre.text, pre.length)) {
-            spec->pretokenizer = known[i].value;
-            spec->nfc = known[i].value == PRETOKENIZE_QWEN2;
-            spec->ignore_merges = known[i].value == PRETOKENIZE_LLAMA3;
-            spec->add_bos = known[i].value == PRETOKENIZE_LLAMA3;
-            return ST_OK;
-        }
-    return fail(err, ST_UNSUPPORTED,
-                "key " TOKENIZER "pre is %.*s; supported are smollm, gpt-2, llama-bpe and qwen2",
-                pre.length < 64 ? (int)pre.length : 64, pre.text);
+    const struct pretokenizer_name *known = pretokenizer_by_name(pre.text, pre.length);
+    if (!known)
+        return fail(err, ST_UNSUPPORTED, "key " TOKENIZER "pre is %.*s; supported are %s",
+                    pre.length < 64 ? (int)pre.length : 64, pre.text, pretokenizer_names_list());
+    spec->pretokenizer = known->kind;
+    spec->nfc = known->nfc;
+    spec->ignore_merges = known->ignore_merges;
+    spec->add_bos = known->add_bos;
+    return ST_OK;
 }
 
 /* The file's token types: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte (the
@@ -162,6 +161,9 @@ static enum status read_special_ids(const struct gguf_file *file, struct model_c
         model_config_add_eos(config, (int32_t)id);
     }
     if (!status) status = gguf_get_bool(file, TOKENIZER "add_bos_token", &spec->add_bos, err);
+    if (!status) status = gguf_get_bool(file, TOKENIZER "add_eos_token", &spec->add_last, err);
+    spec->last = spec->eos;
+    spec->add_last &= spec->eos >= 0;
     return status;
 }
 

@@ -6,6 +6,7 @@
 #include "model/checkpoint.h"
 #include "model/load_options.h"
 #include "model/memory_plan.h"
+#include "model/pretokenizer_names.h"
 #include "model/rope.h"
 
 #include <jansson.h>
@@ -34,13 +35,6 @@ struct summary {
     struct type_total types[FILE_TYPES], all;
     double bits_per_weight;
     int32_t kinds[TOKEN_UNUSED + 1]; /* tokens by kind */
-};
-
-static const char *const pretokenizer_names[] = {
-    [PRETOKENIZE_GPT2] = "gpt-2",
-    [PRETOKENIZE_SMOLLM] = "smollm",
-    [PRETOKENIZE_LLAMA3] = "llama-bpe",
-    [PRETOKENIZE_QWEN2] = "qwen2",
 };
 
 static const char *const scaling_names[] = {
@@ -169,7 +163,7 @@ static void print_tokenizer(const struct summary *s)
 {
     const struct tokenizer_spec *t = s->tokenizer;
     print_row("tokenizer", "byte-level BPE, pre-tokenizer %s, %d tokens, %d merges",
-              pretokenizer_names[t->pretokenizer], t->token_count, t->merge_count);
+              pretokenizer_name(t->pretokenizer), t->token_count, t->merge_count);
     print_row("special tokens", "%d special, %d added, BOS %d (%s), EOS %d",
               s->kinds[TOKEN_SPECIAL], s->kinds[TOKEN_ADDED], t->bos,
               t->add_bos ? "added" : "not added", t->eos);
@@ -259,7 +253,7 @@ static json_t *tokenizer_json(const struct summary *s)
     for (int32_t i = 0; i < s->config->eos_count; i++)
         json_array_append_new(ends, json_integer(s->config->eos[i]));
     return json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:o}", "model", "gpt2",
-                     "pretokenizer", pretokenizer_names[t->pretokenizer], "tokens", t->token_count,
+                     "pretokenizer", pretokenizer_name(t->pretokenizer), "tokens", t->token_count,
                      "merges", t->merge_count, "special", s->kinds[TOKEN_SPECIAL], "added",
                      s->kinds[TOKEN_ADDED], "bos", t->bos, "add_bos", t->add_bos, "eos", ends);
 }

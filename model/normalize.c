@@ -71,6 +71,26 @@ static size_t decompose(const char *text, size_t length, utf8proc_int32_t *codep
     return count;
 }
 
+/* Composes codepoints[count] in place and appends them. utf8proc's composition swallows U+11A7 (the
+ * place before the first Hangul final) behind a syllable; it composes with nothing, so the text is
+ * composed up to each and after it. */
+static void compose(utf8proc_int32_t *codepoints, size_t count, struct strbuf *out)
+{
+    utf8proc_uint8_t bytes[4];
+    for (size_t at = 0; at < count;) {
+        size_t end = at;
+        while (end < count && codepoints[end] != 0x11a7)
+            end++;
+        utf8proc_ssize_t composed = utf8proc_normalize_utf32(
+            codepoints + at, (utf8proc_ssize_t)(end - at), UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        for (utf8proc_ssize_t i = 0; i < composed; i++)
+            strbuf_append(out, bytes,
+                          (size_t)utf8proc_encode_char(codepoints[at + (size_t)i], bytes));
+        if (end < count) strbuf_text(out, "\xe1\x86\xa7");
+        at = end + 1;
+    }
+}
+
 /* NFC of whole characters. A byte of UTF-8 decomposes into at most 1.5 code points (U+0344, two
  * bytes, gives two; three-byte characters give at most four); twice the bytes is room enough. */
 static bool normalize_valid(const char *text, size_t length, struct strbuf *out)
@@ -82,12 +102,7 @@ static bool normalize_valid(const char *text, size_t length, struct strbuf *out)
     if (codepoints && copy) {
         size_t count = decompose(text, length, codepoints);
         order_all(codepoints, count, copy);
-        utf8proc_ssize_t composed = utf8proc_normalize_utf32(codepoints, (utf8proc_ssize_t)count,
-                                                             UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-        for (utf8proc_ssize_t i = 0; i < composed; i++) {
-            utf8proc_uint8_t bytes[4];
-            strbuf_append(out, bytes, (size_t)utf8proc_encode_char(codepoints[i], bytes));
-        }
+        compose(codepoints, count, out);
     }
     bool done = codepoints && copy;
     free(codepoints);

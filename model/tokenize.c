@@ -5,6 +5,8 @@
 #include "model/checkpoint.h"
 #include "model/commands.h"
 #include "model/load_options.h"
+#include "model/tokenize_lines.h"
+#include "model/tokenizer_json.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -16,7 +18,7 @@
 
 struct tokenize_options {
     const char *model, *chat_template;
-    bool json, special, no_bos, pieces, chat;
+    bool json, json_lines, special, no_bos, pieces, chat;
 };
 
 /* What was made of the input. */
@@ -37,19 +39,34 @@ static enum status read_all(int file, struct strbuf *out, struct error *err)
     }
 }
 
+static bool has_file(const char *dir, const char *name)
+{
+    struct strbuf path = {0};
+    strbuf_format(&path, "%s/%s", dir, name);
+    bool found = access(path.data, R_OK) == 0;
+    strbuf_free(&path);
+    return found;
+}
+
 static enum status open_tokenizer(const char *path, struct tokenizer **out,
                                   enum chat_template *chat, struct error *err)
 {
-    struct checkpoint *checkpoint;
-    enum status status = checkpoint_open(path, &checkpoint, err);
-    if (status) return status;
-    const struct tokenizer_spec *spec = checkpoint_tokenizer(checkpoint);
-    if (!spec || spec->token_count == 0)
+    struct tokenizer_spec alone = {0};
+    struct checkpoint *checkpoint = NULL;
+    const struct tokenizer_spec *spec = &alone;
+    enum status status;
+    if (!has_file(path, "config.json") && has_file(path, "tokenizer.json")) {
+        status = tokenizer_spec_from_json(path, &alone, err);
+    } else {
+        status = checkpoint_open(path, &checkpoint, err);
+        if (!status) spec = checkpoint_tokenizer(checkpoint);
+    }
+    if (!status && (!spec || spec->token_count == 0))
         status = fail(err, ST_UNSUPPORTED, "%s: the model has no tokenizer", path);
-    else
-        status = tokenizer_create(spec, out, err);
+    if (!status && (status = tokenizer_create(spec, out, err))) fail_prefix(err, "%s", path);
     if (!status) *chat = chat_template_choose(*chat, spec->chat_template, false);
-    checkpoint_close(checkpoint);
+    tokenizer_spec_free(&alone);
+    if (checkpoint) checkpoint_close(checkpoint);
     return status;
 }
 
@@ -103,16 +120,6 @@ static void print_plain(const struct tokenizer *tokenizer, const struct token_li
     if (!pieces) putchar('\n');
 }
 
-static enum status tokenize_text(const struct tokenize_options *o,
-                                 const struct tokenizer *tokenizer, const struct strbuf *input,
-                                 struct tokenized *done, struct error *err)
-{
-    if (tokenizer_adds_bos(tokenizer) && !o->no_bos)
-        token_list_append(&done->ids, tokenizer_bos(tokenizer));
-    return tokenizer_encode(tokenizer, strbuf_cstr(input), input->length, o->special, &done->ids,
-                            err);
-}
-
 static enum status render(struct chat *chat, const struct tokenizer *tokenizer,
                           struct tokenized *done, struct error *err)
 {
@@ -149,16 +156,13 @@ static enum status tokenize_chat(enum chat_template family, const struct tokeniz
     return status;
 }
 
-static enum status print(const struct tokenize_options *o, const struct tokenizer *tokenizer,
-                         const struct tokenized *done, struct error *err)
+static void print(const struct tokenize_options *o, const struct tokenizer *tokenizer,
+                  const struct tokenized *done)
 {
     if (o->json)
         print_json(tokenizer, done, o);
     else
         print_plain(tokenizer, &done->ids, o->pieces);
-    if (fflush(stdout) || ferror(stdout))
-        return fail(err, ST_IO, "standard output: %s", strerror(errno));
-    return ST_OK;
 }
 
 static enum status run(const struct tokenize_options *o, struct error *err)
@@ -170,10 +174,15 @@ static enum status run(const struct tokenize_options *o, struct error *err)
     enum status status = chat_template_option(o->chat_template, &family, err);
     if (!status) status = open_tokenizer(o->model, &tokenizer, &family, err);
     if (!status) status = read_all(STDIN_FILENO, &input, err);
-    if (!status)
+    if (!status && o->json_lines)
+        status = tokenize_lines(tokenizer, &input, o->special, !o->no_bos, err);
+    else if (!status)
         status = o->chat ? tokenize_chat(family, tokenizer, &input, &done, err)
-                         : tokenize_text(o, tokenizer, &input, &done, err);
-    if (!status) status = print(o, tokenizer, &done, err);
+                         : tokenizer_encode_text(tokenizer, strbuf_cstr(&input), input.length,
+                                                 o->special, !o->no_bos, &done.ids, err);
+    if (!status && !o->json_lines) print(o, tokenizer, &done);
+    if (!status && (fflush(stdout) || ferror(stdout)))
+        status = fail(err, ST_IO, "standard output: %s", strerror(errno));
     free(done.ids.ids);
     strbuf_free(&done.text);
     strbuf_free(&input);
@@ -185,13 +194,14 @@ int command_tokenize(int argc, char **argv)
 {
     struct tokenize_options o = {0};
     const struct option_spec table[] = {
-        {"model", OPT_STRING, &o.model, "PATH", "GGUF file or Hugging Face directory", 0, 0},
+        {"model", OPT_STRING, &o.model, "PATH",
+         "GGUF file or Hugging Face directory (tokenizer.json alone is enough)", 0, 0},
         {"special", OPT_FLAG, &o.special, NULL,
          "text such as <|im_end|> becomes the special token\n(without it, it is text like any "
          "other)",
          0, 0},
-        {"no-bos", OPT_FLAG, &o.no_bos, NULL, "no BOS in front, even where the model asks for it",
-         0, 0},
+        {"no-bos", OPT_FLAG, &o.no_bos, NULL,
+         "no BOS in front and no EOS behind, even where the model asks for it", 0, 0},
         {"chat", OPT_FLAG, &o.chat, NULL,
          "the input is a chat in JSON: a list of messages, or an object\nwith \"messages\" and "
          "\"add_generation_prompt\",\n\"continue_final_message\", \"enable_thinking\", "
@@ -202,6 +212,10 @@ int command_tokenize(int argc, char **argv)
         {"json", OPT_FLAG, &o.json, NULL,
          "one JSON document: {\"tokens\": [...], \"count\": N};\nwith --chat also \"text\", as it "
          "was rendered",
+         0, 0},
+        {"json-lines", OPT_FLAG, &o.json_lines, NULL,
+         "every input line is a JSON string and gives {\"tokens\": [...]}, or an\narray of ids and "
+         "gives {\"text\": ...} (special tokens with --special)",
          0, 0},
     };
     const struct command_help help = {

@@ -23,18 +23,56 @@ enum token_kind {
     TOKEN_UNUSED,
 };
 
+/* Pre-tokenizers by name (model/pretokenizer_names.c has their patterns). */
 enum pretokenizer {
     PRETOKENIZE_GPT2,   /* ByteLevel(use_regex) */
     PRETOKENIZE_SMOLLM, /* Digits(individual) + ByteLevel(use_regex) */
     PRETOKENIZE_LLAMA3, /* Split(llama-bpe pattern) + ByteLevel */
     PRETOKENIZE_QWEN2,
+    PRETOKENIZE_TEKKEN, /* Mistral Nemo */
+    PRETOKENIZE_GPT4O,
+    PRETOKENIZE_DEEPSEEK_CODER,
+    PRETOKENIZE_DEEPSEEK_V3,
+    PRETOKENIZE_FALCON,
+    PRETOKENIZE_DEFAULT, /* llama.cpp's, for GGUF files that name none */
+    PRETOKENIZE_STEPS,   /* the spec's own steps */
 };
+
+/* One step of a pre-tokenizer: a pattern that cuts each piece of the step before, in the words of
+ * Hugging Face's tokenizers. */
+enum split_behavior {
+    SPLIT_ISOLATED, /* matches and what is between them are pieces */
+    SPLIT_REMOVED,
+    SPLIT_MERGED_WITH_PREVIOUS,
+    SPLIT_MERGED_WITH_NEXT,
+    SPLIT_CONTIGUOUS, /* neighbouring matches are one piece */
+};
+
+struct split_step {
+    const char *pattern; /* NULL: no split, only the space */
+    size_t length;
+    bool literal; /* the text itself; else a regular expression in Oniguruma's syntax */
+    bool invert;  /* what does not match counts as the match */
+    enum split_behavior behavior;
+    bool prefix_space; /* a piece without a leading space gets one before it is cut */
+};
+
+#define PRETOKENIZE_MAX_STEPS 8
 
 struct tokenizer_token {
     const char
         *text; /* normal tokens in GPT-2's printable byte alphabet, others as they are; UTF-8 */
     uint32_t length;
     enum token_kind kind;
+};
+
+/* What a tokenizer.json says of an added token (kind TOKEN_SPECIAL or TOKEN_ADDED). */
+struct added_token {
+    int32_t id;
+    bool in_vocab;       /* also a token of the model: merges may give it */
+    bool single_word;    /* matched only where no letter or digit stands beside it */
+    bool lstrip, rstrip; /* a match takes the white space before, behind it */
+    bool normalized; /* matched after normalization (its text is in that form), after the others */
 };
 
 struct tokenizer_merge {
@@ -48,10 +86,17 @@ struct tokenizer_spec {
     struct tokenizer_merge *merges; /* [merge_count], by rank */
     int32_t merge_count;
     enum pretokenizer pretokenizer;
+    struct split_step steps[PRETOKENIZE_MAX_STEPS]; /* of PRETOKENIZE_STEPS */
+    int32_t step_count;
     bool nfc;
-    bool ignore_merges;        /* a piece that is itself a token is taken whole (Llama 3) */
-    bool add_bos;              /* by default, where special tokens are added */
+    bool ignore_merges; /* a piece that is itself a token is taken whole (Llama 3) */
+    bool add_bos;       /* by default, where special tokens are added */
+    bool add_last;      /* `last` goes behind a text where BOS goes before it */
+    int32_t last;
     int32_t bos, eos;          /* -1: none */
+    struct added_token *added; /* [added_count]; NULL: the kinds say all, no flags */
+    int32_t added_count;
+    const char *every_byte; /* the field because of which every byte must have a token, or NULL */
     const char *chat_template; /* Jinja source or NULL */
     struct text_arena *texts;  /* holds the texts when tokenizer_json.c made the spec, else NULL */
 };
@@ -78,9 +123,15 @@ void token_list_append(struct token_list *list, int32_t id);
 /* Appends the ids of text[length] (UTF-8; broken bytes are tokenized as the bytes they are).
  * `parse_special`: special-token text inside becomes the special id (prompts of /v1/completions and
  * templates do; a chat message's content never). BOS is the caller's business. Thread-safe.
- * ST_NO_MEMORY only. */
+ * ST_NO_MEMORY, or ST_UNSUPPORTED where the model's own pattern needs too long for this text;
+ * nothing is appended then. */
 enum status tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t length,
                              bool parse_special, struct token_list *out, struct error *err);
+
+/* The same, and with `add_special` what the model wants before and behind a text. */
+enum status tokenizer_encode_text(const struct tokenizer *tokenizer, const char *text,
+                                  size_t length, bool parse_special, bool add_special,
+                                  struct token_list *out, struct error *err);
 
 /* The raw bytes of one token, a view of the tokenizer; none for an id without a token, and for a
  * special token unless `show_special`. */

@@ -1,11 +1,12 @@
-/* tokenizer.json says what to do in a small language of its own (normalizers, pre-tokenizers,
- * models, processors that nest). We recognise the sentences that byte-level BPE models are
- * published with and refuse every other by name, rather than tokenize almost as the model was
- * trained.
+/* The two files as a whole, and the model in the first: vocabulary, merges, added tokens. What is
+ * done to a text on its way there is in tokenizer_json_pipeline.c.
  */
 #include "model/tokenizer_json.h"
 #include "base/base.h"
+#include "model/config.h"
 #include "model/json_reader.h"
+#include "model/normalize.h"
+#include "model/tokenizer_json_private.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -19,54 +20,6 @@
 #define MAX_TOKENS (4 << 20)
 #define MAX_FILE   ((size_t)256 << 20)
 
-static const char llama3_pattern[] =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
-    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-static const char qwen2_pattern[] =
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
-    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-
-/* --- small readers. A missing key and null are the same thing. */
-
-static const json_t *member(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    return json_is_null(value) ? NULL : value;
-}
-
-static const char *text_member(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(member(object, key));
-    return text ? text : "";
-}
-
-static bool true_member(const json_t *object, const char *key)
-{
-    return json_is_true(member(object, key));
-}
-
-static bool type_is(const json_t *object, const char *type)
-{
-    return !strcmp(text_member(object, "type"), type);
-}
-
-/* A JSON value as one short line, for messages. */
-static const char *excerpt(const json_t *value, char buffer[200])
-{
-    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
-    snprintf(buffer, 200, "%.160s", text ? text : "?");
-    json_text_free(text);
-    return buffer;
-}
-
-static enum status unsupported(struct error *err, const char *what, const json_t *found,
-                               const char *supported)
-{
-    char buffer[200];
-    return fail(err, ST_UNSUPPORTED, "%s is %s; supported: %s", what, excerpt(found, buffer),
-                supported);
-}
-
 /* --- where the spec's texts lie: blocks that never move, given back together */
 
 struct text_arena {
@@ -77,8 +30,7 @@ struct text_arena {
 
 #define ARENA_BLOCK ((size_t)1 << 20)
 
-/* A copy with a NUL behind it, or NULL when out of memory. */
-static const char *keep_text(struct tokenizer_spec *spec, const char *text, size_t length)
+const char *tokenizer_json_keep(struct tokenizer_spec *spec, const char *text, size_t length)
 {
     struct text_arena *block = spec->texts;
     if (!block || block->room - block->used <= length) {
@@ -100,6 +52,7 @@ void tokenizer_spec_free(struct tokenizer_spec *spec)
 {
     free(spec->tokens);
     free(spec->merges);
+    free(spec->added);
     for (struct text_arena *block = spec->texts, *next; block; block = next) {
         next = block->next;
         free(block);
@@ -112,140 +65,38 @@ static enum status no_memory(struct error *err)
     return fail(err, ST_NO_MEMORY, "tokenizer.json: out of memory");
 }
 
-/* The id of a special or added token, or -1. */
-static int32_t find_added(const struct tokenizer_spec *spec, const char *text)
-{
-    for (int32_t i = 0; i < spec->token_count; i++) {
-        const struct tokenizer_token *token = &spec->tokens[i];
-        if (token->text && token->kind != TOKEN_NORMAL && !strcmp(token->text, text)) return i;
-    }
-    return -1;
-}
-
-/* --- the pipeline */
-
-static enum status read_normalizer(const json_t *root, struct tokenizer_spec *spec,
-                                   struct error *err)
-{
-    const json_t *normalizer = member(root, "normalizer");
-    if (normalizer && type_is(normalizer, "Sequence")) {
-        const json_t *list = member(normalizer, "normalizers");
-        if (json_array_size(list) == 0) return ST_OK;
-        if (json_array_size(list) == 1) normalizer = json_array_get(list, 0);
-    }
-    if (!normalizer) return ST_OK;
-    if (!type_is(normalizer, "NFC"))
-        return unsupported(err, "normalizer", normalizer, "none or {\"type\":\"NFC\"}");
-    spec->nfc = true;
-    return ST_OK;
-}
-
-/* A Split by one of the known patterns. */
-static bool known_split(const json_t *split, enum pretokenizer *kind)
-{
-    if (!type_is(split, "Split") || strcmp(text_member(split, "behavior"), "Isolated") ||
-        true_member(split, "invert"))
-        return false;
-    const char *pattern = text_member(member(split, "pattern"), "Regex");
-    *kind = !strcmp(pattern, llama3_pattern) ? PRETOKENIZE_LLAMA3 : PRETOKENIZE_QWEN2;
-    return *kind == PRETOKENIZE_LLAMA3 || !strcmp(pattern, qwen2_pattern);
-}
-
-static bool byte_level(const json_t *step, bool with_regex)
-{
-    const json_t *use_regex = member(step, "use_regex"); /* true when absent, as in old files */
-    return type_is(step, "ByteLevel") && !true_member(step, "add_prefix_space") &&
-           (use_regex ? json_is_true(use_regex) : true) == with_regex;
-}
-
-static enum status read_pretokenizer(const json_t *root, struct tokenizer_spec *spec,
-                                     struct error *err)
-{
-    const json_t *whole = member(root, "pre_tokenizer");
-    const json_t *first = whole, *second = NULL;
-    if (type_is(whole, "Sequence")) {
-        const json_t *list = member(whole, "pretokenizers");
-        first = json_array_size(list) <= 2 ? json_array_get(list, 0) : NULL;
-        second = json_array_get(list, 1);
-    }
-    if (first && !second && byte_level(first, true)) {
-        spec->pretokenizer = PRETOKENIZE_GPT2;
-        return ST_OK;
-    }
-    if (type_is(first, "Digits") && true_member(first, "individual_digits") &&
-        byte_level(second, true)) {
-        spec->pretokenizer = PRETOKENIZE_SMOLLM;
-        return ST_OK;
-    }
-    if (first && byte_level(second, false) && known_split(first, &spec->pretokenizer)) return ST_OK;
-    return unsupported(err, "pre_tokenizer", whole,
-                       "ByteLevel (GPT-2), Digits + ByteLevel (SmolLM), Split by the pattern of "
-                       "Llama 3 or Qwen2 + ByteLevel");
-}
-
-/* A TemplateProcessing of one text: nothing added, or one token before it, which must be BOS (a
- * file without tokenizer_config.json names its BOS here). */
-static enum status read_template(const json_t *template, struct tokenizer_spec *spec,
-                                 struct error *err)
-{
-    const json_t *single = member(template, "single");
-    size_t count = json_array_size(single);
-    if (count == 1 && member(json_array_get(single, 0), "Sequence")) return ST_OK;
-    const char *name = text_member(member(json_array_get(single, 0), "SpecialToken"), "id");
-    int32_t id = *name ? find_added(spec, name) : -1;
-    if (count == 2 && member(json_array_get(single, 1), "Sequence") && id >= 0 &&
-        (spec->bos < 0 || spec->bos == id)) {
-        spec->bos = id;
-        spec->add_bos = true;
-        return ST_OK;
-    }
-    return unsupported(err, "post_processor.single", single, "the text alone, or BOS and the text");
-}
-
-static enum status read_processor(const json_t *processor, struct tokenizer_spec *spec,
-                                  struct error *err)
-{
-    if (!processor || type_is(processor, "ByteLevel")) return ST_OK; /* moves offsets, not tokens */
-    if (type_is(processor, "TemplateProcessing")) return read_template(processor, spec, err);
-    if (!type_is(processor, "Sequence"))
-        return unsupported(err, "post_processor", processor,
-                           "none, ByteLevel, TemplateProcessing or a Sequence of them");
-    const json_t *steps = member(processor, "processors");
-    for (size_t i = 0; i < json_array_size(steps); i++) {
-        const json_t *step = json_array_get(steps, i);
-        if (type_is(step, "Sequence")) /* nobody writes these, and nesting has no end */
-            return unsupported(err, "post_processor", processor, "a Sequence without Sequences");
-        enum status status = read_processor(step, spec, err);
-        if (status) return status;
-    }
-    return ST_OK;
-}
-
-static enum status read_decoder(const json_t *root, struct error *err)
-{
-    const json_t *decoder = member(root, "decoder");
-    if (!decoder || type_is(decoder, "ByteLevel")) return ST_OK;
-    return unsupported(err, "decoder", decoder, "{\"type\":\"ByteLevel\"}");
-}
-
 /* --- the model: vocabulary and merges */
+
+/* A field whose use would need a rule that we do not have; it changes nothing while every byte has
+ * a token. */
+static void note_every_byte(struct tokenizer_spec *spec, const json_t *model)
+{
+    const char *unknown = text_member(model, "unk_token");
+    if (*unknown) spec->every_byte = "model.unk_token";
+    if (true_member(model, "byte_fallback")) spec->every_byte = "model.byte_fallback";
+}
+
+static bool no_value(const json_t *value)
+{
+    return !value || (json_is_string(value) && !*json_string_value(value)) ||
+           (json_is_number(value) && json_number_value(value) == 0);
+}
 
 static enum status check_model(const json_t *model, struct error *err)
 {
-    if (!type_is(model, "BPE"))
+    /* Old files name no type; merges are what only BPE has. */
+    if (!type_is(model, "BPE") && (member(model, "type") || !member(model, "merges")))
         return fail(err, ST_UNSUPPORTED, "model.type is '%s'; supported: BPE (byte-level)",
                     text_member(model, "type"));
-    static const char *const absent[] = {"dropout", "unk_token", "continuing_subword_prefix",
+    static const char *const absent[] = {"dropout", "continuing_subword_prefix",
                                          "end_of_word_suffix"};
     for (size_t i = 0; i < COUNT_OF(absent); i++) {
         const json_t *value = member(model, absent[i]);
-        if (!value || (json_is_string(value) && !*json_string_value(value))) continue;
+        if (no_value(value)) continue;
         char what[64];
         snprintf(what, sizeof what, "model.%s", absent[i]);
         return unsupported(err, what, value, "null");
     }
-    if (true_member(model, "byte_fallback"))
-        return fail(err, ST_UNSUPPORTED, "model.byte_fallback is true; supported: false");
     if (!json_is_object(member(model, "vocab")) || !json_is_array(member(model, "merges")))
         return fail(err, ST_BAD_FILE, "model needs an object 'vocab' and an array 'merges'");
     return ST_OK;
@@ -294,7 +145,7 @@ static enum status place_token(struct tokenizer_spec *spec, const json_t *id, co
         return fail(err, ST_BAD_FILE, "id %d is both '%.80s' and '%.80s'",
                     (int)json_integer_value(id), token->text, text);
     if (!same) {
-        if (length >= UINT32_MAX || !(token->text = keep_text(spec, text, length)))
+        if (length >= UINT32_MAX || !(token->text = tokenizer_json_keep(spec, text, length)))
             return no_memory(err);
         token->length = (uint32_t)length;
     }
@@ -314,23 +165,54 @@ static enum status read_vocab(json_t *vocab, struct tokenizer_spec *spec, struct
     return ST_OK;
 }
 
+/* As in Hugging Face's tokenizers an absent `normalized` follows
+ * `special`. */
+static struct added_token read_flags(const json_t *entry)
+{
+    const json_t *normalized = member(entry, "normalized");
+    return (struct added_token){
+        .id = (int32_t)json_integer_value(member(entry, "id")),
+        .single_word = true_member(entry, "single_word"),
+        .lstrip = true_member(entry, "lstrip"),
+        .rstrip = true_member(entry, "rstrip"),
+        .normalized = normalized ? json_is_true(normalized) : !true_member(entry, "special"),
+    };
+}
+
+/* The text that is matched and shown: in normal form where the match is looked for in that form. */
+static bool added_text(const struct tokenizer_spec *spec, const json_t *content, bool normalized,
+                       struct strbuf *out)
+{
+    const char *text = json_string_value(content);
+    size_t length = json_string_length(content);
+    if (spec->nfc && normalized) return nfc_append(text, length, out);
+    strbuf_append(out, text, length);
+    return true;
+}
+
 static enum status read_added(const json_t *added, struct tokenizer_spec *spec, struct error *err)
 {
     size_t i;
     const json_t *entry;
+    spec->added = try_alloc(json_array_size(added), sizeof *spec->added);
+    if (!spec->added) return no_memory(err);
     json_array_foreach(added, i, entry)
     {
-        const json_t *content = member(entry, "content");
-        if (!json_is_string(content) || json_string_length(content) == 0)
-            return fail(err, ST_BAD_FILE, "added_tokens[%zu] has no content", i);
-        static const char *const flags[] = {"single_word", "lstrip", "rstrip"};
-        for (size_t k = 0; k < COUNT_OF(flags); k++)
-            if (true_member(entry, flags[k]))
-                return fail(err, ST_UNSUPPORTED, "added token '%.80s' has %s; supported: false",
-                            json_string_value(content), flags[k]);
+        const json_t *content = member(entry, "content"), *id = member(entry, "id");
+        size_t length = json_string_length(content);
+        if (length == 0 || length > MODEL_MAX_TOKEN_BYTES)
+            return fail(err, ST_BAD_FILE, "added_tokens[%zu] has no content of 1 to %d bytes", i,
+                        MODEL_MAX_TOKEN_BYTES);
+        struct added_token *token = &spec->added[spec->added_count++];
+        *token = read_flags(entry);
+        token->in_vocab =
+            spec->tokens[token->id].text && spec->tokens[token->id].kind == TOKEN_NORMAL;
         enum token_kind kind = true_member(entry, "special") ? TOKEN_SPECIAL : TOKEN_ADDED;
-        enum status status = place_token(spec, member(entry, "id"), json_string_value(content),
-                                         json_string_length(content), kind, err);
+        struct strbuf text = {0};
+        enum status status = added_text(spec, content, token->normalized, &text)
+                                 ? place_token(spec, id, text.data, text.length, kind, err)
+                                 : no_memory(err);
+        strbuf_free(&text);
         if (status) return status;
     }
     return ST_OK;
@@ -360,9 +242,9 @@ static enum status read_merge(const json_t *value, size_t rank, struct tokenizer
                     rank, excerpt(value, buffer));
     }
     struct tokenizer_merge *merge = &spec->merges[rank];
-    *merge = (struct tokenizer_merge){keep_text(spec, left, left_length),
-                                      keep_text(spec, right, right_length), (uint32_t)left_length,
-                                      (uint32_t)right_length};
+    *merge = (struct tokenizer_merge){tokenizer_json_keep(spec, left, left_length),
+                                      tokenizer_json_keep(spec, right, right_length),
+                                      (uint32_t)left_length, (uint32_t)right_length};
     return merge->left && merge->right ? ST_OK : no_memory(err);
 }
 
@@ -380,6 +262,7 @@ static enum status read_model(const json_t *root, struct tokenizer_spec *spec, s
     status = count_tokens(vocab, added, &spec->token_count, err);
     if (status) return status;
     spec->ignore_merges = true_member(model, "ignore_merges");
+    note_every_byte(spec, model);
     spec->merge_count = (int32_t)count;
     spec->tokens = try_alloc((size_t)spec->token_count, sizeof *spec->tokens);
     spec->merges = try_alloc(count, sizeof *spec->merges);
@@ -403,7 +286,7 @@ static enum status read_named_token(const json_t *config, const char *key,
     *id = -1;
     if (!value) return ST_OK;
     char buffer[200];
-    if (json_is_string(value)) *id = find_added(spec, json_string_value(value));
+    if (json_is_string(value)) *id = tokenizer_json_find_added(spec, json_string_value(value));
     if (*id >= 0) return ST_OK;
     return fail(err, ST_BAD_FILE, "tokenizer_config.json: %s is %s, which is no added token", key,
                 excerpt(value, buffer));
@@ -440,7 +323,7 @@ static enum status read_template_file(const char *dir, struct tokenizer_spec *sp
         return problem ? fail(err, ST_IO, "%s: %s", path, strerror(problem))
                        : fail(err, ST_BAD_FILE, "%s: longer than 1 MiB", path);
     }
-    spec->chat_template = keep_text(spec, strbuf_cstr(&text), text.length);
+    spec->chat_template = tokenizer_json_keep(spec, strbuf_cstr(&text), text.length);
     strbuf_free(&text);
     return spec->chat_template ? ST_OK : no_memory(err);
 }
@@ -455,7 +338,7 @@ static enum status read_config(const char *dir, const json_t *config, struct tok
     if (status || spec->chat_template) return status; /* the file wins, as in transformers */
     const char *jinja = default_template(member(config, "chat_template"));
     if (!jinja) return ST_OK;
-    spec->chat_template = keep_text(spec, jinja, strlen(jinja));
+    spec->chat_template = tokenizer_json_keep(spec, jinja, strlen(jinja));
     return spec->chat_template ? ST_OK : no_memory(err);
 }
 
@@ -464,12 +347,10 @@ static enum status read_config(const char *dir, const json_t *config, struct tok
 static enum status read_tokenizer(const char *dir, const json_t *root, const json_t *config,
                                   struct tokenizer_spec *spec, struct error *err)
 {
-    enum status status = read_normalizer(root, spec, err);
-    if (!status) status = read_pretokenizer(root, spec, err);
-    if (!status) status = read_decoder(root, err);
+    enum status status = tokenizer_json_pipeline(root, spec, err);
     if (!status) status = read_model(root, spec, err);
     if (!status) status = read_config(dir, config, spec, err);
-    if (!status) status = read_processor(member(root, "post_processor"), spec, err);
+    if (!status) status = tokenizer_json_processor(root, spec, err);
     if (status) fail_prefix(err, "%s/tokenizer.json", dir);
     return status;
 }

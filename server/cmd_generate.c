@@ -83,8 +83,8 @@ static enum status encode_prompt(const struct generate_options *o, const struct 
 {
     const struct tokenizer *tokenizer = model_tokenizer(model);
     if (!o->chat) {
-        if (tokenizer_adds_bos(tokenizer)) token_list_append(ids, tokenizer_bos(tokenizer));
-        enum status status = tokenizer_encode(tokenizer, text, strlen(text), true, ids, err);
+        enum status status =
+            tokenizer_encode_text(tokenizer, text, strlen(text), true, true, ids, err);
         if (!status && ids->count == 0)
             return fail(err, ST_INVALID, "--prompt is empty and this model starts with no token");
         return status;

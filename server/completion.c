@@ -185,9 +185,8 @@ bool request_tokens(const struct api_request *request, size_t index,
         status = chat_render_tokens(&chat, model->tokenizer, out, &err);
     } else if (request->prompts[index].text) {
         const struct api_prompt *prompt = &request->prompts[index];
-        if (request->add_special_tokens && tokenizer_adds_bos(model->tokenizer))
-            token_list_append(out, tokenizer_bos(model->tokenizer));
-        status = tokenizer_encode(model->tokenizer, prompt->text, prompt->length, true, out, &err);
+        status = tokenizer_encode_text(model->tokenizer, prompt->text, prompt->length, true,
+                                       request->add_special_tokens, out, &err);
     } else {
         const struct api_prompt *prompt = &request->prompts[index];
         for (size_t i = 0; i < prompt->id_count; i++)

@@ -71,7 +71,8 @@ static void encode_by_definition(enum pretokenizer kind, const struct merges *me
     const char *piece;
     size_t length;
     int32_t ids[NAIVE_TEXT];
-    if (!compiled[kind] && pretokenize_create(kind, &compiled[kind], NULL)) die("no pattern");
+    struct tokenizer_spec spec = {.pretokenizer = kind};
+    if (!compiled[kind] && pretokenize_create(&spec, &compiled[kind], NULL)) die("no pattern");
     if (!pieces_begin(&pieces, compiled[kind])) die("no pieces");
     pieces_start(&pieces, text.text, text.left);
     while (pieces_next(&pieces, &piece, &length) > 0) {

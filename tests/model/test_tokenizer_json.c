@@ -53,7 +53,10 @@ static enum status load(const char *json, const char *config, struct tokenizer_s
     "{\"id\":5,\"content\":\"<w>\",\"special\":false}]"
 #define VOCAB "\"vocab\":{\"a\":0,\"b\":1,\"ab\":2}"
 #define MODEL "\"model\":{\"type\":\"BPE\"," VOCAB ",\"merges\":[\"a b\"]}"
-#define GPT2  "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"
+#define SPLIT(pattern, behavior)                                                         \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":" pattern \
+    ",\"behavior\":\"" behavior "\"},{\"type\":\"ByteLevel\",\"use_regex\":false}]}"
+#define GPT2 "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"
 
 Test(tokenizer_json, reads_what_is_there)
 {
@@ -116,29 +119,79 @@ Test(tokenizer_json, other_pipelines_are_refused_by_name)
     refused("{" GPT2 "," MODEL ",\"normalizer\":{\"type\":\"Lowercase\"}}", NULL, no, "Lowercase");
     refused("{" MODEL ",\"pre_tokenizer\":{\"type\":\"Metaspace\"}}", NULL, no, "Metaspace");
     refused("{" MODEL "}", NULL, no, "pre_tokenizer");
-    refused("{" MODEL ",\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true}}",
-            NULL, no, "pre_tokenizer");
-    refused("{" MODEL
-            ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\","
-            "\"pattern\":{\"Regex\":\"x+\"},\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\","
-            "\"add_prefix_space\":false,\"use_regex\":false}]}}",
-            NULL, no, "x+");
+    refused("{" MODEL ",\"pre_tokenizer\":{\"type\":\"Sequence\"}}", NULL, ST_BAD_FILE,
+            "pretokenizers");
+    refused("{" MODEL ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":["
+            "{\"type\":\"ByteLevel\"},{\"type\":\"Digits\"}]}}",
+            NULL, no, "Digits");
+    refused("{" MODEL ",\"pre_tokenizer\":" SPLIT("{\"Regex\":\"x\"}", "Sideways") "}", NULL, no,
+            "Sideways");
+    refused("{" MODEL ",\"pre_tokenizer\":" SPLIT("\"x\"", "Isolated") "}", NULL, no,
+            "Split.pattern");
+    refused("{" GPT2 "," MODEL
+            ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},"
+            "{\"type\":\"Strip\"}]}}",
+            NULL, no, "Strip");
     refused("{" GPT2 "," MODEL ",\"decoder\":{\"type\":\"WordPiece\"}}", NULL, no, "WordPiece");
     refused("{" GPT2 ",\"model\":{\"type\":\"Unigram\"}}", NULL, no, "Unigram");
-    refused("{" GPT2 ",\"model\":{\"type\":\"BPE\",\"unk_token\":\"<u>\"," VOCAB ",\"merges\":[]}}",
-            NULL, no, "model.unk_token");
-    refused("{" GPT2 ",\"model\":{\"type\":\"BPE\",\"byte_fallback\":true," VOCAB
+    refused("{" GPT2 ",\"model\":{\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\"," VOCAB
             ",\"merges\":[]}}",
-            NULL, no, "byte_fallback");
+            NULL, no, "model.end_of_word_suffix");
+    refused("{" GPT2 ",\"model\":{\"type\":\"BPE\",\"dropout\":0.1," VOCAB ",\"merges\":[]}}", NULL,
+            no, "model.dropout");
     refused("{" GPT2 "," MODEL ",\"post_processor\":{\"type\":\"BertProcessing\"}}", NULL, no,
             "BertProcessing");
     refused("{" GPT2 "," MODEL "," ADDED
             ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":["
-            "{\"Sequence\":{\"id\":\"A\"}},{\"SpecialToken\":{\"id\":\"<s>\"}}]}}",
+            "{\"SpecialToken\":{\"id\":\"<none>\"}},{\"Sequence\":{\"id\":\"A\"}}]}}",
             NULL, no, "post_processor");
-    refused("{" GPT2 "," MODEL
-            ",\"added_tokens\":[{\"id\":3,\"content\":\"<m>\",\"lstrip\":true}]}",
-            NULL, no, "lstrip");
+}
+
+/* An unknown token and the byte fallback change nothing while every byte has a token. */
+Test(tokenizer_json, what_needs_every_byte_is_refused_when_one_is_missing)
+{
+    static const char *const fields[] = {"\"unk_token\":\"<u>\"", "\"byte_fallback\":true"};
+    for (size_t i = 0; i < COUNT_OF(fields); i++) {
+        char json[256];
+        struct tokenizer_spec spec;
+        struct tokenizer *tokenizer = NULL;
+        struct error err = {0};
+        snprintf(json, sizeof json,
+                 "{" GPT2 ",\"model\":{\"type\":\"BPE\",%s," VOCAB ",\"merges\":[]}}", fields[i]);
+        cr_assert_eq(load(json, NULL, &spec, &err), ST_OK, "%s", err.text);
+        cr_assert_eq(tokenizer_create(&spec, &tokenizer, &err), ST_UNSUPPORTED);
+        cr_assert(strstr(err.text, "byte 0x00 has no token"), "%s", err.text);
+        tokenizer_spec_free(&spec);
+    }
+}
+
+Test(tokenizer_json, steps_flags_and_what_goes_before_and_behind)
+{
+    struct tokenizer_spec spec;
+    struct error err = {0};
+    cr_assert_eq(
+        load(
+            "{" MODEL ",\"pre_tokenizer\":" SPLIT(
+                "{\"String\":\"-\"}",
+                "MergedWithNext") ",\"added_tokens\":[{\"id\":3,\"content\":\"<s>\",\"special\":"
+                                  "true},"
+                                  "{\"id\":2,\"content\":\"ab\",\"single_word\":true,\"lstrip\":"
+                                  "true,\"rstrip\":true}],"
+                                  "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":["
+                                  "{\"SpecialToken\":{\"id\":\"<s>\"}},{\"Sequence\":{\"id\":\"A\"}"
+                                  "},"
+                                  "{\"SpecialToken\":{\"id\":\"<s>\"}}]}}",
+            NULL, &spec, &err),
+        ST_OK, "%s", err.text);
+    cr_assert_eq(spec.pretokenizer, PRETOKENIZE_STEPS);
+    cr_assert_eq(spec.step_count, 1);
+    cr_assert(spec.steps[0].literal && spec.steps[0].behavior == SPLIT_MERGED_WITH_NEXT);
+    cr_assert_eq(spec.added_count, 2);
+    cr_assert(!spec.added[0].in_vocab && !spec.added[0].normalized);
+    cr_assert(spec.added[1].in_vocab && spec.added[1].normalized && spec.added[1].single_word &&
+              spec.added[1].lstrip && spec.added[1].rstrip);
+    cr_assert(spec.bos == 3 && spec.add_bos && spec.last == 3 && spec.add_last);
+    tokenizer_spec_free(&spec);
 }
 
 Test(tokenizer_json, broken_files_are_refused)
