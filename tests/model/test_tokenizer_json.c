@@ -104,6 +104,18 @@ Test(tokenizer_json, merges_as_pairs_and_without_a_config)
     tokenizer_spec_free(&spec);
 }
 
+/* As transformers reads them: the file clobbers the template in the config. */
+Test(tokenizer_json, the_template_file_wins)
+{
+    struct tokenizer_spec spec;
+    put(2, "file");
+    cr_assert_eq(
+        load("{" ADDED "," GPT2 "," MODEL "}", "{\"chat_template\":\"config\"}", &spec, NULL),
+        ST_OK);
+    cr_assert_str_eq(spec.chat_template, "file");
+    tokenizer_spec_free(&spec);
+}
+
 static void refused(const char *json, const char *config, enum status expected, const char *words)
 {
     struct tokenizer_spec spec;
