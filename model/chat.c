@@ -69,25 +69,16 @@ void put_content(struct rendering *r, size_t i, struct span content)
 /* --- rendering */
 
 static enum status (*const renderers[CHAT_TEMPLATES])(struct rendering *, struct error *) = {
-    [CHAT_CHATML] = render_chatml,
-    [CHAT_CHATML_BOS] = render_chatml,
-    [CHAT_QWEN15] = render_chatml,
-    [CHAT_SMOLLM2] = render_chatml,
-    [CHAT_QWEN2] = render_chatml,
-    [CHAT_LLAMA3] = render_llama3,
-    [CHAT_LLAMA31] = render_llama3,
-    [CHAT_LLAMA32] = render_llama3,
-    [CHAT_QWEN25] = render_qwen,
-    [CHAT_QWEN3] = render_qwen,
-    [CHAT_QWEN3_INSTRUCT] = render_qwen,
-    [CHAT_QWEN3_THINKING] = render_qwen,
-    [CHAT_QWQ] = render_qwen,
-    [CHAT_MISTRAL_OLD] = render_mistral,
-    [CHAT_MISTRAL_OLD2] = render_mistral,
-    [CHAT_MISTRAL_V1] = render_mistral,
-    [CHAT_MISTRAL_V3] = render_mistral,
-    [CHAT_MISTRAL_NEMO] = render_mistral,
-    [CHAT_MISTRAL_V7] = render_mistral,
+    [CHAT_CHATML] = render_chatml,        [CHAT_CHATML_BOS] = render_chatml,
+    [CHAT_QWEN15] = render_chatml,        [CHAT_SMOLLM2] = render_chatml,
+    [CHAT_QWEN2] = render_chatml,         [CHAT_LLAMA3] = render_llama3,
+    [CHAT_LLAMA3_FIRST] = render_llama3,  [CHAT_LLAMA31] = render_llama3,
+    [CHAT_LLAMA32] = render_llama3,       [CHAT_QWEN25] = render_qwen,
+    [CHAT_QWEN3] = render_qwen,           [CHAT_QWEN3_INSTRUCT] = render_qwen,
+    [CHAT_QWEN3_THINKING] = render_qwen,  [CHAT_QWQ] = render_qwen,
+    [CHAT_MISTRAL_OLD] = render_mistral,  [CHAT_MISTRAL_OLD2] = render_mistral,
+    [CHAT_MISTRAL_V1] = render_mistral,   [CHAT_MISTRAL_V3] = render_mistral,
+    [CHAT_MISTRAL_NEMO] = render_mistral, [CHAT_MISTRAL_V7] = render_mistral,
 };
 
 /* The rendering ends where the last message's content does. */

@@ -26,6 +26,7 @@
     X(CHATML_BOS, "chatml-bos", "ChatML after a BOS")                                    \
     X(SMOLLM2, "smollm2", "SmolLM2-Instruct")                                            \
     X(LLAMA3, "llama3", "Meta-Llama-3-Instruct")                                         \
+    X(LLAMA3_FIRST, "llama3-first", "Meta-Llama-3-Instruct as of April 2024")            \
     X(LLAMA31, "llama3.1", "Llama-3.1- and 3.3-Instruct")                                \
     X(LLAMA32, "llama3.2", "Llama-3.2-Instruct")                                         \
     X(QWEN15, "qwen1.5", "Qwen1.5-Chat")                                                 \

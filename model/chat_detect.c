@@ -57,6 +57,7 @@ static const struct {
     {0x8cde6333a65981ebu, CHAT_CHATML},         /* the loop alone */
     {0x45ec583d4d25bc3au, CHAT_SMOLLM2},        /* SmolLM2-Instruct */
     {0x0e60067a5537498eu, CHAT_LLAMA3},         /* Meta-Llama-3-Instruct */
+    {0x74891e390e614ae2u, CHAT_LLAMA3_FIRST},   /* the same, April 2024 */
     {0xcc0368e1ffb6b958u, CHAT_LLAMA31},        /* Llama-3.1- and 3.3-Instruct */
     {0x368f4c34b8554414u, CHAT_LLAMA32},        /* Llama-3.2-Instruct */
     {0xc867da37c989d41fu, CHAT_QWEN15},         /* Qwen1.5-Chat */
@@ -151,7 +152,7 @@ static enum chat_template detect_thinking(const char *jinja)
 
 static enum chat_template detect_qwen(const char *jinja)
 {
-    if (!has(jinja, "# Tools")) return CHAT_NONE;
+    if (!has(jinja, "# Tools") || has(jinja, "bos_token")) return CHAT_NONE;
     if (has(jinja, "</think>")) return detect_thinking(jinja);
     const char *system = written_system_text(jinja);
     if (!*system) return CHAT_QWEN3_INSTRUCT;
@@ -174,10 +175,11 @@ static enum chat_template detect_llama3(const char *jinja)
     if (!has(jinja, "trim") || has(jinja, "think") || has(jinja, "<tool") ||
         has(jinja, "<function"))
         return CHAT_NONE;
-    if (!has(jinja, "Cutting Knowledge Date"))
-        return has(jinja, "tools") || !prints_role_after(jinja, "<|start_header_id|>")
-                   ? CHAT_NONE
-                   : CHAT_LLAMA3;
+    if (!has(jinja, "Cutting Knowledge Date")) {
+        if (has(jinja, "tools") || !prints_role_after(jinja, "<|start_header_id|>"))
+            return CHAT_NONE;
+        return has(jinja, "add_generation_prompt") ? CHAT_LLAMA3 : CHAT_LLAMA3_FIRST;
+    }
     if (!has(jinja, "December 2023") || !has(jinja, "26 Jul 2024")) return CHAT_NONE;
     return has(jinja, "strftime_now") ? CHAT_LLAMA32 : CHAT_LLAMA31;
 }

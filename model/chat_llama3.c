@@ -86,7 +86,7 @@ static void put_dated_turn(struct rendering *r, size_t i)
 enum status render_llama3(struct rendering *r, struct error *err)
 {
     const struct chat *chat = r->chat;
-    bool dated = chat->family != CHAT_LLAMA3;
+    bool dated = chat->family == CHAT_LLAMA31 || chat->family == CHAT_LLAMA32;
     if (dated && !chat->count)
         return fail(err, ST_INVALID, "the template needs at least one message");
     if (dated || chat->count) put_bos(r);
@@ -100,6 +100,8 @@ enum status render_llama3(struct rendering *r, struct error *err)
             put_dated_turn(r, i);
         else
             put_trimmed(r, i);
-    if (chat->add_generation_prompt) put_header(r, "assistant", strlen("assistant"));
+    /* The first template had no condition here. */
+    if (chat->add_generation_prompt || chat->family == CHAT_LLAMA3_FIRST)
+        put_header(r, "assistant", strlen("assistant"));
     return ST_OK;
 }

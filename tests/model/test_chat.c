@@ -299,7 +299,7 @@ Test(chat, detection_by_markers)
                         "helpful assistant.<|im_end|>\n'" LOOP),
                  CHAT_QWEN25);
     cr_assert_eq(detect("'<|start_header_id|>' + m['role'] + m.content | trim + '<|eot_id|>'"),
-                 CHAT_LLAMA3);
+                 CHAT_LLAMA3_FIRST);
     cr_assert_eq(detect("<|start_header_id|> | trim <|eot_id|> Cutting Knowledge Date: December "
                         "2023 26 Jul 2024 strftime_now"),
                  CHAT_LLAMA32);
@@ -329,6 +329,7 @@ Test(chat, published_sources)
         {"chatml-golden", CHAT_CHATML},
         {"smollm2", CHAT_SMOLLM2},
         {"llama3", CHAT_LLAMA3},
+        {"llama3-first", CHAT_LLAMA3_FIRST},
         {"llama3.1", CHAT_LLAMA31},
         {"llama3.2", CHAT_LLAMA32},
         {"qwen1.5", CHAT_QWEN15},
