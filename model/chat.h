@@ -58,7 +58,7 @@ enum chat_template chat_template_detect(const char *jinja, bool *exact);
 const char *chat_template_name(enum chat_template family);
 /* CHAT_NONE for a name that is not in the list (and for "none"). */
 enum chat_template chat_template_by_name(const char *name);
-/* "chatml, chatml-bos, ..." for messages. */
+/* "chatml, chatml-bos, ..." for messages, each one that chat_template_by_name knows. */
 void chat_template_names(struct strbuf *out);
 /* What a model is served with: `named` unless that is CHAT_NONE, else what its source is (NULL: it
  * has none). `warn`: one warning where that is a guess, or nothing. */

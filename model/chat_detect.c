@@ -20,6 +20,7 @@ const char *chat_template_name(enum chat_template family)
 
 enum chat_template chat_template_by_name(const char *name)
 {
+    if (!strcmp(name, "mistral")) return CHAT_MISTRAL_V3; /* of the 7B model's last version */
     for (size_t i = CHAT_NONE + 1; i < COUNT_OF(names); i++)
         if (!strcmp(names[i], name)) return (enum chat_template)i;
     return CHAT_NONE;
@@ -28,7 +29,8 @@ enum chat_template chat_template_by_name(const char *name)
 void chat_template_names(struct strbuf *out)
 {
     for (size_t i = CHAT_NONE + 1; i < COUNT_OF(names); i++)
-        strbuf_format(out, "%s%s", i > CHAT_NONE + 1 ? ", " : "", names[i]);
+        strbuf_format(out, "%s, ", names[i]);
+    strbuf_text(out, "mistral (mistral-v3)");
 }
 
 /* --- by fingerprint */
@@ -133,6 +135,7 @@ static bool prints_role_after(const char *jinja, const char *token)
         const char *end = name;
         while (isalnum((unsigned char)*end) || *end == '_')
             end++;
+        if (end - name == 4 && !strncmp(name, "role", 4)) return true;
         for (size_t i = 0; end > name && i < COUNT_OF(roles); i++)
             if (!strncmp(end, roles[i], strlen(roles[i]))) return true;
     }

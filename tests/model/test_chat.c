@@ -201,6 +201,7 @@ Test(chat, names)
         cr_assert_eq(chat_template_by_name(chat_template_name(i)), i);
         cr_assert_not_null(strstr(names.data, chat_template_name(i)));
     }
+    cr_assert_eq(chat_template_by_name("mistral"), CHAT_MISTRAL_V3);
     cr_assert_eq(chat_template_by_name("none"), CHAT_NONE);
     cr_assert_eq(chat_template_by_name("vicuna"), CHAT_NONE);
     strbuf_free(&names);
@@ -289,6 +290,8 @@ Test(chat, detection_by_markers)
 #define LOOP "{{'<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>'}}"
     cr_assert_eq(detect(LOOP), CHAT_CHATML);
     cr_assert_eq(detect("<|im_start|>{{ message['role'] }}\n<|im_end|>"), CHAT_CHATML);
+    cr_assert_eq(detect("{% set role = m.role %}{{ \"<|im_start|>\" ~ role }}<|im_end|>"),
+                 CHAT_CHATML);
     cr_assert_eq(detect("{{ bos_token }}" LOOP), CHAT_CHATML_BOS);
     cr_assert_eq(detect("{{'<|im_start|>system\\n' + c + '<|im_end|>'}}" LOOP), CHAT_CHATML);
     cr_assert_eq(detect("'<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n'" LOOP),
