@@ -4,6 +4,7 @@
 #include "tests/fuzz/support_checkpoint.h"
 #include "tests/fuzz/support_input.h"
 #include "model/hf_config.h"
+#include "model/rope.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

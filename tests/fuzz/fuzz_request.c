@@ -5,6 +5,7 @@
 #include "tests/fuzz/support_input.h"
 #include "server/request_parse.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,8 +53,9 @@ static void check_generation(const struct api_request *r, const struct server_li
 {
     const struct sample_spec *s = &r->sample;
     invariant(r->n >= 1 && r->n <= limits->max_n, "n is %d", r->n);
-    invariant(r->max_tokens >= 0 && r->min_tokens >= 0, "%d to %d tokens", r->min_tokens,
-              r->max_tokens);
+    invariant(r->max_tokens >= (r->echo ? 0 : 1) || r->max_tokens == MAX_TOKENS_DEFAULT,
+              "max_tokens is %d", r->max_tokens);
+    invariant(r->min_tokens >= 0, "min_tokens is %d", r->min_tokens);
     invariant(s->temperature >= 0 && s->temperature <= 100, "temperature");
     invariant(s->top_p > 0 && s->top_p <= 1 && s->min_p >= 0 && s->min_p <= 1, "top_p or min_p");
     invariant(s->top_k >= -1, "top_k is %d", s->top_k);
@@ -64,6 +66,12 @@ static void check_generation(const struct api_request *r, const struct server_li
     for (size_t i = 0; i < r->stop_count; i++) {
         size_t length = strlen(r->stops[i]);
         invariant(length && length <= (size_t)limits->max_stop_bytes, "stop %zu", i);
+    }
+    invariant(s->top_logprobs >= 0 && s->top_logprobs <= limits->max_logprobs, "top_logprobs");
+    invariant(s->bias_count >= 0 && s->bias_count <= limits->max_logit_bias, "logit_bias");
+    for (int32_t i = 0; i < s->bias_count; i++) {
+        check_ids(&s->biases[i].token, 1);
+        invariant(fabsf(s->biases[i].bias) <= 100, "bias %g", (double)s->biases[i].bias);
     }
     invariant(!r->include_usage || r->stream, "usage events without a stream");
 }

@@ -1,6 +1,7 @@
 #include "tests/fuzz/support_checkpoint.h"
 #include "tests/fuzz/support_input.h"
 #include "model/utf8.h"
+#include "model/rope.h"
 
 #include <stdlib.h>
 #include <string.h>
