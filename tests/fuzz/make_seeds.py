@@ -317,6 +317,10 @@ def text_seeds():
             seed("bpe", f"{name}{flags}", bytes([flags | (4 if flags == 3 else 0), 7]) + merges + data)
         seed("detokenizer", name, data + b"\xff\x04" + data[::-1])
     seed("bpe", "whole", bytes([8, 7]) + merges + b"hello  hello")
+    for flags in (0, 1, 2, 3, 8, 22, 33, 114):
+        tokens = b"".join(bytes([i % 3, c]) for i, c in enumerate(b"ab\xe2\x82\xacEND\xf6x\xc3\n\"" * 2))
+        seed("render", f"stops{flags}", bytes([flags, 2]) + b"END\n\xe2\x82\xac\n\n" + tokens)
+        seed("render", f"plain{flags}", bytes([flags, flags << 2 & 255]) + b"\n" + tokens)
     for name, stops, text in (("end", "END", "some text END more"), ("overlap", "aab\nabcabd", "aaabcabcabdx"),
                               ("longest", "cd\nbcd\nd", "abcd"), ("lines", "\u20ac", "5 \u20ad 5 \u20ac")):
         for flags in (0, 3, 30):
