@@ -40,8 +40,9 @@ static enum status read_architecture(const struct gguf_file *file, struct model_
     enum status status = gguf_get_string(file, "general.architecture", &found, err);
     if (status) return status;
     if (!found.length) return fail(err, ST_BAD_FILE, "key general.architecture is missing");
-    snprintf(config->architecture, sizeof config->architecture, "%.*s", (int)found.length,
-             found.text);
+    size_t room = sizeof config->architecture - 1; /* the length may be beyond an int */
+    snprintf(config->architecture, sizeof config->architecture, "%.*s",
+             (int)(found.length < room ? found.length : room), found.text);
     bool llama = !strcmp(config->architecture, "llama");
     config->qkv_bias = !strcmp(config->architecture, "qwen2");
     config->qk_norm = !strcmp(config->architecture, "qwen3");

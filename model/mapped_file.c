@@ -12,7 +12,7 @@
 static enum status open_regular(const char *path, int *fd, size_t *size, struct error *err)
 {
     struct stat info;
-    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not wait for a writer */
     if (*fd < 0)
         return fail(err, errno == ENOENT ? ST_NOT_FOUND : ST_IO, "%s: %s", path, strerror(errno));
     enum status status = ST_OK;

@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Opens these bytes (given away) as a file; the words of a refusal always begin with the path. */
@@ -332,4 +333,9 @@ Test(gguf, files_that_are_none)
     expect_refusal(gguf_open("/no/such/file.gguf", &file, &err), &err, ST_NOT_FOUND,
                    "/no/such/file.gguf: No such file");
     expect_refusal(gguf_open("/dev/zero", &file, &err), &err, ST_BAD_FILE, "not a regular file");
+    char *pipe = write_file(&(struct strbuf){0});
+    unlink(pipe);
+    cr_assert(mkfifo(pipe, 0600) == 0);
+    expect_refusal(gguf_open(pipe, &file, &err), &err, ST_BAD_FILE, "not a regular file");
+    remove_file(pipe);
 }
