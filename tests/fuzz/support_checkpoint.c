@@ -1,6 +1,7 @@
 #include "tests/fuzz/support_checkpoint.h"
 #include "tests/fuzz/support_input.h"
 #include "model/utf8.h"
+#include "model/chat.h"
 #include "model/rope.h"
 
 #include <stdlib.h>
@@ -47,7 +48,7 @@ void check_spec(const struct tokenizer_spec *spec)
         tokenizer_token_view(tokenizer, id, true, &length);
     }
     tokenizer_free(tokenizer);
-    chat_template_detect(spec->chat_template);
+    chat_template_choose(CHAT_NONE, spec->chat_template, false);
 }
 
 void check_checkpoint(const char *path)

@@ -96,8 +96,11 @@ const struct tokenizer *chat_tokenizer(void)
     vocabulary_merge(&v, newlines, '\n');
     vocabulary_merge(&v, vocabulary_merge(&v, 'u', 's'), vocabulary_merge(&v, 'e', 'r'));
     vocabulary_merge(&v, ' ', ' ');
-    for (size_t i = 0; i < COUNT_OF(specials); i++)
+    for (size_t i = 0; i < COUNT_OF(specials); i++) {
+        if (!strcmp(specials[i], "<s>")) v.spec.bos = v.spec.token_count;
+        if (!strcmp(specials[i], "</s>")) v.spec.eos = v.spec.token_count;
         vocabulary_add(&v, specials[i], TOKEN_SPECIAL);
+    }
     vocabulary_add(&v, "<think>", TOKEN_ADDED);
     vocabulary_add(&v, "</think>", TOKEN_ADDED);
     struct error err = {0};
