@@ -1,4 +1,5 @@
 #include "base/log.h"
+#include "base/status.h"
 
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -22,6 +23,7 @@ void log_line(enum log_level level, const char *format, ...)
     va_start(args, format);
     int more = vsnprintf(line + used, sizeof line - (size_t)used - 1, format, args);
     va_end(args);
+    make_printable(line);
     int room = (int)sizeof line - used - 2;
     used += more < 0 ? 0 : (more > room ? room : more);
     line[used++] = '\n';

@@ -1,6 +1,7 @@
 #include "base/status.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,15 @@ const char *status_words(enum status status)
     return words[status];
 }
 
+void make_printable(char *text)
+{
+    for (unsigned char *c = (unsigned char *)text; *c; c++) {
+        bool high = c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0; /* U+0080 to U+009F in UTF-8 */
+        if (high) c[1] = '?';
+        if (high || *c < 0x20 || *c == 0x7f) *c = '?';
+    }
+}
+
 enum status fail(struct error *err, enum status status, const char *format, ...)
 {
     if (!err) return status;
@@ -23,6 +33,7 @@ enum status fail(struct error *err, enum status status, const char *format, ...)
     va_start(args, format);
     vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
+    make_printable(err->text);
     err->status = status;
     return status;
 }

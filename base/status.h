@@ -38,7 +38,12 @@ struct error {
     char text[512];
 };
 
-/* Fills `err` (may be NULL) and returns `status`, so that a check reads `return fail(err, ...)`. */
+/* Control characters become '?', in place: text of a file must not move the cursor of a terminal or
+ * begin a line of its own in a log. */
+void make_printable(char *text);
+
+/* Fills `err` (may be NULL) and returns `status`, so that a check reads `return fail(err, ...)`.
+ * The text is made printable. */
 enum status fail(struct error *err, enum status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -66,6 +66,7 @@ static enum status read_name(const struct gguf_file *file, const char *path,
     if (status) return status;
     size_t room = name.length < sizeof config->name ? name.length : sizeof config->name - 1;
     memcpy(config->name, name.text, utf8_valid_prefix(name.text, room));
+    make_printable(config->name);
     return ST_OK;
 }
 

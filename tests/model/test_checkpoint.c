@@ -71,6 +71,17 @@ Test(checkpoint, configuration_of_a_gguf_file)
     checkpoint_close(checkpoint);
 }
 
+Test(checkpoint, a_name_cannot_play_with_the_terminal)
+{
+    struct gguf_writer w = tiny_without("general.name");
+    struct checkpoint *checkpoint;
+    struct error err;
+    writer_string(&w, "general.name", "Ti\x1b[2J\nny");
+    cr_assert(open_writer(&w, &checkpoint, &err) == ST_OK, "%s", err.text);
+    cr_expect_str_eq(checkpoint_config(checkpoint)->name, "Ti?[2J?ny");
+    checkpoint_close(checkpoint);
+}
+
 Test(checkpoint, tokenizer_of_a_gguf_file)
 {
     struct checkpoint *checkpoint = open_tiny();
