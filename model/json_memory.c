@@ -3,8 +3,7 @@
  * jansson's lexer does not look whether the buffer of the token it reads could grow: it drops the
  * byte. A prompt loses a character, or the quote that ends a string, and then the lexer copies on
  * until it meets another one somewhere in the heap. So a malloc that fails while a document is read
- * never returns to jansson: json_load jumps out and frees every block the document had by then,
- * which a list through the blocks' headers remembers.
+ * never returns to jansson: json_load jumps out and frees every block that the document had.
  *
  * Documents that we make ourselves are small, and must be had.
  */
@@ -14,60 +13,44 @@
 #include <setjmp.h>
 #include <stdlib.h>
 
-/* In front of every block that jansson has. On the list of the document that is being read, or
- * alone: its own neighbour. */
-struct block {
-    _Alignas(16) struct block *previous;
-    struct block *next;
-};
-
+/* A document that is being read, and its blocks so far. */
 struct loading {
-    struct block blocks;
+    void **blocks;
+    size_t count, capacity;
     jmp_buf out;
 };
 
 static _Thread_local struct loading *loading;
 
-static void link_after(struct block *previous, struct block *block)
+static void *must_have(void *memory)
 {
-    block->previous = previous;
-    block->next = previous->next;
-    block->next->previous = previous->next = block;
-}
-
-static void unlink_block(struct block *block)
-{
-    block->previous->next = block->next;
-    block->next->previous = block->previous;
-    block->previous = block->next = block;
+    if (!memory) longjmp(loading->out, 1);
+    return memory;
 }
 
 static void *json_malloc(size_t bytes)
 {
-    if (bytes > SIZE_MAX - sizeof(struct block)) return NULL;
-    struct block *block;
-    if (!loading) {
-        block = must_alloc(sizeof *block + bytes);
-        block->previous = block->next = block;
-    } else if ((block = try_realloc(NULL, 1, sizeof *block + bytes))) {
-        link_after(&loading->blocks, block);
-    } else {
-        longjmp(loading->out, 1);
+    struct loading *l = loading;
+    if (!l) return must_alloc(bytes);
+    if (l->count == l->capacity) {
+        size_t capacity = l->capacity ? l->capacity * 2 : 64;
+        l->blocks = must_have(try_realloc(l->blocks, capacity, sizeof *l->blocks));
+        l->capacity = capacity;
     }
-    return block + 1;
+    void *memory = must_have(try_realloc(NULL, 1, bytes)); /* may not return: count it afterwards */
+    return l->blocks[l->count++] = memory;
 }
 
+/* What is given back while a document is read is young: it is found near the end. */
 static void json_give_back(void *memory)
 {
-    if (!memory) return;
-    struct block *block = (struct block *)memory - 1;
-    unlink_block(block);
-    free(block);
-}
-
-void json_text_free(char *text)
-{
-    json_give_back(text);
+    struct loading *l = memory ? loading : NULL;
+    for (size_t i = l ? l->count : 0; i-- > 0;) {
+        if (l->blocks[i] != memory) continue;
+        l->blocks[i] = l->blocks[--l->count];
+        break;
+    }
+    free(memory);
 }
 
 /* Before main, because jansson wants it before any other call. */
@@ -76,29 +59,22 @@ __attribute__((constructor)) static void lend_memory_to_jansson(void)
     json_set_alloc_funcs(json_malloc, json_give_back);
 }
 
-/* Takes every block off the list, and frees it where the document is given up. */
-static void leave(struct loading *own, bool give_up)
-{
-    while (own->blocks.next != &own->blocks) {
-        struct block *block = own->blocks.next;
-        unlink_block(block);
-        if (give_up) free(block);
-    }
-    loading = NULL;
-}
-
 json_t *json_load(const char *text, size_t length, size_t flags, json_error_t *why,
                   bool *short_of_memory)
 {
-    struct loading own;
-    own.blocks.previous = own.blocks.next = &own.blocks;
-    *short_of_memory = setjmp(own.out) != 0;
-    if (*short_of_memory) {
-        leave(&own, true);
-        return NULL;
-    }
+    struct loading own = {0};
+    json_t *value = NULL;
     loading = &own;
-    json_t *value = json_loadb(text, length, flags, why);
-    leave(&own, false);
-    return value;
+    if (setjmp(own.out) == 0) {
+        value = json_loadb(text, length, flags, why);
+        own.count = 0; /* they belong to the document now */
+        *short_of_memory = false;
+    } else {
+        *short_of_memory = true;
+    }
+    loading = NULL;
+    for (size_t i = 0; i < own.count; i++)
+        free(own.blocks[i]);
+    free(own.blocks);
+    return *short_of_memory ? NULL : value;
 }

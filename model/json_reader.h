@@ -13,7 +13,6 @@
 /* json_loadb that survives a lack of memory (json_memory.c): NULL, and *short_of_memory is true. */
 json_t *json_load(const char *text, size_t length, size_t flags, json_error_t *why,
                   bool *short_of_memory);
-void json_text_free(char *text); /* what json_dumps returned; not free() */
 
 /* The object in text[length]; ST_BAD_FILE with line and column. Caller: json_decref(*out). */
 enum status json_parse_object(const char *text, size_t length, int max_depth, json_t **out,

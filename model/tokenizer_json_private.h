@@ -40,7 +40,7 @@ static inline const char *excerpt(const json_t *value, char buffer[200])
 {
     char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
     snprintf(buffer, 200, "%.160s", text ? text : "?");
-    json_text_free(text);
+    free(text);
     return buffer;
 }
 

@@ -254,8 +254,7 @@ static bool make_log(struct completion *c, uint64_t records, struct api_error *e
                       "%llu tokens with %llu log probabilities each are asked for; at most %lld in "
                       "all are allowed: give a smaller max_tokens, n or number of logprobs",
                       (unsigned long long)records, (unsigned long long)(top + 1), (long long)most);
-    if (!token_log_init(&c->log, records, top))
-        return refuse(error, REFUSAL_QUEUE_FULL, NULL, "the server is short of memory");
+    if (!token_log_init(&c->log, records, top)) return refuse_memory(error);
     return true;
 }
 

@@ -50,8 +50,7 @@ bool parse_logit_bias(struct api_request *request, const struct server_limits *l
                       "logit_bias names %zu tokens; at most %d are allowed", count,
                       limits->max_logit_bias);
     request->biases = try_alloc(count, sizeof *request->biases);
-    if (!request->biases)
-        return refuse(error, REFUSAL_QUEUE_FULL, NULL, "the server is short of memory");
+    if (!request->biases) return refuse_memory(error);
     const char *key;
     json_object_foreach(object, key, value)
     {

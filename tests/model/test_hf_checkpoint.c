@@ -33,7 +33,7 @@ static enum status read_changed(const char *changes, struct model_config *config
     enum status status = hf_config_read(dir, config, err);
     if (status) cr_expect(!strncmp(err->text, dir, strlen(dir)), "%s", err->text);
     remove_directory(dir);
-    json_text_free(text);
+    free(text);
     json_decref(json);
     json_decref(more);
     return status;
