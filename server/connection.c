@@ -6,7 +6,7 @@
  * because a client that still sends does not listen; past DISCARD_FACTOR bodies the connection is
  * closed instead.
  */
-#include "base/alloc.h"
+#include "base/base.h"
 #include "server/completion.h"
 #include "server/exchange.h"
 #include "server/request_head.h"
@@ -64,38 +64,59 @@ static bool refuse_body(struct exchange *exchange)
 
 /* --- answers */
 
+/* All of them or false: a client that misses one would misread the answer. */
+static bool add_headers(struct exchange *exchange, int status, const char *content_type,
+                        struct MHD_Response *response)
+{
+    char seconds[16];
+    snprintf(seconds, sizeof seconds, "%d", exchange->retry_after);
+    const char *allow = NULL;
+    if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
+        allow = exchange->route->get ? "GET, HEAD" : exchange->route->method;
+    /* After a drain has begun, or after a header that leaves in doubt where this request ends,
+     * nobody should send a second request down this connection. */
+    bool close = exchange->close || atomic_load(&exchange->server->draining);
+    const struct {
+        const char *name, *value; /* NULL: not in this answer */
+    } headers[] = {
+        {MHD_HTTP_HEADER_CONTENT_TYPE, content_type},
+        {"X-Request-Id", exchange->request_id},
+        {MHD_HTTP_HEADER_RETRY_AFTER, exchange->retry_after ? seconds : NULL},
+        {MHD_HTTP_HEADER_ALLOW, allow},
+        {MHD_HTTP_HEADER_WWW_AUTHENTICATE, status == MHD_HTTP_UNAUTHORIZED ? "Bearer" : NULL},
+        {MHD_HTTP_HEADER_CACHE_CONTROL, exchange->stream ? "no-cache" : NULL},
+        {"X-Accel-Buffering", exchange->stream ? "no" : NULL}, /* nginx: pass events on at once */
+        {MHD_HTTP_HEADER_CONNECTION, close ? "close" : NULL},
+    };
+    for (size_t i = 0; i < COUNT_OF(headers); i++)
+        if (headers[i].value &&
+            MHD_add_response_header(response, headers[i].name, headers[i].value) == MHD_NO)
+            return false;
+    return true;
+}
+
 static enum MHD_Result queue_response(struct exchange *exchange, int status,
                                       const char *content_type, struct MHD_Response *response)
 {
-    char seconds[16];
-    if (!response) return MHD_NO;
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
-    MHD_add_response_header(response, "X-Request-Id", exchange->request_id);
-    if (exchange->retry_after) {
-        snprintf(seconds, sizeof seconds, "%d", exchange->retry_after);
-        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
-    }
-    if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
-        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW,
-                                exchange->route->get ? "GET, HEAD" : exchange->route->method);
-    if (status == MHD_HTTP_UNAUTHORIZED)
-        MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
-    /* After a drain has begun, or after a header that leaves in doubt where this request ends,
-     * nobody should send a second request down this connection. */
-    if (exchange->close || atomic_load(&exchange->server->draining))
-        MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
-    enum MHD_Result result = MHD_queue_response(exchange->connection, (unsigned)status, response);
+    enum MHD_Result result = MHD_NO;
+    if (add_headers(exchange, status, content_type, response))
+        result = MHD_queue_response(exchange->connection, (unsigned)status, response);
     MHD_destroy_response(response);
     return result;
 }
 
+/* MHD_NO, here and below, closes the connection: without memory for an answer nothing else is left.
+ */
 static enum MHD_Result respond_text(struct exchange *exchange, int status, const char *content_type,
                                     struct strbuf *text)
 {
     size_t length = text->length;
+    char *bytes = strbuf_take(text);
     struct MHD_Response *response =
-        MHD_create_response_from_buffer(length, strbuf_take(text), MHD_RESPMEM_MUST_FREE);
-    return queue_response(exchange, status, content_type, response);
+        MHD_create_response_from_buffer(length, bytes, MHD_RESPMEM_MUST_FREE);
+    if (response) return queue_response(exchange, status, content_type, response);
+    free(bytes); /* it is MHD's only with a response */
+    return MHD_NO;
 }
 
 static enum MHD_Result respond_error(struct exchange *exchange)
@@ -162,9 +183,6 @@ static enum MHD_Result respond_stream(struct exchange *exchange)
         exchange_unref(exchange);
         return MHD_NO;
     }
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
-    MHD_add_response_header(response, "X-Accel-Buffering",
-                            "no"); /* nginx: pass events on at once */
     return queue_response(exchange, MHD_HTTP_OK, "text/event-stream", response);
 }
 

@@ -3,7 +3,6 @@
 #include "base/base.h"
 #include "model/checkpoint.h"
 #include "model/hf_config.h"
-#include "model/json_reader.h"
 #include "model/safetensors_set.h"
 #include "tests/model/support_files.h"
 #include "tests/model/support_forward.h"
