@@ -59,11 +59,8 @@ static enum status add_lines(struct auth *auth, const char *path, const char *te
 /* The whole file, or a pipe to its end; the caller frees *text. */
 static enum status read_text(const char *path, char **text, size_t *length, struct error *err)
 {
-    struct stat about;
     FILE *file = fopen(path, "re");
     if (!file) return fail(err, ST_IO, "%s: %s", path, strerror(errno));
-    if (fstat(fileno(file), &about) == 0 && S_ISREG(about.st_mode) && about.st_mode & S_IROTH)
-        log_warn("%s can be read by every user of this machine: chmod 600 it", path);
     *text = must_alloc(MAX_FILE_BYTES + 1);
     *length = fread(*text, 1, MAX_FILE_BYTES + 1, file);
     enum status status = ST_OK;
@@ -76,6 +73,13 @@ static enum status read_text(const char *path, char **text, size_t *length, stru
     return status;
 }
 
+static void warn_of_open_file(const char *path)
+{
+    struct stat about;
+    if (stat(path, &about) == 0 && S_ISREG(about.st_mode) && about.st_mode & S_IROTH)
+        log_warn("%s can be read by every user of this machine: chmod 600 it", path);
+}
+
 enum status auth_load(const char *path, struct auth **out, struct error *err)
 {
     char *text = NULL;
@@ -85,11 +89,13 @@ enum status auth_load(const char *path, struct auth **out, struct error *err)
     if (!status) status = add_lines(auth, path, text, length, err);
     if (text) explicit_bzero(text, length);
     free(text);
-    if (status)
+    if (status) {
         auth_free(auth);
-    else
-        *out = auth;
-    return status;
+        return status;
+    }
+    warn_of_open_file(path);
+    *out = auth;
+    return ST_OK;
 }
 
 void auth_free(struct auth *auth)

@@ -39,6 +39,7 @@ struct completion {
     int32_t *stop_ids; /* the model's EOS ids, then the request's */
     int32_t stop_count, eos_count;
     struct token_log log;
+    int64_t reserved; /* its part of server.answer_bytes */
     _Atomic int32_t parts_left;
 
     /* engine's thread, until parts_left is 0 */
@@ -243,6 +244,28 @@ static bool scores_prompt(const struct api_request *r)
     return r->echo && r->sample.want_logprob;
 }
 
+/* Its part of what all answers may grow to: a client that reads slowly keeps it until it has read
+ * everything. */
+static bool reserve_answer(struct completion *c, uint64_t records, struct api_error *error)
+{
+    struct server *server = c->exchange->server;
+    int64_t most = server->options.limits.max_answers;
+    uint64_t each = sizeof(struct token_record) +
+                    (uint64_t)c->request.sample.top_logprobs * sizeof(struct token_logprob);
+    uint64_t bytes = records * each + (uint64_t)c->prompt_tokens * sizeof(int32_t);
+    if (bytes > (uint64_t)most)
+        return refuse(error, REFUSAL_INVALID_VALUE, "max_tokens",
+                      "the answer may grow to %llu bytes of tokens; at most %lld are allowed for "
+                      "all answers: give a smaller max_tokens, n or number of logprobs",
+                      (unsigned long long)bytes, (long long)most);
+    if (!budget_take(&server->answer_bytes, (int64_t)bytes, most))
+        return refuse(error, REFUSAL_QUEUE_FULL, NULL,
+                      "the answers of other requests take all memory for answers; try again in a "
+                      "moment");
+    c->reserved = (int64_t)bytes;
+    return true;
+}
+
 /* Room for every record that can come, and for the alternatives beside each. */
 static bool make_log(struct completion *c, uint64_t records, struct api_error *error)
 {
@@ -254,6 +277,7 @@ static bool make_log(struct completion *c, uint64_t records, struct api_error *e
                       "%llu tokens with %llu log probabilities each are asked for; at most %lld in "
                       "all are allowed: give a smaller max_tokens, n or number of logprobs",
                       (unsigned long long)records, (unsigned long long)(top + 1), (long long)most);
+    if (!reserve_answer(c, records, error)) return false;
     if (!token_log_init(&c->log, records, top)) return refuse_memory(error);
     return true;
 }
@@ -526,6 +550,7 @@ void completion_free(struct completion *c)
     free(c->stop_ids);
     strbuf_free(&c->scratch);
     token_log_release(&c->log);
+    atomic_fetch_sub(&c->exchange->server->answer_bytes, c->reserved);
     api_request_release(&c->request);
     free(c);
 }

@@ -231,7 +231,8 @@ static bool receive(struct exchange *exchange, const char *bytes, size_t count)
         refuse_now(exchange);
     }
     if (!exchange->refused && exchange->route->get) return true; /* a body of no use */
-    if (!exchange->refused && !server_take_body(exchange->server, (int64_t)count)) {
+    if (!exchange->refused &&
+        !budget_take(&exchange->server->body_bytes, (int64_t)count, limits->max_bodies)) {
         refuse(&exchange->error, REFUSAL_QUEUE_FULL, NULL,
                "too many request bodies are being read; try again in a moment");
         refuse_now(exchange);

@@ -34,7 +34,7 @@ void exchange_unref(struct exchange *exchange)
 void exchange_drop_body(struct exchange *exchange)
 {
     strbuf_free(&exchange->body);
-    server_return_body(exchange->server, exchange->body_reserved);
+    atomic_fetch_sub(&exchange->server->body_bytes, exchange->body_reserved);
     exchange->body_reserved = 0;
 }
 

@@ -29,6 +29,7 @@ struct server_limits {
 
     /* connections */
     int32_t max_connections;
+    int64_t max_answers;      /* bytes that all answers being written may grow to, as tokens */
     int32_t max_pending;      /* requests waiting for a front-end thread */
     int64_t idle_timeout_us;  /* a connection without a complete request header */
     int64_t body_timeout_us;  /* from the header's end to the body's end */
@@ -38,7 +39,7 @@ struct server_limits server_limits_default(void);
 
 /* The options that change *limits, to a table that has room for LIMIT_OPTION_COUNT; returns how
  * many. */
-#define LIMIT_OPTION_COUNT 22
+#define LIMIT_OPTION_COUNT 23
 size_t server_limits_table(struct server_limits *limits, struct option_spec *table);
 
 /* After the options were read: raises what would contradict another (the bodies together hold two

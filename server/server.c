@@ -30,17 +30,13 @@ struct server_options server_options_default(void)
     };
 }
 
-bool server_take_body(struct server *server, int64_t bytes)
+bool budget_take(_Atomic int64_t *used, int64_t bytes, int64_t most)
 {
-    int64_t before = atomic_fetch_add(&server->body_bytes, bytes);
-    if (before + bytes <= server->options.limits.max_bodies) return true;
-    atomic_fetch_sub(&server->body_bytes, bytes);
-    return false;
-}
-
-void server_return_body(struct server *server, int64_t bytes)
-{
-    atomic_fetch_sub(&server->body_bytes, bytes);
+    int64_t before = atomic_load(used);
+    do {
+        if (bytes > most - before) return false;
+    } while (!atomic_compare_exchange_weak(used, &before, before + bytes));
+    return true;
 }
 
 /* --- the listening socket is ours, so that its errors can be told in our words */

@@ -2,15 +2,17 @@
  *
  *   limits.h         every limit a client can meet, with its small default
  *   api_error.h      what a refused client is told: status and the four fields of the contract
+ *   request_head.h   a header: sizes, framing, ids, paths
  *   request_parse.h  a JSON body to a checked request; nothing reaches the engine unchecked
  *   token_log.h      the tokens of one answer, from the engine's thread to HTTP, without a lock
  *   render.h         tokens to the bytes of a JSON answer or of server-sent events
  *   completion.h     one completion: its sequences in the engine, its events, its answer
- *   exchange.h       one HTTP request and its answer on a connection that is suspended, not a
- * thread frontend.h       the bounded queue of threads that parse, tokenize and render watcher.h
- * the thread that resumes connections and notices clients that leave metrics.h        counters and
- * histograms, and their Prometheus text auth.h           API keys, compared as digests in constant
- * time commands.h       `espalier serve`
+ *   exchange.h       one HTTP request and its answer, on a connection that is suspended
+ *   frontend.h       the bounded queue of threads that parse, tokenize and render
+ *   watcher.h        the thread that resumes connections and notices clients that leave
+ *   metrics.h        counters and histograms, and their Prometheus text
+ *   auth.h           API keys, compared as digests in constant time
+ *   commands.h       `espalier serve`
  *
  * Threads. MHD's own thread moves bytes: it collects a body up to its limit, suspends the
  * connection and passes the exchange to a front-end thread, which parses it, renders the chat,

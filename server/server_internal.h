@@ -24,14 +24,15 @@ struct server {
     struct auth *auth; /* NULL: no keys are asked for */
     struct metrics metrics;
 
-    _Atomic int64_t body_bytes; /* of requests being read or parsed */
-    _Atomic int32_t exchanges;  /* that are not freed */
-    _Atomic int32_t active;     /* exchanges handed to the front-end whose answer has not left */
+    _Atomic int64_t body_bytes;   /* of requests being read or parsed; at most limits.max_bodies */
+    _Atomic int64_t answer_bytes; /* what answers may grow to; at most limits.max_answers */
+    _Atomic int32_t exchanges;    /* that are not freed */
+    _Atomic int32_t active;       /* exchanges handed to the front-end whose answer has not left */
 };
 
-/* A part of limits.max_bodies; false when it is used up. */
-bool server_take_body(struct server *server, int64_t bytes);
-void server_return_body(struct server *server, int64_t bytes);
+/* Takes `bytes` of a budget of `most`; false, and nothing taken, where so many are not left. They
+ * are given back by atomic_fetch_sub. */
+bool budget_take(_Atomic int64_t *used, int64_t bytes, int64_t most);
 
 /* MHD's callbacks (connection.c). */
 enum MHD_Result connection_handle(void *server, struct MHD_Connection *connection, const char *url,
