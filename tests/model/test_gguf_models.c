@@ -88,9 +88,9 @@ Test(gguf_models, tokenizers_are_those_of_the_directories)
             cr_assert_eq(tokenizer_encode(model_tokenizer(model), json_string_value(text),
                                           json_string_length(text), true, &list, &err),
                          ST_OK);
-            cr_expect(list.count == (size_t)count &&
-                          !memcmp(list.ids, ids, (size_t)count * sizeof *ids),
-                      "%s: string %zu has other ids", set, j);
+            bool same = list.count == (size_t)count &&
+                        (!count || !memcmp(list.ids, ids, (size_t)count * sizeof *ids));
+            cr_expect(same, "%s: string %zu has other ids", set, j);
             free(list.ids);
             free(ids);
             checked++;

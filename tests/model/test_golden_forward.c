@@ -135,7 +135,7 @@ static char *make_variant(const char *base, const json_t *changes)
     json_object_update(config, (json_t *)changes);
     char *text = json_dumps(config, 0);
     write_in(dir, "config.json", text, strlen(text));
-    free(text);
+    json_text_free(text);
     json_decref(config);
     return dir;
 }
