@@ -6,6 +6,7 @@
 #define BLOCK 32  /* of the plain quantized types */
 #define SUPER 256 /* of the K types */
 #define GROUP 32  /* weights of a K block whose bits lie side by side in the bytes */
+#define HALF  16  /* of a group: what a scale of Q2_K, Q3_K and Q6_K serves */
 
 static const struct {
     const char *name;
@@ -184,10 +185,11 @@ static void dequantize_q2_k(const uint8_t *data, int64_t blocks, float *restrict
     for (int64_t b = 0; b < blocks; b++, data += 84) {
         const uint8_t *scales = data, *q = data + 16;
         float d = float_from_f16(load_u16(data + 80)), dmin = float_from_f16(load_u16(data + 82));
-        for (int i = 0; i < SUPER; i++) {
-            uint8_t scale = scales[i / 16];
-            float step = d * (float)(scale & 15), minimum = dmin * (float)(scale >> 4);
-            *out++ = step * (float)two_bits(q, i / GROUP, i % GROUP) - minimum;
+        for (int half = 0; half < SUPER / HALF; half++, out += HALF) {
+            int group = half / 2, start = half % 2 * HALF;
+            float step = d * (float)(scales[half] & 15), below = dmin * (float)(scales[half] >> 4);
+            for (int i = 0; i < HALF; i++)
+                out[i] = step * (float)two_bits(q, group, start + i) - below;
         }
     }
 }
@@ -205,10 +207,13 @@ static void dequantize_q3_k(const uint8_t *data, int64_t blocks, float *restrict
     for (int64_t b = 0; b < blocks; b++, data += 110) {
         const uint8_t *third = data, *q = data + 32, *scales = data + 96;
         float d = float_from_f16(load_u16(data + 108));
-        for (int i = 0; i < SUPER; i++) {
-            float step = d * (float)q3_k_scale(scales, i / 16);
-            int offset = third[i % GROUP] >> i / GROUP & 1 ? 0 : 4;
-            *out++ = step * (float)(two_bits(q, i / GROUP, i % GROUP) - offset);
+        for (int half = 0; half < SUPER / HALF; half++, out += HALF) {
+            int group = half / 2, start = half % 2 * HALF;
+            float step = d * (float)q3_k_scale(scales, half);
+            for (int i = 0; i < HALF; i++) {
+                int high = (third[start + i] >> group & 1) << 2;
+                out[i] = step * (float)(two_bits(q, group, start + i) + high - 4);
+            }
         }
     }
 }
@@ -263,10 +268,15 @@ static void dequantize_q6_k(const uint8_t *data, int64_t blocks, float *restrict
         const uint8_t *low = data, *high = data + 128;
         const int8_t *scales = (const int8_t *)data + 192;
         float d = float_from_f16(load_u16(data + 208));
-        for (int i = 0; i < SUPER; i++) {
-            int q = (low[i / 128 * 64 + i % 64] >> 4 * (i / 64 % 2) & 15) |
-                    two_bits(high, i / GROUP, i % GROUP) << 4;
-            *out++ = d * (float)scales[i / 16] * (float)(q - 32);
+        for (int half = 0; half < SUPER / HALF; half++, out += HALF) {
+            int group = half / 2, start = half % 2 * HALF;
+            const uint8_t *four = low + group / 4 * 64 + group % 2 * GROUP + start;
+            int shift = group % 4 / 2 * 4;
+            float step = d * (float)scales[half];
+            for (int i = 0; i < HALF; i++) {
+                int high_bits = two_bits(high, group, start + i) << 4;
+                out[i] = step * (float)((four[i] >> shift & 15) + high_bits - 32);
+            }
         }
     }
 }
