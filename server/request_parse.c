@@ -10,32 +10,26 @@
 
 /* --- fields that are one number or one truth value */
 
-enum field_kind { FIELD_BOOL, FIELD_INT32, FIELD_FLOAT };
+#define GENERATE   (API_COMPLETIONS | API_CHAT)
+#define ABOVE_ZERO 1e-30 /* still above it as a float */
 
-#define LIMIT_N  -1e30 /* the maximum is server_limits.max_n */
-#define GENERATE (API_COMPLETIONS | API_CHAT)
-
-static const struct field {
-    const char *name;
-    enum field_kind kind;
-    size_t offset;
-    double minimum, maximum;
-    int endpoints;
-} fields[] = {
+static const struct api_field fields[] = {
 #define FIELD(name, kind, member, minimum, maximum, endpoints)                        \
     {                                                                                 \
         name, kind, offsetof(struct api_request, member), minimum, maximum, endpoints \
     }
-    FIELD("n", FIELD_INT32, n, 1, LIMIT_N, GENERATE),
-    FIELD("max_tokens", FIELD_INT32, max_tokens, 0, INT32_MAX, GENERATE),
-    /* The newer name comes second, so it wins where both are given. */
-    FIELD("max_completion_tokens", FIELD_INT32, max_tokens, 0, INT32_MAX, GENERATE),
+    FIELD("n", FIELD_INT32, n, 1, FIELD_MAXIMUM_N, GENERATE),
+    FIELD("max_tokens", FIELD_INT32, max_tokens, 0, INT32_MAX, API_COMPLETIONS),
+    FIELD("max_tokens", FIELD_INT32, max_tokens, 1, INT32_MAX, API_CHAT),
+    /* The newer name comes later, so it wins where both are given. */
+    FIELD("max_completion_tokens", FIELD_INT32, max_tokens, 0, INT32_MAX, API_COMPLETIONS),
+    FIELD("max_completion_tokens", FIELD_INT32, max_tokens, 1, INT32_MAX, API_CHAT),
     FIELD("min_tokens", FIELD_INT32, min_tokens, 0, INT32_MAX, GENERATE),
     FIELD("temperature", FIELD_FLOAT, sample.temperature, 0, 100, GENERATE),
-    FIELD("top_p", FIELD_FLOAT, sample.top_p, 0, 1, GENERATE),
+    FIELD("top_p", FIELD_FLOAT, sample.top_p, ABOVE_ZERO, 1, GENERATE),
     FIELD("min_p", FIELD_FLOAT, sample.min_p, 0, 1, GENERATE),
     FIELD("top_k", FIELD_INT32, sample.top_k, -1, INT32_MAX, GENERATE),
-    FIELD("repetition_penalty", FIELD_FLOAT, sample.repetition_penalty, 0, 100, GENERATE),
+    FIELD("repetition_penalty", FIELD_FLOAT, sample.repetition_penalty, ABOVE_ZERO, 100, GENERATE),
     FIELD("presence_penalty", FIELD_FLOAT, sample.presence_penalty, -2, 2, GENERATE),
     FIELD("frequency_penalty", FIELD_FLOAT, sample.frequency_penalty, -2, 2, GENERATE),
     FIELD("priority", FIELD_INT32, priority, INT32_MIN, INT32_MAX, GENERATE),
@@ -50,6 +44,12 @@ static const struct field {
           API_CHAT | API_TOKENIZE),
 #undef FIELD
 };
+
+const struct api_field *api_request_fields(size_t *count)
+{
+    *count = sizeof fields / sizeof fields[0];
+    return fields;
+}
 
 const json_t *json_field(const json_t *object, const char *name)
 {
@@ -125,7 +125,7 @@ bool json_to_float(const json_t *value, const char *name, double minimum, double
     return true;
 }
 
-static bool parse_field(struct api_request *request, const struct field *field,
+static bool parse_field(struct api_request *request, const struct api_field *field,
                         const struct server_limits *limits, struct api_error *error)
 {
     const json_t *value = json_field(request->root, field->name);
@@ -134,7 +134,8 @@ static bool parse_field(struct api_request *request, const struct field *field,
     if (field->kind == FIELD_BOOL) return json_to_bool(value, field->name, target, error);
     if (field->kind == FIELD_FLOAT)
         return json_to_float(value, field->name, field->minimum, field->maximum, target, error);
-    int64_t number, maximum = field->maximum == LIMIT_N ? limits->max_n : (int64_t)field->maximum;
+    int64_t number,
+        maximum = field->maximum == FIELD_MAXIMUM_N ? limits->max_n : (int64_t)field->maximum;
     if (!json_to_int(value, field->name, (int64_t)field->minimum, maximum, &number, error))
         return false;
     *(int32_t *)target = (int32_t)number;
@@ -154,11 +155,6 @@ static bool parse_fields(struct api_request *request, const struct server_limits
 /* What a range alone cannot say. */
 static bool check_fields(const struct api_request *request, struct api_error *error)
 {
-    if (request->sample.top_p == 0)
-        return refuse(error, REFUSAL_INVALID_VALUE, "top_p", "top_p must be above 0");
-    if (request->sample.repetition_penalty == 0)
-        return refuse(error, REFUSAL_INVALID_VALUE, "repetition_penalty",
-                      "repetition_penalty must be above 0");
     if (request->max_tokens != 0 || request->echo) return true;
     const char *name =
         json_field(request->root, "max_completion_tokens") ? "max_completion_tokens" : "max_tokens";

@@ -28,6 +28,20 @@ enum api_endpoint {
 
 #define MAX_TOKENS_DEFAULT (-1)
 
+/* A field that is one number or one truth value. */
+enum api_field_kind { FIELD_BOOL, FIELD_INT32, FIELD_FLOAT };
+
+#define FIELD_MAXIMUM_N -1e30 /* the maximum is server_limits.max_n */
+
+struct api_field {
+    const char *name;
+    enum api_field_kind kind;
+    size_t offset; /* in struct api_request */
+    double minimum, maximum;
+    int endpoints;
+};
+const struct api_field *api_request_fields(size_t *count);
+
 /* Text (ids NULL) or token ids. */
 struct api_prompt {
     const char *text;

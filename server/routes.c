@@ -30,12 +30,16 @@ static int get_version(struct server *server, struct strbuf *out, struct api_err
     return MHD_HTTP_OK;
 }
 
+/* For answers that only a loaded model gives. */
+static bool check_loaded(struct server *server, struct api_error *error)
+{
+    if (atomic_load(&server->loaded)) return true;
+    return refuse(error, REFUSAL_LOADING, NULL, "the model is still loading");
+}
+
 static int get_models(struct server *server, struct strbuf *out, struct api_error *error)
 {
-    if (!atomic_load(&server->loaded)) {
-        refuse(error, REFUSAL_LOADING, NULL, "the model is still loading");
-        return refusal_status(error->refusal);
-    }
+    if (!check_loaded(server, error)) return refusal_status(error->refusal);
     const struct served_model *model = &server->model;
     struct strbuf name = {0};
     render_json_string(&name, model->name, strlen(model->name));
@@ -45,6 +49,13 @@ static int get_models(struct server *server, struct strbuf *out, struct api_erro
         ",\"owned_by\":\"espalier\",\"root\":%s,\"parent\":null,\"max_model_len\":%d}]}",
         strbuf_cstr(&name), server->created, strbuf_cstr(&name), model->context);
     strbuf_free(&name);
+    return MHD_HTTP_OK;
+}
+
+static int get_openapi(struct server *server, struct strbuf *out, struct api_error *error)
+{
+    if (!check_loaded(server, error)) return refusal_status(error->refusal);
+    strbuf_append(out, server->openapi.data, server->openapi.length);
     return MHD_HTTP_OK;
 }
 
@@ -75,7 +86,14 @@ static const struct route routes[] = {
     {"/health", "GET", get_health, 0, JSON_TYPE, true},
     {"/version", "GET", get_version, 0, JSON_TYPE, false},
     {"/metrics", "GET", get_metrics, 0, METRICS_TYPE, false},
+    {"/openapi.json", "GET", get_openapi, 0, JSON_TYPE, false},
 };
+
+const struct route *routes_all(size_t *count)
+{
+    *count = sizeof routes / sizeof routes[0];
+    return routes;
+}
 
 const struct route *route_find(const char *path)
 {

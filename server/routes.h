@@ -19,6 +19,8 @@ struct route {
     bool public; /* without a key */
 };
 
+const struct route *routes_all(size_t *count);
+
 /* NULL: no such path. */
 const struct route *route_find(const char *path);
 

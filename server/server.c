@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "server/exchange.h"
 #include "server/completion.h"
+#include "server/openapi.h"
 #include "server/request_head.h"
 #include "server/routes.h"
 #include "server/server_internal.h"
@@ -142,6 +143,7 @@ static void release(struct server *server)
     frontend_free(server->frontend);
     watcher_free(server->watcher);
     auth_free(server->auth);
+    strbuf_free(&server->openapi);
     free(server);
 }
 
@@ -179,6 +181,7 @@ void server_attach(struct server *server, const struct served_model *model)
 {
     server->model = *model;
     server->created = time(NULL);
+    openapi_render(&server->options, model, &server->openapi);
     atomic_store(&server->loaded, true);
 }
 

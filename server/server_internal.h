@@ -2,6 +2,7 @@
 #ifndef SERVER_SERVER_INTERNAL_H
 #define SERVER_SERVER_INTERNAL_H
 
+#include "base/strbuf.h"
 #include "server/auth.h"
 #include "server/frontend.h"
 #include "server/metrics.h"
@@ -15,6 +16,7 @@ struct server {
     struct server_options options;
     struct served_model model; /* complete once `loaded` is true */
     int64_t created;           /* seconds since 1970, of the model's attachment */
+    struct strbuf openapi;     /* the document at /openapi.json, from the attachment on */
     _Atomic bool loaded, draining, stopping;
 
     int listener, port;

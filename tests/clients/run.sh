@@ -11,7 +11,8 @@ openai        quick
 litellm       quick
 langchain     quick
 llm           quick
-prometheus    quick'
+prometheus    quick
+schemathesis  quick'
 SLOW='
 guidellm      guidellm
 aiperf        aiperf

@@ -1,0 +1,33 @@
+"""Our own check for `schemathesis run` (SCHEMATHESIS_HOOKS): why valid data may be refused.
+
+Instead of its positive_data_acceptance, which forbids every 400. JSON Schema says type, range and length of a
+field; what it cannot say, or not so that data can be drawn from it, is listed here, and nothing else may be
+the reason of a refusal.
+"""
+import re
+
+import schemathesis
+
+STATED_ELSEWHERE = {
+    "context_length_exceeded": r"maximum context length is \d+ tokens",
+    "invalid_json": r"NUL byte in object key not supported|too big (negative )?integer|nests deeper than \d+ levels",
+    "invalid_value": "|".join([
+        r'^max(_completion)?_tokens must be at least 1; 0 is allowed only with "echo": true$',
+        r"^min_tokens must be at most max_tokens \(",
+        r'^stream_options is allowed only with "stream": true$',
+        r'^top_logprobs is allowed only with "logprobs": true$',
+        r"^logit_bias names token '\d+'; token ids of this model are 0 to \d+$",
+        r"^stop(\[\d+\])? is \d+ bytes long; 1 to \d+ are allowed$",
+        r"log probabilities each are asked for; at most \d+ in all are allowed",
+        r"^\d+ prompts with n = \d+ are \d+ sequences; at most \d+ are allowed$",
+    ]),
+}
+
+
+@schemathesis.check
+def refused_for_a_stated_reason(ctx, response, case):
+    if response.status_code != 400 or not case.meta or not case.meta.generation.mode.is_positive:
+        return
+    error = response.json()["error"]
+    reason = STATED_ELSEWHERE.get(error["code"])
+    assert reason and re.search(reason, error["message"]), f"valid data was refused: {error}"
