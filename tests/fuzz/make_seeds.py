@@ -3,8 +3,8 @@
 
     make_seeds.py OUT_DIR
 
-Small and right, one of every kind, so that a mutation starts behind the first checks. tests/fuzz/merge.sh adds
-what they are worth to tests/fuzz/corpus. Formats of the inputs: the head of each fuzz_TARGET.c.
+Small and right, one of every kind, so that a mutation starts behind the first checks. What reaches further is in
+tests/fuzz/corpus. Formats of the inputs: the head of each fuzz_TARGET.c.
 """
 import json
 import os

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the fuzz targets over their corpora, two at a time.
+# Runs the fuzz targets over make_seeds.py's inputs and their corpora, two at a time.
 #     tests/fuzz/run.sh [SECONDS] [TARGET...]        20 seconds each and all targets unless named
 # Needs build-fuzz: cmake --preset fuzz && cmake --build --preset fuzz. What is found goes to
 # build-fuzz/found/TARGET (inputs that reach new code) and build-fuzz/artifacts (inputs that crash).
@@ -22,6 +22,7 @@ base=${TMPDIR:-/tmp}
 scratch=$(mktemp -d -p "$base") || exit 1
 trap 'rm -rf "$scratch"' EXIT
 export TMPDIR=$scratch
+python3 "$here/make_seeds.py" "$scratch/seeds" || exit 1
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 
@@ -43,8 +44,9 @@ run_target() {
     rm -rf "$build/found/$target"
     mkdir -p "$build/found/$target" "$build/artifacts"
     started=$SECONDS
-    if ! "$program" "$build/found/$target" "$here/corpus/$target" -dict="$here/$target.dict" -seed=1 \
-        -max_total_time="$seconds" -max_len="$(longest "$target")" -timeout=20 -rss_limit_mb=2048 \
+    if ! "$program" "$build/found/$target" "$scratch/seeds/$target" "$here/corpus/$target" \
+        -dict="$here/$target.dict" -seed=1 -max_total_time="$seconds" -max_len="$(longest "$target")" \
+        -timeout=20 -rss_limit_mb=2048 \
         -artifact_prefix="$build/artifacts/$target-" -print_final_stats=1 -reload=0 >"$log" 2>&1; then
         echo "$target: FAILED after $((SECONDS - started)) s, the whole log: $log"
         grep -E 'ERROR|runtime error|SUMMARY|espalier|invariant' "$log" | head -n 5 | sed 's/^/    /'
