@@ -1,6 +1,5 @@
 /* The forward pass against an independent implementation (tests/data/golden/README.md): log
  * probabilities of given tokens, top-5 lists and greedy paths, in `native` with f32 KV. */
-#include "model/json_reader.h"
 #include "tests/model/support_files.h"
 #include "tests/model/support_forward.h"
 #include "tests/model/support_golden.h"
@@ -135,7 +134,7 @@ static char *make_variant(const char *base, const json_t *changes)
     json_object_update(config, (json_t *)changes);
     char *text = json_dumps(config, 0);
     write_in(dir, "config.json", text, strlen(text));
-    json_text_free(text);
+    free(text);
     json_decref(config);
     return dir;
 }

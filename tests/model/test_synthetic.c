@@ -41,7 +41,8 @@ Test(synthetic, unknown_shapes_and_seeds_are_refused)
         struct checkpoint *checkpoint;
         struct error err = {0};
         enum status status = checkpoint_open(wrong[i], &checkpoint, &err);
-        expect_refusal(status, &err, ST_NOT_FOUND, "there are tiny, smollm2-135m, qwen3-0.6b, llama3");
+        expect_refusal(status, &err, ST_NOT_FOUND,
+                       "there are tiny, smollm2-135m, qwen3-0.6b, llama3");
     }
 }
 
