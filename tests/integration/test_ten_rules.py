@@ -7,6 +7,7 @@ import time
 
 import pytest
 from espalier_server import parse_events, read_until, wait_for
+from test_abuse_clients import SLOW_MODEL
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -16,7 +17,7 @@ LONG = {"prompt": "x", "max_tokens": 2000, "ignore_eos": True}
 def test_rule_1_no_refusal_inside_a_stream(launch, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("sk-right")
-    server = launch("--api-key-file", str(keys), "--max-queue", "1", "--max-rows", "1")
+    server = launch("--api-key-file", str(keys), "--max-queue", "1", "--max-rows", "1", model=SLOW_MODEL)
     right = {"Authorization": "Bearer sk-right"}
     stream = json.dumps({**LONG, "stream": True})
 
