@@ -143,6 +143,20 @@ static enum status read_merges(const struct gguf_file *file, struct tokenizer_sp
     return ST_OK;
 }
 
+/* Many files name one end token only, though the model ends its turns with another. As llama.cpp
+ * does, control tokens of these texts end a text as well. */
+static void add_ends_by_text(const struct tokenizer_spec *spec, struct model_config *config)
+{
+    static const char *const ends[] = {"<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>",
+                                       "<|end_of_text|>"};
+    for (int32_t id = 0; id < spec->token_count; id++) {
+        const struct tokenizer_token *token = &spec->tokens[id];
+        for (size_t i = 0; token->kind == TOKEN_SPECIAL && i < COUNT_OF(ends); i++)
+            if (token->length == strlen(ends[i]) && !memcmp(token->text, ends[i], token->length))
+                model_config_add_eos(config, id);
+    }
+}
+
 /* Ids of the tokens that begin and end a text; several may end one (end of text, of turn, of
  * message). */
 static enum status read_special_ids(const struct gguf_file *file, struct model_config *config,
@@ -160,6 +174,7 @@ static enum status read_special_ids(const struct gguf_file *file, struct model_c
         if (i == 0) spec->eos = (int32_t)id;
         model_config_add_eos(config, (int32_t)id);
     }
+    add_ends_by_text(spec, config);
     if (!status) status = gguf_get_bool(file, TOKENIZER "add_bos_token", &spec->add_bos, err);
     if (!status) status = gguf_get_bool(file, TOKENIZER "add_eos_token", &spec->add_last, err);
     spec->last = spec->eos;

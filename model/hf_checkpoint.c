@@ -72,7 +72,7 @@ static enum status open_tokenizer(struct checkpoint *checkpoint, const char *dir
         return fail(err, ST_BAD_FILE, "%s: tokenizer.json has %d tokens, the embedding %d rows",
                     dir, spec->token_count, config->vocab);
     if (config->bos < 0) config->bos = spec->bos;
-    if (!config->eos_count) model_config_add_eos(config, spec->eos);
+    model_config_add_eos(config, spec->eos); /* chat models may name their turn's end only there */
     return ST_OK;
 }
 

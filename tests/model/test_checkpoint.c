@@ -96,6 +96,22 @@ Test(checkpoint, tokenizer_of_a_gguf_file)
     checkpoint_close(checkpoint);
 }
 
+/* A file that names <|endoftext|> alone, of a model that ends its turns otherwise. */
+Test(checkpoint, control_tokens_of_known_texts_end_a_text)
+{
+    struct gguf_writer w = tiny_without("tokenizer.ggml.tokens");
+    writer_strings(
+        &w, "tokenizer.ggml.tokens",
+        (const char *const[]){"<|im_end|>", "a", "b", "<|eot_id|>", "<|endoftext|>", "c"}, 6);
+    struct checkpoint *checkpoint;
+    struct error err;
+    cr_assert(open_writer(&w, &checkpoint, &err) == ST_OK, "%s", err.text);
+    const struct model_config *c = checkpoint_config(checkpoint);
+    cr_assert_eq(c->eos_count, 2); /* <|eot_id|> is a plain token here */
+    cr_expect(c->eos[0] == 4 && c->eos[1] == 0);
+    checkpoint_close(checkpoint);
+}
+
 /* Values of a writer's tensor count up, so a row's first value tells its place in the file: heads
  * of 4 rows are stored as 0, 2, 1, 3. V is not rotated and stays. */
 Test(checkpoint, rows_of_q_and_k_go_back_to_halves)
