@@ -8,7 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define SYNTHETIC "synthetic:"
+#define SYNTHETIC   "synthetic:"
+#define SAFETENSORS ".safetensors"
 
 /* --- roles */
 
@@ -142,6 +143,12 @@ static enum status open_by_kind(struct checkpoint *checkpoint, const char *path,
         return checkpoint_open_synthetic(checkpoint, path + strlen(SYNTHETIC), err);
     if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
         return checkpoint_open_hf(checkpoint, path, err);
+    size_t length = strlen(path), tail = strlen(SAFETENSORS);
+    if (length > tail && !strcmp(path + length - tail, SAFETENSORS))
+        return fail(err, ST_INVALID,
+                    "%s: weights alone; give their directory, which also has config.json and "
+                    "tokenizer.json",
+                    path);
     return checkpoint_open_gguf(checkpoint, path, err);
 }
 

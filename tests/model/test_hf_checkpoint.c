@@ -347,6 +347,14 @@ Test(hf_checkpoint, weights_must_be_there)
     remove_directory(dir);
 }
 
+Test(hf_checkpoint, weights_alone_are_no_model)
+{
+    struct checkpoint *checkpoint;
+    struct error err = {0};
+    expect_refusal(checkpoint_open("/models/m/model.safetensors", &checkpoint, &err), &err,
+                   ST_INVALID, "/models/m/model.safetensors: weights alone; give their directory");
+}
+
 Test(hf_checkpoint, opens_a_sharded_directory)
 {
     struct checkpoint *checkpoint;
