@@ -18,7 +18,7 @@
 
 struct tokenize_options {
     const char *model, *chat_template;
-    bool json, json_lines, special, no_bos, pieces, chat;
+    bool json, json_lines, speed, special, no_bos, pieces, chat;
 };
 
 /* What was made of the input. */
@@ -176,11 +176,13 @@ static enum status run(const struct tokenize_options *o, struct error *err)
     if (!status) status = read_all(STDIN_FILENO, &input, err);
     if (!status && o->json_lines)
         status = tokenize_lines(tokenizer, &input, o->special, !o->no_bos, err);
+    else if (!status && o->speed)
+        status = tokenize_speed(tokenizer, &input, o->special, err);
     else if (!status)
         status = o->chat ? tokenize_chat(family, tokenizer, &input, &done, err)
                          : tokenizer_encode_text(tokenizer, strbuf_cstr(&input), input.length,
                                                  o->special, !o->no_bos, &done.ids, err);
-    if (!status && !o->json_lines) print(o, tokenizer, &done);
+    if (!status && !o->json_lines && !o->speed) print(o, tokenizer, &done);
     if (!status && (fflush(stdout) || ferror(stdout)))
         status = fail(err, ST_IO, "standard output: %s", strerror(errno));
     free(done.ids.ids);
@@ -217,6 +219,8 @@ int command_tokenize(int argc, char **argv)
          "every input line is a JSON string and gives {\"tokens\": [...]}, or an\narray of ids and "
          "gives {\"text\": ...} (special tokens with --special)",
          0, 0},
+        {"speed", OPT_FLAG, &o.speed, NULL,
+         "tokenize the input again and again and show the speed instead", 0, 0},
     };
     const struct command_help help = {
         "espalier tokenize",

@@ -142,7 +142,9 @@ static void check_encode(const struct tokenizer *tokenizer, struct input text, b
     struct strbuf bytes = {0}, shown = {0};
     enum status status =
         tokenizer_encode(tokenizer, text.text, text.left, parse_special, &ids, NULL);
-    invariant(!status, "encoding: %s", status_words(status));
+    /* A pattern out of the input may need too long; then nothing is given. */
+    invariant(!status || (status == ST_UNSUPPORTED && !expected && !ids.count), "encoding: %s",
+              status_words(status));
     for (size_t i = 0; i < ids.count; i++) {
         invariant(ids.ids[i] >= 0 && ids.ids[i] < tokenizer_size(tokenizer), "id %d", ids.ids[i]);
         tokenizer_token_bytes(tokenizer, ids.ids[i], true, &bytes);
