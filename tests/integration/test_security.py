@@ -1,5 +1,7 @@
 """Rows of docs/security.md that no other test shows: where the server listens, and what a request cannot make it do."""
 import os
+import pathlib
+import re
 import socket
 
 import pytest
@@ -59,3 +61,16 @@ def test_no_url_is_fetched(server, part):
         target.settimeout(0.2)
         with pytest.raises(TimeoutError):
             target.accept()
+
+
+def test_the_tests_that_the_document_names_exist():
+    root = pathlib.Path(os.environ["ESPALIER_ROOT"])
+    text = (root / "docs" / "security.md").read_text()
+    files = {path.name: path for path in root.glob("tests/*/*") if path.suffix in (".c", ".py")}
+    named = re.findall(r"`(test_\w+\.(?:c|py)):(\w+)`", text)
+    assert len(named) > 50
+    for file, name in named:
+        source = files[file].read_text()
+        assert re.search(rf"^(def {name}\(|Test\(\w+, {name}[,)])", source, re.M), f"{file}:{name}"
+    targets = re.findall(r"`(fuzz_\w+\.c)`", text)
+    assert set(targets) == {name for name in files if name.startswith("fuzz_")}
