@@ -194,6 +194,11 @@ void metrics_render(struct metrics *metrics, const struct metrics_view *view, st
     number(out, "espalier_connections", "gauge", "Open connections.", view->connections);
     number(out, "espalier_active_requests", "gauge", "Requests accepted and not yet answered.",
            view->active_requests);
+    number(out, "espalier_body_bytes", "gauge", "Bytes of request bodies held, of --max-bodies.",
+           (double)view->body_bytes);
+    number(out, "espalier_answer_bytes", "gauge",
+           "Bytes that answers under way may grow to, of --max-answers.",
+           (double)view->answer_bytes);
     requests(out, metrics);
     latencies(out, metrics);
     engine(out, &view->engine);

@@ -39,6 +39,7 @@ struct metrics_view {
     const char *model; /* NULL while loading */
     int32_t connections;
     int32_t active_requests;
+    int64_t body_bytes, answer_bytes; /* taken of the budgets in server_limits */
 };
 void metrics_render(struct metrics *metrics, const struct metrics_view *view, struct strbuf *out);
 

@@ -5,6 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A word to compare, or NULL: no string, or one with a NUL within, which is no word. */
+static const char *word_of(const json_t *value)
+{
+    const char *text = json_string_value(value);
+    return text && strlen(text) == json_string_length(value) ? text : NULL;
+}
+
 /* --- prompts */
 
 static bool parse_ids(const json_t *list, const char *name, int32_t vocab, int32_t **ids,
@@ -95,7 +102,7 @@ static bool join_parts(const json_t *parts, const char *name, char **joined, siz
     struct strbuf text = {0};
     for (size_t i = 0; i < json_array_size(parts); i++) {
         const json_t *part = json_array_get(parts, i);
-        const char *type = json_string_value(json_object_get(part, "type"));
+        const char *type = word_of(json_object_get(part, "type"));
         const json_t *value = json_object_get(part, "text");
         if (!type || strcmp(type, "text") != 0 || !json_is_string(value)) {
             strbuf_free(&text);
@@ -119,7 +126,7 @@ static bool parse_role(const json_t *message, size_t index, struct chat_message 
     static const char *const roles[] = {"system", "user", "assistant", "tool", "developer"};
     char name[64];
     snprintf(name, sizeof name, "messages[%zu].role", index);
-    const char *role = json_string_value(json_object_get(message, "role"));
+    const char *role = word_of(json_object_get(message, "role"));
     for (size_t i = 0; role && i < sizeof roles / sizeof roles[0]; i++)
         if (strcmp(role, roles[i]) == 0) {
             /* "developer" is OpenAI's newer word for the system's voice. */

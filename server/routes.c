@@ -65,6 +65,8 @@ static int get_metrics(struct server *server, struct strbuf *out, struct api_err
     struct metrics_view view = {
         .connections = watcher_connections(server->watcher),
         .active_requests = atomic_load(&server->active),
+        .body_bytes = atomic_load(&server->body_bytes),
+        .answer_bytes = atomic_load(&server->answer_bytes),
     };
     if (atomic_load(&server->loaded)) {
         view.model = server->model.name;

@@ -8,7 +8,7 @@ import struct
 import time
 
 import pytest
-from espalier_server import read_until, wait_for
+from espalier_server import SLOW_MODEL, read_until, wait_for
 
 COMPLETIONS = "/v1/completions"
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\n"
@@ -40,10 +40,6 @@ def test_clients_that_leave(server, stream, close, prompt):
         time.sleep(wait)
         close(client)
     server.wait_idle()
-
-
-# A step of it takes longer than a test's few calls, and no two of its 49152 tokens are likely the same.
-SLOW_MODEL = "synthetic:smollm2-135m"
 
 
 def test_one_that_leaves_mid_prefill_gets_no_token(launch):

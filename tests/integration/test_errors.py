@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from espalier_server import Server, read_until, wait_for
+from espalier_server import SLOW_MODEL, read_until, wait_for
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "x"}]
@@ -77,9 +77,10 @@ def test_refusals_are_counted_by_reason(server):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_full_queue_is_503_with_retry_after_before_a_stream_begins(launch, stream):
-    server = launch("--max-rows", "4", "--max-queue", "4")
+    server = launch("--max-rows", "4", "--max-queue", "4", "--context", "2048", model=SLOW_MODEL)
     busy = server.send({"prompt": "x", "n": 4, "max_tokens": 2000, "ignore_eos": True, "stream": True})
-    read_until(busy, b"data: ")
+    wait_for(lambda: server.metric("espalier_sequences_running") == 4
+             and server.metric("espalier_requests_waiting") == 0, "running")
     queued = server.send({"prompt": "x", "n": 4, "max_tokens": 2000, "ignore_eos": True})
     wait_for(lambda: server.metric("espalier_requests_waiting") == 4, "queued")
     for path, fields in ((COMPLETIONS, {"prompt": "x"}), (CHAT, {"messages": MESSAGES})):

@@ -6,8 +6,7 @@ import signal
 import time
 
 import pytest
-from espalier_server import parse_events, read_until, wait_for
-from test_abuse_clients import SLOW_MODEL
+from espalier_server import SLOW_MODEL, read_until, wait_for
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -17,7 +16,8 @@ LONG = {"prompt": "x", "max_tokens": 2000, "ignore_eos": True}
 def test_rule_1_no_refusal_inside_a_stream(launch, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("sk-right")
-    server = launch("--api-key-file", str(keys), "--max-queue", "1", "--max-rows", "1", model=SLOW_MODEL)
+    server = launch("--api-key-file", str(keys), "--max-queue", "1", "--max-rows", "1", "--context", "2048",
+                    model=SLOW_MODEL)
     right = {"Authorization": "Bearer sk-right"}
     stream = json.dumps({**LONG, "stream": True})
 
@@ -43,7 +43,7 @@ def test_rule_1_no_refusal_inside_a_stream(launch, tmp_path):
 
 def test_rule_2_n_counts_as_n(launch):
     """4 rows and 8 places: sequences are counted, and all of a request's are taken or none."""
-    server = launch("--max-rows", "4", "--max-queue", "8", "--context", "2048", model="synthetic:smollm2-135m")
+    server = launch("--max-rows", "4", "--max-queue", "8", "--context", "2048", model=SLOW_MODEL)
     model = {"model_name": server.model}
 
     def ask(n, prompts=1, **more):
@@ -154,14 +154,14 @@ def test_rule_6_unknown_fields_are_ignored(server, value):
 
 
 def test_rule_7_metrics_do_not_wait_for_a_step(launch):
-    """One step computes a prompt of 1,000 tokens; several scrapes are answered within it, each whole."""
-    server = launch("--prefill-chunk", "1000", "--context", "2048", model="synthetic:smollm2-135m")
-    client = server.send({"prompt": [5] * 1000, "max_tokens": 1})
+    """One step computes a prompt of 400 tokens; several scrapes are answered within it, each whole."""
+    server = launch("--prefill-chunk", "400", "--context", "2048", model=SLOW_MODEL)
+    client = server.send({"prompt": [5] * 400, "max_tokens": 1})
     wait_for(lambda: server.metric("espalier_active_requests") == 1, "accepted")
     during = []
     while server.metric("espalier_active_requests") == 1:
         during.append(server.metric("espalier_steps_total"))
-        time.sleep(0.02)
+        time.sleep(0.01)
     assert during.count(0) >= 3, "scrapes within the first step"
     assert b" 200 " in read_until(client, b"\r\n")
     client.close()
