@@ -343,9 +343,18 @@ def text_seeds():
             seed("stop", f"{name}{flags}", bytes([flags]) + stops.encode() + b"\n\n" + text.encode())
 
 
+def sample_seeds():
+    inf, nan = float("inf"), float("nan")
+    for i, logits in enumerate(([1.0, 2.0, 3.0], [0.0] * 20, [inf, -inf, nan, 1.0], [-1e38, 1e38, 5.0] * 12,
+                                [i / 7 for i in range(64)])):
+        for settings in (bytes(10), bytes([3, 1, 0, 1, 1, 2, 0, 0, 0, 0]), bytes([4, 2, 1, 2, 3, 3, 5, 0x2f, 5, 2])):
+            seed("sample", f"{i}{settings[0]}", settings + struct.pack(f"<{len(logits)}f", *logits))
+
+
 gguf_seeds()
 config_seeds()
 tokenizer_seeds()
 weights_seeds()
 request_seeds()
 text_seeds()
+sample_seeds()
