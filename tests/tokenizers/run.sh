@@ -10,7 +10,7 @@ shift || true
 [[ $build = /* ]] || build=$root/$build
 python=${PYTHON:-$root/.venv/bin/python}
 [ -x "$build/espalier" ] || { echo "$build/espalier is missing: build it first" >&2; exit 1; }
-"$python" -c 'import pytest, tokenizers' 2>/dev/null || {
+"$python" -c 'import gguf, pytest, tokenizers' 2>/dev/null || {
     echo "$python lacks packages: $python -m pip install -r $root/tests/requirements.txt pytest" >&2
     exit 1
 }
