@@ -9,6 +9,7 @@
 #include "model/tokenizer_json_private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
@@ -311,7 +312,8 @@ static enum status read_template_file(const char *dir, struct tokenizer_spec *sp
     char path[PATH_MAX], bytes[4096];
     struct strbuf text = {0};
     snprintf(path, sizeof path, "%s/chat_template.jinja", dir);
-    FILE *file = fopen(path, "rb");
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* no waiting at a pipe */
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "rb");
     if (!file && errno == ENOENT) return ST_OK; /* a model may have no template */
     if (!file) return fail(err, ST_IO, "%s: %s", path, strerror(errno));
     for (size_t got; (got = fread(bytes, 1, sizeof bytes, file)) > 0 && text.length < ARENA_BLOCK;)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* A directory with the two files (a NULL text: no such file), gone at the end of the test. */
@@ -235,6 +236,23 @@ Test(tokenizer_json, broken_files_are_refused)
     refused("{" GPT2 "," MODEL ",\"added_tokens\":[{\"id\":3}]}", NULL, bad, "added_tokens[0]");
     refused("{" GPT2 "," MODEL "," ADDED "}", "{\"bos_token\":\"<none>\"}", bad, "bos_token");
     refused("{" GPT2 "," MODEL "}", "nonsense", bad, "tokenizer_config.json");
+}
+
+Test(tokenizer_json, a_pipe_for_a_template_is_not_waited_for)
+{
+    char path[128];
+    struct tokenizer_spec spec;
+    struct error err = {0};
+    put(2, "{{ messages }}");
+    cr_assert_eq(load("{" GPT2 "," ADDED "," MODEL "}", NULL, &spec, &err), ST_OK, "%s", err.text);
+    cr_assert_str_eq(spec.chat_template, "{{ messages }}");
+    tokenizer_spec_free(&spec);
+    put(2, NULL);
+    snprintf(path, sizeof path, "%s/%s", directory, names[2]);
+    cr_assert(mkfifo(path, 0600) == 0);
+    cr_assert_eq(load("{" GPT2 "," ADDED "," MODEL "}", NULL, &spec, &err), ST_OK, "%s", err.text);
+    cr_assert_str_eq(spec.chat_template, "");
+    tokenizer_spec_free(&spec);
 }
 
 /* Every beginning of a good file is a bad file, and none of them does harm. */
