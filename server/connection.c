@@ -323,6 +323,8 @@ void connection_changed(void *argument, struct MHD_Connection *connection, void 
         const union MHD_ConnectionInfo *info =
             MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
         *slot = info ? watcher_open(server->watcher, info->connect_fd) : NULL;
+        acceptor_begun(server->acceptor);
+        if (info && !*slot) shutdown(info->connect_fd, SHUT_RDWR); /* MHD sees its end */
         const int bytes = SEND_BUFFER;
         if (info) setsockopt(info->connect_fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
     } else if (*slot) {

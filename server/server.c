@@ -121,11 +121,13 @@ static enum status start_daemon(struct server *server, struct error *err)
     /* Room for the largest header, its parsed form and the answer's header. Touched only as needed.
      */
     size_t pool = (size_t)limits->max_header * 2 + 32768;
+    /* The limit of connections is the acceptor's and the watcher's: MHD 0.9.75 does not unlock its
+     * mutex where an added connection is one too many. */
     server->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
-        connection_handle, server, MHD_OPTION_EXTERNAL_LOGGER, log_from_mhd, NULL,
-        MHD_OPTION_LISTEN_SOCKET, server->listener, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)limits->max_connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT, pool,
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
+            MHD_USE_ERROR_LOG,
+        0, NULL, NULL, connection_handle, server, MHD_OPTION_EXTERNAL_LOGGER, log_from_mhd, NULL,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)INT32_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT, pool,
         MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)16384, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)(limits->stall_timeout_us / 1000000), MHD_OPTION_NOTIFY_COMPLETED,
         connection_completed, server, MHD_OPTION_UNESCAPE_CALLBACK, head_unescape, NULL,
@@ -134,12 +136,39 @@ static enum status start_daemon(struct server *server, struct error *err)
     return ST_OK;
 }
 
+static bool room_for_connection(void *argument, int64_t on_their_way)
+{
+    struct server *server = argument;
+    return watcher_connections(server->watcher) + on_their_way <
+           server->options.limits.max_connections;
+}
+
+static void take_connection(void *argument, int fd, const struct sockaddr *address,
+                            socklen_t length)
+{
+    struct server *server = argument;
+    MHD_add_connection(server->daemon, fd, address, length); /* closes it where it fails */
+}
+
+static enum status start_accepting(struct server *server, struct error *err)
+{
+    struct acceptor_work work = {room_for_connection, take_connection, server};
+    return acceptor_create(server->listener, work, &server->acceptor, err);
+}
+
+/* New clients are refused by the system from here on. */
+static void stop_accepting(struct server *server)
+{
+    acceptor_free(server->acceptor);
+    server->acceptor = NULL;
+    if (server->listener >= 0) close(server->listener);
+    server->listener = -1;
+}
+
 static void release(struct server *server)
 {
-    if (server->daemon)
-        MHD_stop_daemon(server->daemon); /* closes the listener too */
-    else if (server->listener >= 0)
-        close(server->listener);
+    stop_accepting(server);
+    if (server->daemon) MHD_stop_daemon(server->daemon);
     frontend_free(server->frontend);
     watcher_free(server->watcher);
     auth_free(server->auth);
@@ -164,6 +193,7 @@ enum status server_create(const struct server_options *options, struct server **
         status =
             frontend_create(options->frontends, limits->max_pending, jobs, &server->frontend, err);
     if (!status) status = start_daemon(server, err);
+    if (!status) status = start_accepting(server, err);
     if (status) {
         release(server);
         return status;
@@ -222,11 +252,11 @@ void server_free(struct server *server)
     server_wait_idle(server, 2000000);
     /* From here on nobody parks; who is parked is resumed, because MHD cannot stop with suspended
      * connections, and finds that it should close. */
+    stop_accepting(server);
     atomic_store(&server->stopping, true);
     watcher_each(server->watcher, exchange_unpark);
-    MHD_stop_daemon(server->daemon); /* closes the listener too */
+    MHD_stop_daemon(server->daemon);
     server->daemon = NULL;
-    server->listener = -1;
     /* The engine may still hold some: it was asked to let go and does so within a step. */
     while (atomic_load(&server->exchanges) > 0)
         nanosleep(&nap, NULL);

@@ -7,7 +7,8 @@
  *   token_log.h      the tokens of one answer, from the engine's thread to HTTP, without a lock
  *   render.h         tokens to the bytes of a JSON answer or of server-sent events
  *   completion.h     one completion: its sequences in the engine, its events, its answer
- *   exchange.h       one HTTP request and its answer, on a connection that is suspended
+ *   acceptor.h       the thread that takes connections and hands them to MHD
+ *   exchange.h       one HTTP request and its answer, on a connection that waits without a thread
  *   frontend.h       the bounded queue of threads that parse, tokenize and render
  *   watcher.h        the thread that resumes connections and notices clients that leave
  *   metrics.h        counters and histograms, and their Prometheus text

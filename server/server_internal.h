@@ -3,6 +3,7 @@
 #define SERVER_SERVER_INTERNAL_H
 
 #include "base/strbuf.h"
+#include "server/acceptor.h"
 #include "server/auth.h"
 #include "server/frontend.h"
 #include "server/metrics.h"
@@ -20,6 +21,7 @@ struct server {
     _Atomic bool loaded, draining, stopping;
 
     int listener, port;
+    struct acceptor *acceptor;
     struct MHD_Daemon *daemon;
     struct watcher *watcher;
     struct frontend *frontend;

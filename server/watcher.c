@@ -116,7 +116,7 @@ static bool overdue(const struct watcher *watcher, const struct watch_slot *slot
     if (slot->gone && now_us - slot->gone_us > GONE_US) return true;
     int64_t waited_us = now_us - slot->since_us;
     if (slot->state == SLOT_BODY) return waited_us > watcher->limits.body_timeout_us;
-    bool pressed = watcher->used > watcher->slot_count / 10 * 9;
+    bool pressed = watcher->used > watcher->limits.max_connections / 10 * 9;
     return waited_us > (pressed ? PRESSED_IDLE_US : watcher->limits.idle_timeout_us);
 }
 
@@ -287,8 +287,7 @@ enum status watcher_create(const struct server_limits *limits, struct clock cloc
     watcher->limits = *limits;
     watcher->clock = clock;
     pthread_mutex_init(&watcher->lock, NULL);
-    /* MHD closes a connection after it has taken the next one from the backlog: one slot more. */
-    watcher->slot_count = limits->max_connections + 1;
+    watcher->slot_count = limits->max_connections;
     watcher->slots = must_alloc((size_t)watcher->slot_count * sizeof *watcher->slots);
     for (int32_t i = watcher->slot_count - 1; i >= 0; i--) {
         watcher->slots[i].fd = -1;
