@@ -15,6 +15,7 @@ STATED_ELSEWHERE = {
         r'^max(_completion)?_tokens must be at least 1; 0 is allowed only with "echo": true$',
         r"^min_tokens must be at most max_tokens \(",
         r'^stream_options is allowed only with "stream": true$',
+        r'^continue_final_message needs "add_generation_prompt": false$',
         r'^top_logprobs is allowed only with "logprobs": true$',
         r"^logit_bias names token '\d+'; token ids of this model are 0 to \d+$",
         r"^stop(\[\d+\])? is \d+ bytes long; 1 to \d+ are allowed$",
