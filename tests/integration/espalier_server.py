@@ -91,6 +91,18 @@ class Server:
                        f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
         return client
 
+    def deaf(self, body):
+        """A socket on which a request for a completion was sent, that takes as little of the answer as the
+        kernel allows."""
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(PATIENCE)
+        client.connect(("127.0.0.1", self.port))
+        body = json.dumps(body).encode()
+        client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) +
+                       body)
+        return client
+
     def raw(self, data, until=b"never in an answer"):
         """Sends bytes as they are; what came back until the server closed, or until `until`. It may
         close before it has read everything."""

@@ -1,7 +1,6 @@
 """Clients that leave, stall, drip or come in crowds. What holds is counted, not timed: a step's work, a
 connection's end, a page of memory (bench/abuse_load.py has the times)."""
 import contextlib
-import json
 import resource
 import socket
 import struct
@@ -203,24 +202,13 @@ def test_more_connections_than_allowed_wait_for_idle_ones_to_go(launch):
 # --- clients that do not read
 
 
-def deaf_client(server, body):
-    """A socket that sent a request and takes as little of the answer as a kernel allows."""
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.settimeout(60)
-    client.connect(("127.0.0.1", server.port))
-    body = json.dumps(body).encode()
-    client.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-    return client
-
-
 def test_readers_that_stall_are_bounded_and_cut_off(launch):
     """6 answers of some 6 MB each, none of them read: the memory they hold is what was reserved for their
     tokens, others are answered meanwhile, and after the timeout everything is free again."""
     server = launch("--stall-timeout", "3s")
     answer = server.complete(prompt="x", temperature=0)
     before = server.resident_bytes()
-    deaf = [deaf_client(server, {**LONG, "n": 16, "stream": True}) for _ in range(6)]
+    deaf = [server.deaf({**LONG, "n": 16, "stream": True}) for _ in range(6)]
     assert server.complete(prompt="x", temperature=0)["choices"] == answer["choices"]
     wait_for(lambda: server.metric("espalier_disconnects_total") == 6, "cut off")
     grown = server.resident_bytes() - before
@@ -237,7 +225,7 @@ def test_readers_that_stall_are_bounded_and_cut_off(launch):
 def test_a_reader_that_stalls_is_cancelled_while_it_is_written_for(launch):
     server = launch("--stall-timeout", "1s", "--context", "8192", "--served-name", "m" * 255, "--kv-memory",
                     "4GiB", model=SLOW_MODEL)
-    client = deaf_client(server, {"prompt": "x", "n": 16, "max_tokens": 8000, "ignore_eos": True,
+    client = server.deaf({"prompt": "x", "n": 16, "max_tokens": 8000, "ignore_eos": True,
                                   "stream": True})
     wait_for(lambda: abandoned(server) == 1, "cancelled")
     server.wait_idle()
@@ -249,7 +237,7 @@ def test_a_reader_that_stalls_is_cancelled_while_it_is_written_for(launch):
 def test_a_reader_that_is_slow_gets_everything(launch):
     """Slower than the model, never silent for the timeout."""
     server = launch("--stall-timeout", "3s")
-    client = deaf_client(server, {**LONG, "n": 2, "stream": True})
+    client = server.deaf({**LONG, "n": 2, "stream": True})
     data = b""
     while b"data: [DONE]\n\n" not in data:
         piece = client.recv(65536)

@@ -86,6 +86,14 @@ def test_a_chunk_of_2_to_the_64_waits_for_its_bytes_only(launch):
     server.stop()
 
 
+def test_a_query_of_too_many_arguments_is_closed(launch):
+    """More than the library has memory for; it says nothing."""
+    server = launch("--idle-timeout", "1s")
+    assert server.raw(b"GET /health?" + b"a=b&" * 10000 + b" HTTP/1.1\r\nHost: a\r\n\r\n") == b""
+    server.wait_idle()
+    server.stop()
+
+
 @pytest.mark.parametrize("request_bytes, status", [
     (b"GET /health HTTP/1.0\r\n\r\n", 200),
     (b"GET http://elsewhere/health HTTP/1.1\r\nHost: a\r\n" + CLOSE + b"\r\n", 200),

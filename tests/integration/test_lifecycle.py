@@ -4,6 +4,7 @@ import socket
 import subprocess
 import time
 
+import pytest
 from espalier_server import ESPALIER, parse_events, read_until, wait_for
 
 
@@ -101,14 +102,16 @@ def test_the_drain_timeout_ends_streams_with_an_error_and_done(launch):
     assert server.wait() == 0
 
 
-def test_a_second_signal_ends_at_once(launch):
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_at_once(launch, first, second):
     server = launch("--drain-timeout", "600s")
     client = server.send({"prompt": "x", "max_tokens": 2000, "ignore_eos": True, "n": 16,
                           "stream": True})
     read_until(client, b"data: ")
-    server.signal(signal.SIGINT)
+    server.signal(first)
     wait_for(lambda: "stopping" in server.words(), "stopping")
-    server.signal(signal.SIGINT)
+    server.signal(second)
     assert server.process.wait(10) == 1
     client.close()
 
