@@ -1,0 +1,118 @@
+/* What the engine's thread does with a completion: short, and without a lock that anyone holds who
+ * waits. */
+#include "server/completion_private.h"
+
+static struct metrics *metrics_of(struct completion *c)
+{
+    return &c->exchange->server->metrics;
+}
+
+static void time_token(struct completion *c, struct sequence_watch *watch)
+{
+    struct metrics *metrics = metrics_of(c);
+    int64_t now_us = clock_now(&c->exchange->server->options.clock);
+    if (watch->tokens++ == 0)
+        watch->first_us = now_us;
+    else
+        metrics_observe(metrics, &metrics->itl, now_us - watch->last_us);
+    watch->last_us = now_us;
+    if (c->first_token_us) return;
+    c->first_token_us = now_us;
+    metrics_observe(metrics, &metrics->ttft, now_us - c->exchange->received_us);
+}
+
+static void log_score(struct completion *c, int32_t choice, enum record_kind kind,
+                      const struct token_score *score, bool ends)
+{
+    struct token_record record = {.token = score->token,
+                                  .logprob = score->logprob,
+                                  .choice = choice,
+                                  .kind = (uint8_t)kind,
+                                  .ends = ends,
+                                  .top_count = (uint8_t)score->top_count};
+    token_log_append(&c->log, record, score->top);
+}
+
+static void on_score(void *context, int32_t index, int32_t position,
+                     const struct token_score *score)
+{
+    struct part *part = context;
+    (void)position; /* they come in order, each once */
+    log_score(part->completion, part->first_choice + index, RECORD_PROMPT, score, false);
+}
+
+static enum token_verdict on_token(void *context, int32_t index, const struct token_score *sampled,
+                                   bool ends)
+{
+    struct part *part = context;
+    struct completion *c = part->completion;
+    int32_t choice = part->first_choice + index;
+    struct sequence_watch *watch = &c->watches[choice];
+    time_token(c, watch);
+
+    enum token_verdict verdict = TOKEN_KEEP;
+    if (c->request.stop_count && !ends) {
+        strbuf_clear(&c->scratch);
+        if (choice_text_push(&watch->text, c->exchange->server->model.tokenizer, sampled->token,
+                             c->request.min_tokens, false, &c->scratch))
+            verdict = TOKEN_STOP;
+    }
+    log_score(c, choice, RECORD_TOKEN, sampled, ends);
+    if (c->request.stream) exchange_notify(c->exchange);
+    return verdict;
+}
+
+static void on_finish(void *context, int32_t index, enum finish_reason reason)
+{
+    struct part *part = context;
+    struct completion *c = part->completion;
+    struct sequence_watch *watch = &c->watches[part->first_choice + index];
+    struct metrics *metrics = metrics_of(c);
+    if (reason < FINISH_ABORT && watch->tokens > 1)
+        metrics_observe(metrics, &metrics->tpot,
+                        (watch->last_us - watch->first_us) / (watch->tokens - 1));
+    if (reason > c->worst) c->worst = reason;
+    struct token_record record = {
+        .choice = part->first_choice + index, .kind = RECORD_FINISH, .reason = (uint8_t)reason};
+    token_log_append(&c->log, record, NULL);
+    if (c->request.stream) exchange_notify(c->exchange);
+}
+
+static void count_ended(struct completion *c)
+{
+    struct metrics *m = metrics_of(c);
+    atomic_fetch_add_explicit(&m->outcomes[c->worst], 1, memory_order_relaxed);
+    metrics_observe(m, &m->prompt_tokens, c->prompt_tokens);
+    metrics_observe(m, &m->generated_tokens, c->output_tokens);
+    metrics_observe(m, &m->request_n, c->choices);
+    if (c->worst >= FINISH_ABORT || !c->first_token_us) return;
+    metrics_observe(m, &m->e2e, c->finish_us - c->exchange->received_us);
+    metrics_observe(m, &m->queue, c->scheduled_us - c->exchange->received_us);
+    metrics_observe(m, &m->prefill, c->first_token_us - c->scheduled_us);
+    metrics_observe(m, &m->decode, c->finish_us - c->first_token_us);
+}
+
+static void on_done(void *context, const struct request_stats *stats)
+{
+    struct part *part = context;
+    struct completion *c = part->completion;
+    struct exchange *exchange = c->exchange;
+    if (!c->scheduled_us || (stats->scheduled_us && stats->scheduled_us < c->scheduled_us))
+        c->scheduled_us = stats->scheduled_us;
+    if (stats->finish_us > c->finish_us) c->finish_us = stats->finish_us;
+    c->output_tokens += stats->output_tokens;
+    c->cached_tokens += stats->cached_tokens;
+    if (atomic_load(&c->parts_left) == 1) count_ended(c);
+    if (atomic_fetch_sub(&c->parts_left, 1) == 1) {
+        if (c->request.stream)
+            exchange_notify(exchange);
+        else
+            frontend_finish(exchange->server->frontend, exchange);
+    }
+    exchange_unref(exchange);
+}
+
+struct request_events completion_events(struct part *part)
+{
+    return (struct request_events){part, on_score, on_token, on_finish, on_done};
+}
