@@ -47,6 +47,8 @@ static enum status compile_pattern(const char *pattern, size_t length, uint32_t 
     step->code =
         pcre2_compile((PCRE2_SPTR)pattern, length, options | PCRE2_UTF, &code, &offset, context);
     pcre2_compile_context_free(context);
+    if (!step->code && code == PCRE2_ERROR_HEAP_FAILED)
+        return fail(err, ST_NO_MEMORY, "pre-tokenizer: out of memory");
     if (!step->code) {
         PCRE2_UCHAR words[128] = "";
         pcre2_get_error_message(code, words, sizeof words);

@@ -24,17 +24,6 @@ def compact(value):
     return json.dumps(value, separators=(",", ":"))
 
 
-# --- patterns of pre-tokenizers
-
-PATTERNS = [r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-            r"|\s*[\r\n]+|\s+(?!\S)|\s+",
-            r"[\s\S-]+?|[^\S\n]{2}+|\h{,3}|\H", r"(?<=a)b|(?<!\w)\p{Han}*+|(?>\u0041|\x{e9})",
-            r"^\w+$|\b(a|aa)+\B|\A|\z", r"(?m:a.b)|[]\]^-]|\{x{2}|\p{^Letter}\P{Lu}", " ", ""]
-SPLIT = "\nDon't a aab\t\n  42 \u00e9\u6771\u4eac \u0301A".encode() + b"\xff"
-for number, pattern in enumerate(PATTERNS):
-    for flags in (number % 5, 8 | (number + 2) % 5, 16 | 32):
-        seed("split_pattern", f"{number}-{flags}", bytes([flags]) + pattern.encode() + SPLIT)
-
 # --- GGUF
 
 U32, I32, F32, BOOL, STRING, ARRAY, U64 = 4, 5, 6, 7, 8, 9, 10
