@@ -311,12 +311,14 @@ def text_seeds():
         "add_generation_prompt": False, "continue_final_message": True, "enable_thinking": False,
         "date_string": "1 Jan"}).encode())
     seed("chat", "template", b"\x00\x00" + CHATML.encode())
-    patterns = {"gpt2": "i's|'t| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", "llama3": "i" + LLAMA3,
-                "digits": "c\\p{Nd}\ni\\p{L}+", "removed": "r\\s+", "previous": "p=,\nn\\p{P}", "invert": "I\\w+|\\h",
-                "space": "_\ni ?\\w+", "odd": "i(?<=a)b{1,2}+|[\\]\\-a-z]|\\x{1F600}|^x$|(?i:K)(?>y|z)*?",
-                "slow": "i(a+)+$", "tekken": "i[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{M}]*[\\p{Ll}\\p{Lo}]+"}
+    patterns = {"gpt2": r"i's|'t| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+", "llama3": "i" + LLAMA3,
+                "digits": "c\\p{Nd}\ni\\p{L}+", "removed": r"r\s+", "previous": "p=,\nn\\p{P}", "invert": r"I\w+|\h",
+                "space": "_\ni ?\\w+", "odd": r"i(?<=a)b{1,2}+|[\]\-a-z]|\x{1F600}|^x$|(?i:K)(?>y|z)*?", "slow": "i(a+)+$",
+                "tekken": r"i[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{M}]*[\p{Ll}\p{Lo}]+",
+                "sets": r"P[\s\S-]+?|[^\S\n]{2}+|\h{,3}|\H", "behind": r"n(?<=a)b|(?<!\w)\p{Han}*+|(?>\u0041|\x{e9})",
+                "borders": r"c^\w+$|\b(a|aa)+\B|\A|\z", "lines": r"C(?m:a.b)|[]\]^-]|\{x{2}|\p{^Letter}\P{Lu}", "nothing": "i="}
     for name, steps in patterns.items():
-        seed("pattern", name, steps + "\n\nHello  world's 1234, aabb\u00e9\n x\u4f60")
+        seed("pattern", name, (steps + "\n\nHello  world's 1234, aabb\u00e9\n x\u4f60\u0301").encode() + b"\xff")
     texts = {"english": "Hello world, it's 2024! We'll  see\n\n", "digits": "1234567 1 22", "spaces": "   \t\n \r\n  x",
              "accents": "e\u0301\u0327\u0300 \u00e9 \u1f82 \u0344 \ud55c\u1100\u1161\u11a8",
              "wide": "\u4f60\u597d \U0001f600\u200d \u0e01\u0e34", "broken": b"a\xc3(\xe2\x82\xf0\x9f\x98\xed\xa0\x80\xff",
