@@ -53,6 +53,8 @@ for bad, total in re.findall(r"(\d+) tests? failed out of (\d+)", text):
 for line in re.findall(r"^=+ (.* in [0-9.]+s.*) =+$", text, re.M):
     passed += sum(int(n) for n in re.findall(r"(\d+) passed", line))
     failed += sum(int(n) for n in re.findall(r"(\d+) (?:failed|error)", line))
+for good, bad in re.findall(r"^(\d+) passed, (\d+) failed$", text, re.M):
+    passed, failed = passed + int(good), failed + int(bad)
 if passed + failed == 0:
     passed, failed = (1, 0) if status == 0 else (0, 1)
 elif status != 0 and failed == 0:
@@ -125,6 +127,8 @@ stage "unit tests, asan and ubsan" ctest --test-dir build-asan -j 2 --output-on-
 stage "unit tests, tsan" ctest --test-dir build-tsan -j 1 -L 'base|kernels|scheduler|server' --output-on-failure
 stage "forward pass, tsan" ctest --test-dir build-tsan -R test_invariance --output-on-failure
 stage "fuzz, 20 s each" tests/fuzz/run.sh 20
+stage "faults" tests/faults/run.sh build --quick
+stage "faults under asan" tests/faults/run.sh build-asan --quick --only '^(completion|chat stream)$|shutdown$|load gguf'
 stage "server, real clients" tests/integration/run.sh build
 stage "server under asan" tests/integration/run.sh build-asan
 stage "server under tsan" setarch -R tests/integration/run.sh build-tsan -k same_bytes
