@@ -5,20 +5,37 @@
 
 #include <string.h>
 
-/* The settings, or NULL: rope_scaling counts before rope_parameters, as in transformers 5. */
+/* A file with both spellings says one thing with both, or nobody can tell what it means. */
+static enum status check_same(json_t *scaling, const json_t *parameters, struct error *err)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(scaling, key, value)
+    {
+        const char *name = strcmp(key, "type") ? key : "rope_type";
+        const json_t *other = json_object_get(parameters, name);
+        bool numbers = json_is_number(value) && json_is_number(other);
+        if (numbers ? json_number_value(value) != json_number_value(other)
+                    : !json_equal(value, (json_t *)other))
+            return fail(err, ST_BAD_FILE,
+                        "rope_scaling and rope_parameters differ in %.64s; give one of them", name);
+    }
+    return ST_OK;
+}
+
+/* The settings, or NULL where the file has none. */
 static enum status find_settings(const json_t *json, const char **name, const json_t **settings,
                                  struct error *err)
 {
-    static const char *const names[] = {"rope_scaling", "rope_parameters"};
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
-        const json_t *found = NULL;
-        enum status status = json_get_object(json, names[i], &found, err);
-        if (status) return status;
-        if (*settings || !found || !json_object_size(found)) continue;
-        *name = names[i];
-        *settings = found;
-    }
-    return ST_OK;
+    const json_t *scaling = NULL, *parameters = NULL;
+    enum status status;
+    if ((status = json_get_object(json, "rope_scaling", &scaling, err)) ||
+        (status = json_get_object(json, "rope_parameters", &parameters, err)))
+        return status;
+    *name = json_object_size(parameters) ? "rope_parameters" : "rope_scaling";
+    *settings = json_object_size(parameters) ? parameters : scaling;
+    if (!json_object_size(parameters) || !json_object_size(scaling)) return ST_OK;
+    return check_same((json_t *)scaling, parameters, err);
 }
 
 /* Models that mix kinds of attention have an object for each kind. */

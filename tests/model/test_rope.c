@@ -151,6 +151,21 @@ Test(rope, yarn_numbers_that_cannot_be)
                    ST_BAD_FILE, "attention factor is -0.9");
 }
 
+Test(rope, two_spellings_in_one_file_must_agree)
+{
+    struct model_config config;
+    struct error err;
+    cr_assert(!read_with("\"rope_scaling\":{\"type\":\"linear\",\"factor\":4},"
+                         "\"rope_parameters\":{\"rope_type\":\"linear\",\"factor\":4.0,"
+                         "\"rope_theta\":5e5}",
+                         &config, &err),
+              "%s", err.text);
+    cr_expect(config.rope.scaling == ROPE_LINEAR && config.rope.theta == 5e5);
+    expect_refused("\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4.0},"
+                   "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":5e5}",
+                   ST_BAD_FILE, "rope_scaling and rope_parameters differ in rope_type; give one");
+}
+
 /* --- YaRN and the context */
 
 Test(rope, yarn_extends_the_context)
