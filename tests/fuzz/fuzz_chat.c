@@ -2,8 +2,8 @@
  * content holds special text the ids are those of the rendered text.
  *
  * Input: a byte for the family and one of flags, then messages as parts: "@@ROLE" on a line of its
- * own, and the content. The whole input is also read as a template, and what follows the two bytes
- * as a chat in JSON. */
+ * own, and the content. What follows the two bytes is also read as a template and as a chat in
+ * JSON. */
 #include "tests/fuzz/support_input.h"
 #include "model/chat.h"
 #include "model/chat_json.h"
@@ -141,7 +141,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input input = {(const char *)data, size};
     struct chat_message messages[MAX_MESSAGES];
-    check_template(input);
     struct chat chat = {.family = (enum chat_template)(input_byte(&input) % CHAT_TEMPLATES)};
     uint8_t flags = input_byte(&input);
     chat.add_generation_prompt = flags & 1;
@@ -152,6 +151,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     chat.now = 1700000000;
     chat.bos = "<s>"; /* chat_tokenizer's */
     chat.eos = "</s>";
+    check_template(input);
     check_json(&chat, input);
     chat.count = read_messages(&input, messages);
     chat.messages = messages;

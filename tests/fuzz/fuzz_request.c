@@ -1,8 +1,10 @@
 /* The body of a request: refused with words that are valid JSON themselves, or every value inside
  * its limits.
  *
- * Input: a byte for the endpoint, then the body. */
+ * Input: a byte for the endpoint (bits 0 and 1) and the chat's template, then the body. */
 #include "tests/fuzz/support_input.h"
+#include "model/chat.h"
+#include "server/request_content.h"
 #include "server/request_parse.h"
 
 #include <math.h>
@@ -76,16 +78,30 @@ static void check_generation(const struct api_request *r, const struct server_li
     invariant(!r->include_usage || r->stream, "usage events without a stream");
 }
 
+/* A chat that was taken can be rendered by every family, or the family says why not. */
+static void render_chat(const struct api_request *request, uint8_t family)
+{
+    struct chat chat = request_chat(request, (enum chat_template)(family % CHAT_TEMPLATES));
+    struct strbuf text = {0};
+    struct error err = {0};
+    enum status status = chat_render_text(&chat, &text, &err);
+    invariant(!status || err.text[0], "a refusal without words");
+    invariant(is_utf8(strbuf_cstr(&text), text.length), "the chat is no UTF-8");
+    strbuf_free(&text);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct server_limits limits = server_limits_default();
     struct input input = {(const char *)data, size};
     struct api_request request;
     struct api_error error = {0};
-    enum api_endpoint endpoint = (enum api_endpoint)(1 << (input_byte(&input) & 3));
+    uint8_t choice = input_byte(&input);
+    enum api_endpoint endpoint = (enum api_endpoint)(1 << (choice & 3));
     if (api_request_parse(&request, endpoint, input.text, input.left, &limits, VOCAB, &error)) {
         check_prompts(&request, &limits);
         check_generation(&request, &limits);
+        if (request.message_count) render_chat(&request, choice >> 2);
         api_request_drop_document(&request);
     } else {
         check_refusal(&error);

@@ -1,7 +1,7 @@
 /* tokenizer.json and tokenizer_config.json: refused with words, or a tokenizer that works.
  *
- * Input: tokenizer.json, then if wanted "@@" lines before tokenizer_config.json and
- * chat_template.jinja. */
+ * Input: tokenizer.json, then if wanted "@@" lines before tokenizer_config.json, before
+ * chat_template.jinja, and before a text to tokenize. */
 #include "tests/fuzz/support_checkpoint.h"
 #include "tests/fuzz/support_input.h"
 #include "model/tokenizer_json.h"
@@ -24,7 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (status) return 0;
     invariant(spec.bos >= -1 && spec.bos < spec.token_count, "BOS %d", spec.bos);
     invariant(spec.eos >= -1 && spec.eos < spec.token_count, "EOS %d", spec.eos);
-    check_spec(&spec);
+    input_part(&input, &part);
+    check_spec(&spec, (struct input){part.text, part.length});
     tokenizer_spec_free(&spec);
     return 0;
 }

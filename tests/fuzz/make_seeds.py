@@ -26,7 +26,7 @@ def compact(value):
 
 # --- GGUF
 
-U32, I32, F32, BOOL, STRING, ARRAY, U64 = 4, 5, 6, 7, 8, 9, 10
+U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
 # name: number, weights a block, bytes a block
 TYPES = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q4_0": (2, 32, 18), "Q4_1": (3, 32, 20), "Q5_0": (6, 32, 22),
          "Q5_1": (7, 32, 24), "Q8_0": (8, 32, 34), "Q2_K": (10, 256, 84), "Q3_K": (11, 256, 110),
@@ -47,7 +47,8 @@ def value(kind, data):
     if kind == ARRAY:
         element, items = data
         return struct.pack("<IQ", element, len(items)) + b"".join(value(element, item) for item in items)
-    return struct.pack({U32: "<I", I32: "<i", F32: "<f", BOOL: "<?", U64: "<Q"}[kind], data)
+    return struct.pack("<" + {U8: "B", I8: "b", U16: "H", I16: "h", U32: "I", I32: "i", F32: "f", BOOL: "?", U64: "Q",
+                             I64: "q", F64: "d"}[kind], data)
 
 
 def gguf(keys, tensors, version=3, alignment=32):
@@ -116,6 +117,14 @@ def gguf_seeds():
     seed("gguf", "blocks1", gguf_model(kinds=("Q4_0", "Q4_1", "Q8_0"), **narrow))
     seed("gguf", "blocks2", gguf_model(kinds=("IQ4_NL", "Q5_0", "Q5_1"), **narrow))
     seed("gguf", "blocksK", gguf_model(kinds=("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"), **wide))
+    seed("gguf", "numbers", gguf_model(extra=[
+        ("llama.rope.dimension_count", U8, 2), ("llama.attention.sliding_window", U16, 32), ("split.count", I16, 0),
+        ("llama.expert_count", I8, 0), ("llama.rope.freq_base", F64, 1e6), ("llama.attention.causal", BOOL, True),
+        ("tokenizer.ggml.eot_token_id", I64, 1), ("tokenizer.ggml.bos_token_id", U64, 0),
+        ("llama.rope.scaling.attn_factor", F32, 1.0), ("llama.rope.scale_linear", F32, 2.0)]))
+    seed("gguf", "variants", gguf_model("qwen3", pre="qwen2", extra=[
+        ("qwen3.rope.scaling.type", STRING, "yarn"), ("qwen3.rope.scaling.yarn_ext_factor", F32, 1.0),
+        ("qwen3.rope.scaling.yarn_log_multiplier", F32, 0.1), ("qwen3.logit_scale", F32, 1.0)]))
     scalars = [(f"key{kind}", kind, data) for kind, data in
                ((U32, 1), (I32, -1), (F32, 0.5), (BOOL, True), (STRING, "text"), (U64, 1 << 40))]
     seed("gguf", "keys", gguf(scalars + [("list", ARRAY, (F32, [1.0, 2.0]))], []))
@@ -237,6 +246,12 @@ def tokenizer_seeds():
                 "chat_template": CHATML, "clean_up_tokenization_spaces": False}
     named = {"chat_template": [{"name": "default", "template": CHATML}, {"name": "tool_use", "template": ""}],
              "bos_token": None, "eos_token": "<|im_end|>"}
+    flags = tokenizer(digits())
+    flags["added_tokens"] += [{"id": 20 + i, "content": text, "special": i % 2 == 0, **{flag: True}} for i, (text, flag) in
+                              enumerate((("<l>", "lstrip"), ("<r>", "rstrip"), ("word", "single_word"),
+                                         ("caf\u00e9", "normalized")))]
+    seed("tokenizer_json", "flags", compact(flags) + "\n@@\n{}\n@@\n@@\na  <l> <r>\t\n word words (word) x<r>  <l>caf\u0065\u0301"
+         " \u00a0<r>\u2003<s><l>")
     for name, variant in variants.items():
         seed("tokenizer_json", name, compact(variant))
     seed("tokenizer_json", "settings", compact(variants["smollm"]) + "\n@@\n" + compact(settings))
@@ -287,6 +302,13 @@ def request_seeds():
                          "max_completion_tokens": 7, "response_format": {"type": "text"}, "tools": []}),
         "thinking": (1, {"messages": messages[:2], "chat_template_kwargs": {"enable_thinking": False},
                          "add_generation_prompt": False, "cache_salt": "s", "reasoning_effort": "low"}),
+        "more": (13, {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b",
+                      "reasoning_content": "r", "tool_calls": []}], "add_generation_prompt": False,
+                      "continue_final_message": True, "chat_template": None,
+                      "chat_template_kwargs": {"enable_thinking": True, "date_string": "1 Jan 2025"}}),
+        "tool_calls": (1, {"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "function": {}}]}]}),
+        "template": (1, {"messages": messages[:1], "chat_template": "{{ messages }}"}),
+        "mixed": (0, {"prompt": ["a", [1]]}), "stops": (0, {"prompt": "a", "stop": ["a\u0000b", 1, ""]}),
         "tokenize": (2, {"prompt": "Hi", "add_special_tokens": False}), "tokenize_chat": (2, {"messages": messages}),
         "detokenize": (3, {"tokens": [1, 2, 999]}), "defaults": (0, {"prompt": "x", **{k: None for k in sampling}}),
         "odd": (0, {"prompt": "x", "n": 1.0, "seed": 2**63 - 1, "temperature": 1e-300, "stop": "s", "top_k": -1}),
@@ -310,6 +332,11 @@ def text_seeds():
         "role": "assistant", "content": [{"type": "text", "text": "A"}], "reasoning_content": "r"}],
         "add_generation_prompt": False, "continue_final_message": True, "enable_thinking": False,
         "date_string": "1 Jan"}).encode())
+    here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "data", "chat_templates")
+    for name in sorted(os.listdir(here)):
+        if name.endswith(".jinja"):
+            with open(os.path.join(here, name), "rb") as file:
+                seed("chat", name, b"\x00\x00" + file.read())
     seed("chat", "template", b"\x00\x00" + CHATML.encode())
     patterns = {"gpt2": r"i's|'t| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+", "llama3": "i" + LLAMA3,
                 "digits": "c\\p{Nd}\ni\\p{L}+", "removed": r"r\s+", "previous": "p=,\nn\\p{P}", "invert": r"I\w+|\h",

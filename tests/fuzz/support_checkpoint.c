@@ -33,16 +33,17 @@ static void read_tensors(const struct checkpoint *checkpoint)
         }
 }
 
-void check_spec(const struct tokenizer_spec *spec)
+void check_spec(const struct tokenizer_spec *spec, struct input text)
 {
-    static const char text[] = "Hi  42 \xc3\xa9\xcc\x81\n\xff<s>ab";
+    static const char fixed[] = "Hi  42 \xc3\xa9\xcc\x81\n\xff<s>ab";
     struct tokenizer *tokenizer;
     struct error err = {0};
     if (!spec->token_count || spec->token_count > MAX_BUILT) return;
     enum status status = tokenizer_create(spec, &tokenizer, &err);
     check_words(status, &err);
     if (status) return;
-    check_tokenizer(tokenizer, (struct input){text, sizeof text - 1}, false, spec->nfc);
+    check_tokenizer(tokenizer, (struct input){fixed, sizeof fixed - 1}, false, spec->nfc);
+    check_tokenizer(tokenizer, text, false, spec->nfc);
     for (int32_t id = -1; id <= spec->token_count; id++) {
         size_t length;
         tokenizer_token_view(tokenizer, id, true, &length);
@@ -64,6 +65,6 @@ void check_checkpoint(const char *path)
     invariant(is_utf8(config->name, strlen(config->name)), "the name is no UTF-8");
     model_rope_frequencies(config, frequencies);
     read_tensors(checkpoint);
-    check_spec(checkpoint_tokenizer(checkpoint));
+    check_spec(checkpoint_tokenizer(checkpoint), (struct input){"", 0});
     checkpoint_close(checkpoint);
 }
