@@ -93,6 +93,7 @@ Test(server, a_stop_string_ends_the_sequence_in_the_engine)
     world_start(&world);
     expect_answer(COMPLETIONS, "{\"prompt\":\"xyz\",\"max_tokens\":500,\"stop\":\"gh\"}", 200,
                   "\"text\":\"def\",\"logprobs\":null,\"finish_reason\":\"stop\"");
+    cr_expect(eventually(nothing_runs, &world)); /* counters are published after the tick */
     cr_expect_eq(world_counters(&world).generated_tokens, 5, "d e f g h");
     world_end(&world);
 }
