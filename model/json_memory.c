@@ -13,10 +13,15 @@
 #include <setjmp.h>
 #include <stdlib.h>
 
-/* A document that is being read, and its blocks so far. */
-struct loading {
+struct block_list {
     void **blocks;
     size_t count, capacity;
+};
+
+/* A document that is being read. */
+struct loading {
+    struct block_list held; /* its blocks so far */
+    struct block_list late; /* of these, what was given back and could not be found at once */
     jmp_buf out;
 };
 
@@ -28,29 +33,57 @@ static void *must_have(void *memory)
     return memory;
 }
 
+static void append(struct block_list *list, void *memory)
+{
+    list->blocks[list->count++] = memory;
+}
+
+static void make_room(struct block_list *list)
+{
+    if (list->count < list->capacity) return;
+    size_t capacity = list->capacity ? list->capacity * 2 : 64;
+    list->blocks = must_have(try_realloc(list->blocks, capacity, sizeof *list->blocks));
+    list->capacity = capacity;
+}
+
 static void *json_malloc(size_t bytes)
 {
     struct loading *l = loading;
     if (!l) return must_alloc(bytes);
-    if (l->count == l->capacity) {
-        size_t capacity = l->capacity ? l->capacity * 2 : 64;
-        l->blocks = must_have(try_realloc(l->blocks, capacity, sizeof *l->blocks));
-        l->capacity = capacity;
-    }
-    void *memory = must_have(try_realloc(NULL, 1, bytes)); /* may not return: count it afterwards */
-    return l->blocks[l->count++] = memory;
+    make_room(&l->held);
+    void *memory = must_have(try_realloc(NULL, 1, bytes)); /* may not return: list it afterwards */
+    append(&l->held, memory);
+    return memory;
 }
 
-/* What is given back while a document is read is young: it is found near the end. */
+/* Most of what is given back while a document is read is young. A document that turns out to be
+ * broken is given back from its beginning: to look for each of its blocks among all would take
+ * quadratic time, and a client chooses that length. */
+#define YOUNG 64
+
 static void json_give_back(void *memory)
 {
     struct loading *l = memory ? loading : NULL;
-    for (size_t i = l ? l->count : 0; i-- > 0;) {
-        if (l->blocks[i] != memory) continue;
-        l->blocks[i] = l->blocks[--l->count];
-        break;
+    struct block_list *held = l ? &l->held : NULL;
+    for (size_t i = 0; l && i < YOUNG && i < held->count; i++) {
+        void **found = &held->blocks[held->count - 1 - i];
+        if (*found != memory) continue;
+        *found = held->blocks[--held->count];
+        l = NULL;
     }
-    free(memory);
+    if (!l) {
+        free(memory);
+        return;
+    }
+    make_room(&l->late);
+    append(&l->late, memory);
+}
+
+static void free_blocks(struct block_list *list, bool with_memory)
+{
+    for (size_t i = 0; with_memory && i < list->count; i++)
+        free(list->blocks[i]);
+    free(list->blocks);
 }
 
 /* Before main, because jansson wants it before any other call. */
@@ -67,14 +100,13 @@ json_t *json_load(const char *text, size_t length, size_t flags, json_error_t *w
     loading = &own;
     if (setjmp(own.out) == 0) {
         value = json_loadb(text, length, flags, why);
-        own.count = 0; /* they belong to the document now */
         *short_of_memory = false;
     } else {
         *short_of_memory = true;
     }
     loading = NULL;
-    for (size_t i = 0; i < own.count; i++)
-        free(own.blocks[i]);
-    free(own.blocks);
+    /* What is held belongs to the document now, or else to nobody; what came late is among it. */
+    free_blocks(&own.held, *short_of_memory);
+    free_blocks(&own.late, !*short_of_memory);
     return *short_of_memory ? NULL : value;
 }

@@ -319,6 +319,44 @@ Test(request_parse, a_hundred_thousand_stop_strings_are_refused)
     strbuf_free(&text);
 }
 
+/* A list of `count` zeros, and then no JSON. */
+static struct strbuf broken_list(size_t count)
+{
+    struct strbuf text = {0};
+    strbuf_text(&text, "{\"prompt\":[0");
+    for (size_t i = 1; i < count; i++)
+        strbuf_append(&text, ",0", 2);
+    strbuf_text(&text, "x]}");
+    return text;
+}
+
+/* In quadratic time this would take half an hour, so the suite's own limit is the clock. */
+Test(request_parse, a_long_broken_body_is_given_up_at_once)
+{
+    struct strbuf body = broken_list(5000000);
+    cr_assert_not(parse_bytes(API_COMPLETIONS, body.data, body.length));
+    cr_assert_eq(error.refusal, REFUSAL_INVALID_JSON);
+    done();
+    strbuf_free(&body);
+}
+
+Test(request_parse, a_broken_body_without_memory_is_a_refusal_too)
+{
+    struct strbuf body = broken_list(300);
+    int64_t failures = 0;
+    for (int64_t n = 1;; n++) {
+        alloc_fail_after(n);
+        cr_assert_not(parse_bytes(API_COMPLETIONS, body.data, body.length));
+        alloc_fail_after(0);
+        done();
+        if (error.refusal == REFUSAL_INVALID_JSON) break;
+        cr_assert_eq(refusal_status(error.refusal), 503);
+        failures++;
+    }
+    cr_assert_geq(failures, 300);
+    strbuf_free(&body);
+}
+
 Test(request_parse, every_truncation_is_refused)
 {
     const char *body = CHAT(",\"stop\":[\"\\u00e9\",\"b\"],\"n\":2,\"temperature\":1.25e0");
