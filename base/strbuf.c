@@ -6,19 +6,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void reserve(struct strbuf *buf, size_t more)
+static bool reserve(struct strbuf *buf, size_t more)
 {
+    if (buf->failed) return false;
     size_t need = buf->length + more + 1;
-    if (need <= buf->capacity) return;
+    if (need <= buf->capacity) return true;
     size_t capacity = buf->capacity ? buf->capacity * 2 : 64;
     if (capacity < need) capacity = need;
-    buf->data = must_realloc(buf->data, capacity);
+    char *data =
+        buf->may_fail ? try_realloc(buf->data, 1, capacity) : must_realloc(buf->data, capacity);
+    if (!data) {
+        strbuf_free(buf);
+        buf->failed = true;
+        return false;
+    }
+    buf->data = data;
     buf->capacity = capacity;
+    return true;
 }
 
 void strbuf_append(struct strbuf *buf, const void *bytes, size_t count)
 {
-    reserve(buf, count);
+    if (!reserve(buf, count)) return;
     if (count) memcpy(buf->data + buf->length, bytes, count);
     buf->length += count;
     buf->data[buf->length] = 0;
@@ -41,8 +50,7 @@ void strbuf_format(struct strbuf *buf, const char *format, ...)
     va_copy(again, args);
     int count = vsnprintf(NULL, 0, format, args);
     va_end(args);
-    if (count > 0) {
-        reserve(buf, (size_t)count);
+    if (count > 0 && reserve(buf, (size_t)count)) {
         vsnprintf(buf->data + buf->length, (size_t)count + 1, format, again);
         buf->length += (size_t)count;
     }

@@ -1,17 +1,21 @@
 /* A growing byte string, always followed by a NUL that `length` does not count.
  *
  * Zero-initialise; strbuf_free gives the memory back. Appending cannot fail (base/alloc.h: must_*),
- * so bound what comes from outside before it gets here.
+ * so bound what comes from outside before it gets here. Where a client can make it large, set
+ * `may_fail` (try_*): without memory the buffer is empty, `failed`, and stays so; whoever uses the
+ * text looks at that first.
  */
 #ifndef BASE_STRBUF_H
 #define BASE_STRBUF_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct strbuf {
     char *data; /* NULL while nothing was ever appended; use strbuf_text for a C string */
     size_t length;
     size_t capacity;
+    bool may_fail, failed;
 };
 
 void strbuf_append(struct strbuf *buf, const void *bytes, size_t count);

@@ -103,6 +103,7 @@ static enum status render(struct rendering *r, struct error *err)
         return fail(err, ST_INVALID,
                     "continue_final_message and add_generation_prompt cannot both be true");
     enum status status = renderers[chat->family](r, err);
+    if (!status && r->text.failed) status = fail(err, ST_NO_MEMORY, "out of memory for the chat");
     if (!status && chat->continue_final) status = cut_after_final(r, err);
     return status;
 }
@@ -138,7 +139,7 @@ static enum status tokenize(const struct rendering *r, struct token_list *out, s
 enum status chat_render_tokens(const struct chat *chat, const struct tokenizer *tokenizer,
                                struct token_list *out, struct error *err)
 {
-    struct rendering r = {.chat = chat, .tokenizer = tokenizer};
+    struct rendering r = {.chat = chat, .tokenizer = tokenizer, .text.may_fail = true};
     size_t before = out->count;
     enum status status = render(&r, err);
     if (!status) status = tokenize(&r, out, err);

@@ -94,7 +94,9 @@ static int encode_normalized(struct encoder *encoder, const char *text, size_t l
     const struct tokenizer *t = encoder->tokenizer;
     if (t->nfc && nfc_may_change(text, length)) {
         strbuf_clear(&encoder->normal);
-        if (!nfc_append(text, length, &encoder->normal)) return PIECES_NO_MEMORY;
+        encoder->normal.may_fail = true;
+        if (!nfc_append(text, length, &encoder->normal) || encoder->normal.failed)
+            return PIECES_NO_MEMORY;
         text = strbuf_cstr(&encoder->normal);
         length = encoder->normal.length;
     }

@@ -363,8 +363,13 @@ void tokenizer_token_bytes(const struct tokenizer *tokenizer, int32_t id, bool s
 void token_list_append(struct token_list *list, int32_t id)
 {
     if (list->count == list->capacity) {
-        list->capacity = list->capacity ? list->capacity * 2 : 64;
-        list->ids = must_realloc(list->ids, list->capacity * sizeof *list->ids);
+        size_t capacity = list->capacity ? list->capacity * 2 : 64;
+        void *ids = list->may_fail ? try_realloc(list->ids, capacity, sizeof *list->ids)
+                                   : must_realloc(list->ids, capacity * sizeof *list->ids);
+        list->failed |= !ids;
+        if (!ids) return;
+        list->ids = ids;
+        list->capacity = capacity;
     }
     list->ids[list->count++] = id;
 }

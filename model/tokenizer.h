@@ -117,6 +117,7 @@ bool tokenizer_adds_bos(const struct tokenizer *tokenizer);
 struct token_list {
     int32_t *ids;
     size_t count, capacity;
+    bool may_fail, failed; /* as of a strbuf; the ids that had no place are missing */
 };
 void token_list_append(struct token_list *list, int32_t id);
 

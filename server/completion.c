@@ -150,7 +150,7 @@ void completion_answer(struct completion *c)
         exchange_refuse(exchange, &error);
         return;
     }
-    struct strbuf text = {0};
+    struct strbuf text = {.may_fail = true};
     struct usage usage = usage_of(c);
     renderer_answer(c->renderer, &usage, &text);
     exchange_answer(exchange, MHD_HTTP_OK, &text);

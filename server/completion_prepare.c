@@ -18,6 +18,7 @@ bool request_tokens(const struct api_request *request, size_t index,
                     struct api_error *error)
 {
     struct error err = {0};
+    out->may_fail = true;
     enum status status = ST_OK;
     if (request->message_count) {
         if (model->chat == CHAT_NONE)
@@ -36,7 +37,7 @@ bool request_tokens(const struct api_request *request, size_t index,
         for (size_t i = 0; i < prompt->id_count; i++)
             token_list_append(out, prompt->ids[i]);
     }
-    if (status == ST_NO_MEMORY) return refuse_memory(error);
+    if (status == ST_NO_MEMORY || out->failed) return refuse_memory(error);
     if (status)
         return refuse(error, REFUSAL_INVALID_VALUE, request->message_count ? "messages" : "prompt",
                       "%s", err.text);

@@ -243,6 +243,10 @@ static bool receive(struct exchange *exchange, const char *bytes, size_t count)
     }
     exchange->body_reserved += (int64_t)count;
     strbuf_append(&exchange->body, bytes, count);
+    if (exchange->body.failed) {
+        refuse_memory(&exchange->error);
+        refuse_now(exchange);
+    }
     return true;
 }
 

@@ -12,6 +12,7 @@ struct exchange *exchange_create(struct server *server)
     exchange->server = server;
     atomic_fetch_add(&server->exchanges, 1);
     atomic_init(&exchange->refs, 1);
+    exchange->body.may_fail = true;
     return exchange;
 }
 
@@ -63,6 +64,13 @@ static void answer_ready(struct exchange *exchange)
 
 void exchange_answer(struct exchange *exchange, int status, struct strbuf *text)
 {
+    if (text->failed) {
+        struct api_error error;
+        refuse_memory(&error);
+        strbuf_free(text);
+        exchange_refuse(exchange, &error);
+        return;
+    }
     exchange->status = status;
     exchange->text = *text;
     *text = (struct strbuf){0};

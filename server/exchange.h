@@ -77,7 +77,7 @@ void exchange_unpark(struct exchange *exchange);
 /* The engine's thread: there is news for HTTP. Lock-free. */
 void exchange_notify(struct exchange *exchange);
 
-/* A front-end thread: the answer is known. `text` is taken over. */
+/* A front-end thread: the answer is known. `text` is taken over; one that failed is refused. */
 void exchange_answer(struct exchange *exchange, int status, struct strbuf *text);
 void exchange_answer_stream(struct exchange *exchange);
 void exchange_refuse(struct exchange *exchange, const struct api_error *error);

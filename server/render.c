@@ -168,6 +168,8 @@ struct renderer *renderer_create(const struct render_options *options)
     for (int32_t i = 0; i < options->choices; i++) {
         struct choice *choice = &renderer->choices[i];
         choice_text_init(&choice->text, options->stops, options->stop_count);
+        /* A stream's are one event's, a whole answer's all of it. */
+        choice->shown.may_fail = choice->tokens.may_fail = !options->stream;
         if (options->echo) echo_prompt(options, i, choice);
     }
     return renderer;
@@ -320,6 +322,7 @@ static void render_choice(struct renderer *renderer, int32_t index, struct strbu
         if (!o->chat) render_prompt_ids(renderer, index, out);
     }
     strbuf_char(out, '}');
+    out->failed |= choice->shown.failed || choice->tokens.failed;
 }
 
 void renderer_answer(struct renderer *renderer, const struct usage *usage, struct strbuf *out)

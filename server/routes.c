@@ -135,7 +135,7 @@ static bool answer_tokenize(struct exchange *exchange, const struct api_request 
         free(tokens.ids);
         return false;
     }
-    struct strbuf text = {0};
+    struct strbuf text = {.may_fail = true};
     strbuf_format(&text, "{\"count\":%zu,\"max_model_len\":%d,\"tokens\":[", tokens.count,
                   model->context);
     for (size_t i = 0; i < tokens.count; i++)
@@ -148,12 +148,13 @@ static bool answer_tokenize(struct exchange *exchange, const struct api_request 
 
 static bool answer_detokenize(struct exchange *exchange, const struct api_request *request)
 {
-    struct strbuf prompt = {0}, text = {0};
+    struct strbuf prompt = {.may_fail = true}, text = {.may_fail = true};
     tokenizer_decode(exchange->server->model.tokenizer, request->prompts[0].ids,
                      request->prompts[0].id_count, true, &prompt);
     strbuf_text(&text, "{\"prompt\":");
     render_json_string(&text, strbuf_cstr(&prompt), prompt.length);
     strbuf_char(&text, '}');
+    text.failed |= prompt.failed;
     strbuf_free(&prompt);
     exchange_answer(exchange, MHD_HTTP_OK, &text);
     return true;
