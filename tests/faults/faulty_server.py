@@ -1,9 +1,11 @@
 """A real `espalier serve` under fault_inject.so, and what must hold after every fault."""
+import contextlib
 import http.client
 import json
 import mmap
 import os
 import re
+import resource
 import signal
 import socket
 import struct
@@ -177,6 +179,26 @@ class Server:
         words = self.words()
         if re.search(r"Sanitizer|runtime error|broken invariant", words):
             raise Broken("it reported: " + last_lines(words, 12))
+
+    # --- a limit of the address space
+
+    def address_space(self):
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return int(re.search(r"VmSize:\s+(\d+) kB", status.read()).group(1)) << 10
+
+    def has_room_limit(self):
+        """A sanitizer's shadow takes terabytes."""
+        return self.address_space() < 1 << 40
+
+    @contextlib.contextmanager
+    def room_for(self, more):
+        before = resource.prlimit(self.process.pid, resource.RLIMIT_AS)
+        resource.prlimit(self.process.pid, resource.RLIMIT_AS, (self.address_space() + more, before[1]))
+        try:
+            yield
+        finally:
+            if self.process.poll() is None:
+                resource.prlimit(self.process.pid, resource.RLIMIT_AS, before)
 
     # --- end
 

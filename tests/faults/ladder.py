@@ -6,6 +6,7 @@ met the fault; that is the end of the ladder. After each step the promises of fa
 """
 import argparse
 import collections
+import concurrent.futures
 import json
 import pathlib
 import re
@@ -273,6 +274,42 @@ def shutdown_ladders(options, tally, faults):
                 tally.ladder(f"{name}: {kind}", shutdown_step(options, faults, kind, streaming))
 
 
+# --- a machine that really has no more: large requests against a limit of the address space
+
+LARGE = (("/detokenize", {"tokens": [9] * 600000}),
+         ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x" * 3900000}]}),
+         ("/v1/completions", {"prompt": "ab", "n": 16, "max_tokens": 200, "ignore_eos": True}))
+
+
+def besieged(server, mib):
+    """What 12 large requests at once get with `mib` more than the server has: too much of them is 400 or 503."""
+    with server.room_for(mib << 20), concurrent.futures.ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda i: server.ask("POST", *LARGE[i % 3]), range(12)))
+    for answer in answers:
+        if answer and answer[0] not in (200, 400, 503):
+            raise Broken(f"status {answer[0]}: {answer[2][:300]}")
+    return sum(answer is not None and answer[0] == 503 and '"no_memory"' in answer[2] for answer in answers)
+
+
+def shortages(options, tally, faults):
+    house = House(options, faults)
+    if not re.search(options.only, "shortage") or not house.open().has_room_limit():
+        return
+    for mib in (1, 4, 16, 64):
+        try:
+            refused = besieged(house.open(), mib)
+            house.open().check_sound()
+            if mib == 1 and not refused:
+                raise Broken("nothing was refused for want of memory")
+            tally.passed += 1
+            print(f"shortage: {mib} MiB more: {refused} of 12 large requests refused", flush=True)
+        except Broken as broken:
+            tally.failed += 1
+            print(f"  shortage: {mib} MiB more: {broken}", flush=True)
+            house.drop()
+    house.close(tally)
+
+
 def models_in(work):
     """{name: what --model takes}: one of every kind."""
     golden, model = HERE.parent / "data/golden/llama_ropescale_bf16", work / "safetensors"
@@ -296,6 +333,7 @@ def main():
     load_ladders(options, tally, faults, models_in(options.work))
     request_ladders(options, tally, faults)
     shutdown_ladders(options, tally, faults)
+    shortages(options, tally, faults)
     print(f"{tally.passed} passed, {tally.failed} failed")
     return 0 if tally.passed and not tally.failed else 1
 

@@ -4,7 +4,8 @@
 # What happens when the system says no? In the real server, loading, answering requests, streaming and shutting
 # down, the n-th malloc, mmap, file, socket, epoll or thread call fails, for every n: fault_inject.c, loaded by
 # LD_PRELOAD, counts from the moment at which ladder.py arms it. A ladder ends by itself, with the first n that the
-# phase no longer reaches. "memory, from then on" fails every malloc until somebody unmaps memory.
+# phase no longer reaches. "memory, from then on" fails every malloc until somebody unmaps memory. At the end 12 large
+# requests at once meet a limit of the address space (RLIMIT_AS).
 #
 # After each step (faulty_server.py, ladder.py):
 #   loading      it serves and answers as ever, or it ended with status 1 and one line that says why
