@@ -96,6 +96,7 @@ REQUESTS = {
     "tokenize": post("/tokenize", {"prompt": WORDS * 100}),
     "detokenize": post("/detokenize", {"tokens": list(range(1, 200))}),
     "models": get("/v1/models"),
+    "openapi": get("/openapi.json"),
     "health": get("/health"),
     "metrics": get("/metrics"),
 }
