@@ -63,6 +63,24 @@ def test_no_url_is_fetched(server, part):
             target.accept()
 
 
+def filled(head, unit, tail, size=2 << 20):
+    return head + unit * ((size - len(head) - len(tail)) // len(unit)) + tail
+
+
+@pytest.mark.parametrize("body", [
+    filled(b'{"prompt":[0', b",0", b"]}"), filled(b'{"prompt":[0', b",0", b"x]}"),
+    filled(b'{"x":[{}', b",{}", b']'), filled(b'{"x":[{}', b",[]", b'],"prompt":7}'),
+    filled(b'{"x":["a"', b',"a"', b',"prompt":"a"'), filled(b'{"x":"', b"\\u00e9", b'","prompt":7}'),
+    filled(b'{"x":' * 60 + b"[0", b",0", b"]" + b"}" * 60), filled(b'{"x":' * 60 + b"[0", b",{}", b"]"),
+    b'{"x":7' + b"".join(b',"%x":0' % i for i in range(200000)),
+    filled(b'{"prompt":"a","temperature":0.', b"1", b"e}"), filled(b'{"messages":[{}', b",{}", b"]}"),
+])
+def test_the_largest_bodies_take_linear_time(server, body):
+    """Quadratic ones take minutes, and the connection's patience is one."""
+    status, answer = server.post("/v1/completions", body)
+    assert status == 400 and answer["error"]["message"]
+
+
 def test_the_tests_that_the_document_names_exist():
     root = pathlib.Path(os.environ["ESPALIER_ROOT"])
     text = (root / "docs" / "security.md").read_text()
