@@ -50,7 +50,7 @@ text, status = open(sys.argv[1], errors="replace").read(), int(sys.argv[2])
 passed = failed = 0
 for bad, total in re.findall(r"(\d+) tests? failed out of (\d+)", text):
     passed, failed = passed + int(total) - int(bad), failed + int(bad)
-for line in re.findall(r"^=+ (.* in [0-9.]+s.*) =+$", text, re.M):
+for line in re.findall(r"^(?:=+ )?(\d+ [a-z]+.* in [0-9.]+s\b.*)$", text, re.M):
     passed += sum(int(n) for n in re.findall(r"(\d+) passed", line))
     failed += sum(int(n) for n in re.findall(r"(\d+) (?:failed|error)", line))
 for good, bad in re.findall(r"^(\d+) passed, (\d+) failed$", text, re.M):
