@@ -129,9 +129,9 @@ stage "forward pass, tsan" ctest --test-dir build-tsan -R test_invariance --outp
 stage "fuzz, 20 s each" tests/fuzz/run.sh 20
 stage "faults" tests/faults/run.sh build --quick
 stage "faults under asan" tests/faults/run.sh build-asan --quick --only '^(completion|chat stream)$|shutdown$|load gguf'
-stage "server" tests/integration/run.sh build
+stage "server" tests/integration/run.sh build -n 2 --dist loadfile
 stage "real clients" tests/clients/run.sh --quick
-stage "server under asan" tests/integration/run.sh build-asan
+stage "server under asan" tests/integration/run.sh build-asan -n 2 --dist loadfile
 stage "server under tsan" setarch -R tests/integration/run.sh build-tsan -k same_bytes
 
 echo
