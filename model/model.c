@@ -42,10 +42,11 @@ static enum status load_parts(struct model *m, const struct model_options *optio
 {
     const struct tokenizer_spec *spec = checkpoint_tokenizer(checkpoint);
     enum cpu_isa isa;
-    enum status status;
-    if ((status = plan_memory(m, options, checkpoint, err)) ||
-        (status = tokenizer_create(spec, &m->tokenizer, err)) ||
-        (status = cpu_isa_select(&isa, err)) ||
+    enum status status = plan_memory(m, options, checkpoint, err);
+    if (status) return status;
+    status = tokenizer_create(spec, &m->tokenizer, err);
+    if (status) return fail_prefix(err, "%s", options->path);
+    if ((status = cpu_isa_select(&isa, err)) ||
         (status = thread_pool_create(options->threads, &m->pool, err)))
         return status;
     m->chat = chat_template_choose(options->chat, spec->chat_template, options->chats);
