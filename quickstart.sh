@@ -70,12 +70,13 @@ server_start() {
 }
 
 ask() {
-    local request
+    local request sent
     request=$(python3 -c 'import json, sys; print(json.dumps({
         "model": sys.argv[1], "messages": [{"role": "user", "content": sys.argv[2]}],
         "max_tokens": 120, "temperature": 0, "stream": True, "stream_options": {"include_usage": True}}))' "$1" "$QUESTION")
+    sent=$(date +%s.%N)
     curl --noproxy '*' -sN "http://127.0.0.1:$PORT/v1/chat/completions" -H 'content-type: application/json' -d "$request" |
-        python3 "$ROOT/scripts/print_stream.py"
+        python3 "$ROOT/scripts/print_stream.py" "$sent"
 }
 
 SERVE=yes

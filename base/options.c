@@ -250,8 +250,9 @@ static int unknown_word(const struct command_help *help, const struct option_spe
                         size_t count, const char *word)
 {
     if (strncmp(word, "--", 2) || !word[2]) {
-        fprintf(stderr, "%s: found '%s' where an option was expected; see --help\n", help->name,
-                word);
+        bool model = find(table, count, "model", strlen("model")) && word[0] != '-';
+        fprintf(stderr, "%s: found '%s' where an option was expected; %s%s\n", help->name, word,
+                model ? "a model is given as --model " : "see --help", model ? word : "");
         return -1;
     }
     char name[64];

@@ -3,6 +3,7 @@
 #include "model/dequantize.h"
 #include "model/synthetic.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,14 +142,20 @@ static enum status open_by_kind(struct checkpoint *checkpoint, const char *path,
     struct stat info;
     if (!strncmp(path, SYNTHETIC, strlen(SYNTHETIC)))
         return checkpoint_open_synthetic(checkpoint, path + strlen(SYNTHETIC), err);
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
-        return checkpoint_open_hf(checkpoint, path, err);
     size_t length = strlen(path), tail = strlen(SAFETENSORS);
     if (length > tail && !strcmp(path + length - tail, SAFETENSORS))
         return fail(err, ST_INVALID,
                     "%s: weights alone; give their directory, which also has config.json and "
                     "tokenizer.json",
                     path);
+    bool found = stat(path, &info) == 0;
+    if (!found && errno == ENOENT)
+        return fail(err, ST_NOT_FOUND,
+                    "%s: No such file or directory; nothing is downloaded: give a GGUF file or a "
+                    "Hugging Face directory on this machine (bash quickstart.sh --no-serve brings "
+                    "the default model)",
+                    path);
+    if (found && S_ISDIR(info.st_mode)) return checkpoint_open_hf(checkpoint, path, err);
     return checkpoint_open_gguf(checkpoint, path, err);
 }
 

@@ -31,6 +31,12 @@ static enum status plan_memory(struct model *m, const struct model_options *opti
     struct memory_plan plan;
     enum status status = memory_plan_make(options, checkpoint, &plan, err);
     if (!status) status = memory_plan_check(&plan, options, checkpoint, memory_available(), err);
+    int32_t known = checkpoint_config(checkpoint)->max_context;
+    if (!status && !options->context && plan.context < known)
+        log_warn(
+            "the context is %d of the model's %d positions, what a KV cache of %lld MiB holds; "
+            "--context N or --kv-memory SIZE gives more",
+            plan.context, known, (long long)(plan.kv >> 20));
     m->kv_blocks = plan.kv_blocks;
     m->kv_bytes = (size_t)plan.kv;
     m->context = plan.context;

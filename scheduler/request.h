@@ -57,7 +57,7 @@ struct request_params {
     const int32_t *stop_ids;   /* EOS ids, then stop_token_ids */
     int32_t stop_count;        /* all of stop_ids */
     int32_t eos_count;         /* the first of them are EOS ids, which ignore_eos drops */
-    struct sample_spec sample; /* n > 1: sequence i draws with seed rng_at(seed, i) */
+    struct sample_spec sample; /* sequence i > 0 draws with seed rng_at(seed, i) */
     int32_t priority;          /* lower runs first, as in vLLM; FCFS among equals */
     struct request_events events;
 };

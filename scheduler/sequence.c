@@ -88,7 +88,7 @@ static bool sequence_init(struct sequence *seq, struct request *request, int32_t
     seq->index = index;
     seq->sample = params->sample;
     withhold_stops(&seq->sample, params);
-    if (params->n > 1) seq->sample.seed = rng_at(params->sample.seed, (uint64_t)index);
+    if (index > 0) seq->sample.seed = rng_at(params->sample.seed, (uint64_t)index);
     seq->tokens = try_alloc((size_t)length, sizeof *seq->tokens);
     if (!seq->tokens || !block_table_init(&seq->table, length)) return false;
     memcpy(seq->tokens, params->prompt, (size_t)params->prompt_count * sizeof *seq->tokens);

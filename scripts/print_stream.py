@@ -1,6 +1,6 @@
 """Reads the event stream of a chat completion on standard input and prints its text as it comes.
 
-Ends with a line of figures on standard error. Exit status 1, and the reason in one line, when the stream holds
+Times count from the moment (seconds since 1970) given as the argument, when the request was sent. Ends with a line of figures on standard error. Exit status 1, and the reason in one line, when the stream holds
 an error, breaks off or brings no text.
 """
 import json
@@ -9,7 +9,7 @@ import time
 
 
 def main():
-    start = time.monotonic()
+    start = float(sys.argv[1]) if len(sys.argv) > 1 else time.time()
     first = None
     tokens = 0
     done = False
@@ -28,13 +28,13 @@ def main():
         for choice in chunk.get("choices", []):
             text = choice.get("delta", {}).get("content") or ""
             if text and first is None:
-                first = time.monotonic() - start
+                first = time.time() - start
             print(text, end="", flush=True)
         tokens = (chunk.get("usage") or {}).get("completion_tokens", tokens)
     print()
     if first is None or not done:
         return "the stream broke off" if first is not None else "the stream brought no text"
-    seconds = time.monotonic() - start
+    seconds = time.time() - start
     print(f"    ({tokens} tokens in {seconds:.2f} s, the first after {first:.2f} s)", file=sys.stderr)
     return None
 

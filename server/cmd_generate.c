@@ -249,6 +249,10 @@ int command_generate(int argc, char **argv)
         log_error("--prompt is missing: a text, or - for standard input");
         return 2;
     }
+    if (o.system && !o.chat) {
+        log_error("--system is a message of a chat: give --chat too");
+        return 2;
+    }
     if (o.top_p == 0) {
         log_error("--top-p: found 0, allowed is above 0, to 1");
         return 2;

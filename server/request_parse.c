@@ -217,7 +217,25 @@ static bool refuse_unsupported(const struct api_request *request, struct api_err
         const char *name;
         double neutral;
     } unsupported[] = {
-        {"best_of", 1}, {"suffix", NAN}, {"tools", NAN}, {"stages", NAN}, {"branching", NAN},
+        {"best_of", 1},
+        {"suffix", NAN},
+        {"tools", NAN},
+        {"functions", NAN},
+        {"stages", NAN},
+        {"branching", NAN},
+        /* What vLLM and llama-server know and would change the answer. */
+        {"structured_outputs", NAN},
+        {"guided_json", NAN},
+        {"guided_regex", NAN},
+        {"guided_choice", NAN},
+        {"guided_grammar", NAN},
+        {"json_schema", NAN},
+        {"grammar", NAN},
+        {"bad_words", NAN},
+        {"allowed_token_ids", NAN},
+        {"use_beam_search", NAN},
+        {"truncate_prompt_tokens", NAN},
+        {"prompt_logprobs", NAN},
     };
     for (size_t i = 0; i < sizeof unsupported / sizeof unsupported[0]; i++) {
         const json_t *value = json_field(request->root, unsupported[i].name);

@@ -100,7 +100,9 @@ static void expect_stderr(const char *text)
 
 WRONG(unknown_near, "unknown option --max-row; did you mean --max-rows?", "--max-row", "3")
 WRONG(unknown_far, "unknown option --quantum; see --help", "--quantum=7")
-WRONG(a_word, "found 'model.gguf' where an option was expected; see --help", "model.gguf")
+WRONG(a_word,
+      "found 'model.gguf' where an option was expected; a model is given as --model model.gguf",
+      "model.gguf")
 WRONG(one_dash, "found '-x' where an option was expected; see --help", "-x")
 WRONG(two_dashes, "found '--' where an option was expected; see --help", "--")
 WRONG(missing_at_end, "--model needs a value (PATH)", "--json", "--model")

@@ -144,7 +144,7 @@ static const char *stream_mistake(const struct client *client, int32_t index, in
     spec.withheld = stop_ids + hidden;
     spec.withheld_count = params->stop_count - hidden;
     spec.withheld_until = params->min_tokens;
-    if (params->n > 1) spec.seed = rng_at(spec.seed, (uint64_t)index);
+    if (index > 0) spec.seed = rng_at(spec.seed, (uint64_t)index);
     int32_t *endless = must_alloc((size_t)params->max_tokens * sizeof *endless);
     simulated_answer(vocab, prompt, params->prompt_count, &spec, params->max_tokens, endless);
     enum finish_reason reason;

@@ -246,6 +246,8 @@ static const struct {
     {API_COMPLETIONS, TEXT(",\"repetition_penalty\":0"), REFUSAL_INVALID_VALUE,
      "repetition_penalty"},
     {API_COMPLETIONS, TEXT(",\"stages\":[1]"), REFUSAL_UNSUPPORTED, "stages"},
+    {API_CHAT, CHAT(",\"guided_json\":{\"type\":\"object\"}"), REFUSAL_UNSUPPORTED, "guided_json"},
+    {API_COMPLETIONS, TEXT(",\"prompt_logprobs\":1"), REFUSAL_UNSUPPORTED, "prompt_logprobs"},
 
     {API_CHAT, "{}", REFUSAL_INVALID_VALUE, "messages"},
     {API_CHAT, "{\"messages\":[]}", REFUSAL_INVALID_VALUE, "messages"},
