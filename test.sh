@@ -12,7 +12,7 @@ Example: bash test.sh
 
 Installs what is missing (as root or through sudo), builds with and without sanitizers, runs the unit
 tests, the golden data, the real server under the official openai client, and every command once.
-About ten minutes on two cores. ../shared/data is used where it exists and never needed.
+About eleven minutes on two idle cores. ../shared/data is used where it exists and never needed.
 TEXT
     exit 0
     ;;

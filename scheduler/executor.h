@@ -74,10 +74,10 @@ struct step_plan {
     int32_t token_count; /* sum of counts */
 };
 
+/* Natural logarithms, of the plain softmax: before penalties, temperature and filters. */
 struct token_logprob {
     int32_t token;
-    float
-        logprob; /* natural log, of the plain softmax: before penalties, temperature and filters */
+    float logprob;
 };
 
 /* A token and how likely it was at its place. */
