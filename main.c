@@ -69,7 +69,9 @@ int main(int argc, char **argv)
 {
     occupy_standard_streams();
     int status = run(argc, argv);
-    if (fflush(stdout) == 0 && !ferror(stdout)) return status;
-    if (status == 0) log_error("standard output: %s", strerror(errno));
+    int problem = fflush(stdout) ? errno : 0;
+    if (!problem && !ferror(stdout)) return status;
+    if (status == 0)
+        log_error("standard output: %s", problem ? strerror(problem) : "a part was not written");
     return status ? status : 1;
 }
