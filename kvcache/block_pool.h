@@ -3,15 +3,16 @@
  *
  * A block's life.
  *   free     nobody may read or write it; it lies once on the free list; it has no holders.
- *   held     one or more holders (a sequence's block table; later a prefix and its branches): all
- *            of them may read it, and the one holder may write it while there is exactly one.
- *   cached   complete, remembered by the prefix tree, without a holder: still readable, and the
- *            first to go when room is needed. The tree will make this state; as long as there is
- *            none, no block is in it.
+ *   held     one or more holders (block tables of sequences): all of them may read it; the one
+ *            holder may write it as long as it is no node of the prefix tree.
+ *   cached   a node of the prefix tree (prefix_tree.h), without a holder: still readable, and the
+ *            next to go, the least recently used first, when no block is free.
  *   evicted  forgotten by the tree, and free again: an arrow, not a place.
  *
  *        take             share, drop            drop (the last one)
- *   free ----> held (1) <-----------> held (n)      held ----> free
+ *   free ----> held (1) <-----------> held (n)      held ----> free, or cached if it is a node
+ *                                                 cached ----> held by share
+ *                                                 cached ----> free by take, when none is free
  *
  * The conservation law: free + held + cached = total, at every moment. block_pool_check is this
  * comment as code.
@@ -33,6 +34,7 @@ struct block_pool;
 /* How many blocks are in which state; the sum is `total`. */
 struct block_counts {
     int32_t total, free, held, cached;
+    int64_t evictions; /* so far */
 };
 
 /* `total` >= 1. NULL when the memory cannot be had. Caller frees with block_pool_free. */
@@ -40,16 +42,16 @@ struct block_pool *block_pool_create(int32_t total);
 /* Whoever still holds a block must not use it again. */
 void block_pool_free(struct block_pool *pool);
 
-/* free -> held by the caller alone. -1: none is free. */
+/* A free block, or one that is evicted for it: held by the caller alone. -1: all are held. */
 int32_t block_pool_take(struct block_pool *pool);
 
-/* One more holder of a held block. */
+/* One more holder of a held block, or the first of a cached one. */
 void block_pool_share(struct block_pool *pool, int32_t block);
 
-/* One holder fewer; the last one frees the block. */
+/* One holder fewer; after the last one the block is cached if the tree knows it, else free. */
 void block_pool_drop(struct block_pool *pool, int32_t block);
 
-int32_t block_pool_holders(const struct block_pool *pool, int32_t block); /* 0: free */
+int32_t block_pool_holders(const struct block_pool *pool, int32_t block); /* 0: free or cached */
 int32_t block_pool_available(const struct block_pool *pool); /* takes that would succeed now */
 struct block_counts block_pool_counts(const struct block_pool *pool);
 

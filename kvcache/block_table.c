@@ -40,6 +40,12 @@ bool block_table_grow(struct block_table *table, struct block_pool *pool, int32_
     return true;
 }
 
+void block_table_append(struct block_table *table, int32_t block)
+{
+    invariant(table->count < table->capacity, "a table of %d blocks is full", table->capacity);
+    table->blocks[table->count++] = block;
+}
+
 void block_table_clear(struct block_table *table, struct block_pool *pool)
 {
     while (table->count > 0)

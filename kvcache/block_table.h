@@ -30,6 +30,9 @@ int32_t block_table_missing(const struct block_table *table, int32_t slots);
 /* Takes what is missing for `slots`, all of it or (false) nothing. */
 bool block_table_grow(struct block_table *table, struct block_pool *pool, int32_t slots);
 
+/* Appends a block that the caller holds. */
+void block_table_append(struct block_table *table, int32_t block);
+
 /* Gives every block back, the last one first. */
 void block_table_clear(struct block_table *table, struct block_pool *pool);
 
