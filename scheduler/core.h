@@ -3,6 +3,7 @@
  *
  *   scheduler.c  create, add, cancel, the tick
  *   residency.c  who holds blocks: admit, grow, preempt, end, settle
+ *   prefix.c     what a sequence takes from the prefix tree and leaves there
  *   plan.c       schedule: what becomes a step
  *   process.c    what a collected step means: tokens, verdicts, ends
  *   check.c      every promise between blocks, sequences and queues, as code
@@ -74,6 +75,26 @@ void row_landed(struct scheduler *s, struct sequence *seq);
 /* A request is freed when its last sequence has settled and nobody holds it. */
 void request_hold(struct request *request);
 void request_release(struct scheduler *s, struct request *request);
+
+/* --- prefix.c */
+
+/* Of a sequence without blocks: it is at its beginning again. */
+void prefix_reset(struct sequence *seq);
+
+/* The table of a sequence that is to be admitted gets the blocks that the tree has of its context.
+ * It is admitted then (prefix_taken: what they hold is computed) or gives them back. */
+void prefix_take(struct scheduler *s, struct sequence *seq);
+void prefix_taken(struct scheduler *s, struct sequence *seq);
+
+/* In prefill, before a row: takes what others have computed since. */
+void prefix_catch_up(struct scheduler *s, struct sequence *seq);
+
+/* Another row, in flight or in this plan, computes what `seq` would compute next: it may wait. */
+bool prefix_is_coming(const struct scheduler *s, const struct step *step,
+                      const struct sequence *seq);
+
+/* The slots below `landed` were written by collected steps: complete blocks go to the tree. */
+void prefix_leave(struct scheduler *s, struct sequence *seq, int32_t landed);
 
 /* --- plan.c and process.c */
 

@@ -185,7 +185,7 @@ static enum status create_all(const struct engine *engine, const struct request_
     int64_t now_us = clock_now(&engine->clock);
     for (int32_t i = 0; i < count; i++) {
         struct request *request;
-        enum status status = request_create(&params[i], now_us, &request, err);
+        enum status status = request_create(&engine->limits, &params[i], now_us, &request, err);
         if (status) return status;
         chain_add(chain, request);
     }

@@ -131,6 +131,8 @@ static void add_prefill_rows(struct scheduler *s, struct step *step)
     for (int32_t i = 0; i < s->running_count && room > 0; i++) {
         struct sequence *seq = s->running[i];
         if (sequence_is_decoding(seq) || !sequence_wants_row(seq)) continue;
+        prefix_catch_up(s, seq);
+        if (prefix_is_coming(s, step, seq)) continue;
         int32_t count = min_i32(sequence_context(seq) - seq->computed, room);
         add_row(s, step, seq, count);
         room -= count;

@@ -1,10 +1,10 @@
 /* Process: what a collected step means.
  *
- * Row by row, in the plan's order: the row lands (it is no longer in flight), its prompt's scores
- * are reported, its token is taken if its sequence still wants one, and a sequence that left or
- * ended gives its blocks back. With depth 2 a sequence that ends here may have a row in the next
- * step already; that row's token is dropped when it lands, because the sequence is in state ended
- * by then.
+ * Row by row, in the plan's order: the row lands (it is no longer in flight), its complete blocks
+ * go to the prefix tree, its prompt's scores are reported, its token is taken if its sequence still
+ * wants one, and a sequence that left or ended gives its blocks back. With depth 2 a sequence that
+ * ends here may have a row in the next step already; that row's token is dropped when it lands,
+ * because the sequence is in state ended by then.
  */
 #include "scheduler/core.h"
 
@@ -63,6 +63,7 @@ static void process_row(struct scheduler *s, struct sequence *seq, const struct 
     int32_t token = result->sampled.token;
     request_hold(request);
     land(seq, row);
+    prefix_leave(s, seq, row->first_position + row->count);
     if (seq->state != SEQUENCE_ENDED) report_scores(seq, row, result);
     if (row->sample && seq->state != SEQUENCE_ENDED) {
         if (token >= 0 && token < s->capacity.vocab) {
@@ -88,6 +89,7 @@ void fail_step(struct scheduler *s, struct step *step, enum status status, const
         struct request *request = seq->request;
         request_hold(request);
         land(seq, &step->rows[at]);
+        seq->detached = true; /* a later step may have a row of it: it must leave nothing either */
         request_end(s, request, FINISH_ERROR);
         row_landed(s, seq);
         request_release(s, request);

@@ -45,7 +45,7 @@ struct request_events {
     void (*done)(void *context, const struct request_stats *stats);
 };
 
-/* Whatever it points at (prompt, stop ids, biases) is copied when the request is added. */
+/* Whatever it points at (prompt, stop ids, biases, salt) is copied when the request is added. */
 struct request_params {
     const int32_t *prompt; /* [prompt_count] ids */
     int32_t prompt_count;  /* >= 1 */
@@ -59,6 +59,8 @@ struct request_params {
     int32_t eos_count;         /* the first of them are EOS ids, which ignore_eos drops */
     struct sample_spec sample; /* sequence i > 0 draws with seed rng_at(seed, i) */
     int32_t priority;          /* lower runs first, as in vLLM; FCFS among equals */
+    const char *cache_salt;    /* [cache_salt_length] only requests of the same salt share KV */
+    size_t cache_salt_length;
     struct request_events events;
 };
 

@@ -45,16 +45,27 @@ static void running_remove(struct scheduler *s, const struct sequence *seq)
 static bool has_room_for(const struct scheduler *s, const struct sequence *seq)
 {
     int32_t need = block_table_missing(&seq->table, sequence_known(seq));
-    return s->running_count < s->max_rows &&
-           (int64_t)need + s->running_count <= block_pool_available(s->pool);
+    return (int64_t)need + s->running_count <= block_pool_available(s->pool);
+}
+
+static void release_blocks(struct scheduler *s, struct sequence *seq)
+{
+    block_table_clear(&seq->table, s->pool);
+    seq->computed = 0;
+    prefix_reset(seq);
 }
 
 void admit_waiting(struct scheduler *s)
 {
     int64_t now_us = 0;
     struct sequence *seq;
-    while ((seq = sequence_queue_first(&s->waiting)) && has_room_for(s, seq)) {
-        if (!block_table_grow(&seq->table, s->pool, sequence_known(seq))) return;
+    while (s->running_count < s->max_rows && (seq = sequence_queue_first(&s->waiting))) {
+        prefix_take(s, seq);
+        if (!has_room_for(s, seq) || !block_table_grow(&seq->table, s->pool, sequence_known(seq))) {
+            release_blocks(s, seq);
+            return;
+        }
+        prefix_taken(s, seq);
         sequence_queue_remove(&s->waiting, seq);
         running_insert(s, seq);
         if (now_us == 0) now_us = clock_now(&s->clock);
@@ -66,8 +77,7 @@ void admit_waiting(struct scheduler *s)
 /* Back to the queue, empty-handed but for its tokens. */
 static void requeue(struct scheduler *s, struct sequence *seq)
 {
-    block_table_clear(&seq->table, s->pool);
-    seq->computed = 0;
+    release_blocks(s, seq);
     seq->state = SEQUENCE_WAITING;
     sequence_queue_push(&s->waiting, seq);
 }
@@ -139,8 +149,7 @@ void request_release(struct scheduler *s, struct request *request)
 /* The last thing that happens to a sequence. */
 static void settle(struct scheduler *s, struct sequence *seq)
 {
-    block_table_clear(&seq->table, s->pool);
-    seq->computed = 0;
+    release_blocks(s, seq);
     seq->settled = true;
     request_release(s, seq->request);
 }

@@ -71,7 +71,8 @@ enum status scheduler_create(const struct scheduler_options *options, struct exe
     s->limits = (struct request_limits){.max_context = capacity.max_context,
                                         .block_count = capacity.block_count,
                                         .max_queue = options->max_queue,
-                                        .vocab = capacity.vocab};
+                                        .vocab = capacity.vocab,
+                                        .hasher = options->hasher};
     /* Every running sequence may decode in one step, so there are no more than tokens in a step. */
     s->max_rows = min_i32(capacity.max_rows, capacity.max_tokens);
     if (options->max_rows > 0) s->max_rows = min_i32(s->max_rows, options->max_rows);
@@ -128,7 +129,7 @@ enum status scheduler_add(struct scheduler *s, const struct request_params *para
     if (waiting_count(s) > s->limits.max_queue - params->n)
         return fail(err, ST_FULL, "The queue is full: %d sequences wait, at most %d may.",
                     waiting_count(s), s->limits.max_queue);
-    status = request_create(params, clock_now(&s->clock), &request, err);
+    status = request_create(&s->limits, params, clock_now(&s->clock), &request, err);
     if (status) return status;
     request->id = *id = ++s->last_id;
     scheduler_enqueue(s, request);

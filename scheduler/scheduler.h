@@ -9,6 +9,7 @@
 #define SCHEDULER_SCHEDULER_H
 
 #include "base/clock.h"
+#include "kvcache/kvcache.h"
 #include "scheduler/request.h"
 
 struct scheduler;
@@ -17,6 +18,7 @@ struct scheduler_options {
     int32_t max_rows;      /* sequences in a step; 0: the executor's */
     int32_t prefill_chunk; /* prompt tokens computed in one step, over all requests */
     int32_t max_queue;     /* sequences waiting (a request counts n); more are refused: ST_FULL */
+    struct block_hasher hasher; /* of the prefix tree: random where strangers choose prompts */
 };
 struct scheduler_options scheduler_options_default(void);
 
@@ -27,7 +29,7 @@ struct scheduler_counters {
     int64_t steps, preemptions;
     int64_t prompt_tokens;     /* computed for the first time */
     int64_t generated_tokens;  /* sampled and taken */
-    int64_t cached_tokens;     /* found in the prefix tree; 0 while there is none */
+    int64_t cached_tokens;     /* of prompts, found in the prefix tree */
     int64_t recomputed_tokens; /* computed again after a preemption */
     int64_t failed_steps;
     int64_t finished[FINISH_REASONS]; /* sequences, by enum finish_reason */

@@ -115,13 +115,15 @@ static bool copy_borrowed(struct request *request)
     return true;
 }
 
-enum status request_create(const struct request_params *params, int64_t arrival_us,
-                           struct request **out, struct error *err)
+enum status request_create(const struct request_limits *limits, const struct request_params *params,
+                           int64_t arrival_us, struct request **out, struct error *err)
 {
     struct request *request =
         try_alloc(1, sizeof *request + (size_t)params->n * sizeof request->sequences[0]);
     if (!request) goto no_memory;
     request->params = *params;
+    request->root = block_key_root(&limits->hasher, params->cache_salt, params->cache_salt_length);
+    request->params.cache_salt = NULL; /* the key is all that is needed */
     request->stats.arrival_us = arrival_us;
     request->stats.prompt_tokens = params->prompt_count;
     request->unfinished = request->uses = params->n;
@@ -178,6 +180,10 @@ void sequence_check(const struct sequence *seq)
     invariant(seq->pending >= 0 && seq->pending <= seq->in_flight,
               "sequence %llu.%d waits for %d tokens from %d rows", id, seq->index, seq->pending,
               seq->in_flight);
+    invariant(seq->chained >= 0 && seq->chained <= seq->table.count &&
+                  seq->chained * KV_BLOCK_SLOTS <= seq->landed && seq->landed <= seq->computed,
+              "sequence %llu.%d: %d blocks in the tree, %d slots landed, %d computed", id,
+              seq->index, seq->chained, seq->landed, seq->computed);
     invariant(seq->computed >= 0 && seq->computed <= slots, "sequence %llu.%d wrote %d slots of %d",
               id, seq->index, seq->computed, slots);
     switch (seq->state) {

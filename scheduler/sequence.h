@@ -52,6 +52,10 @@ struct sequence {
     int32_t pending;
     int32_t computed;
     struct block_table table;
+    struct block_key chain; /* names the first `chained` blocks, which are in the prefix tree */
+    int32_t chained;
+    int32_t landed;            /* slots written by collected steps */
+    bool detached;             /* leaves nothing more in the tree (prefix.c) */
     struct sample_spec sample; /* the plan's rows point here */
 
     int32_t in_flight;   /* rows of it submitted and not collected */
@@ -66,7 +70,8 @@ struct request {
     uint64_t id; /* also the order of arrival */
     struct request_params params;
     struct request_stats stats;
-    uint64_t stats_step; /* the last step counted in stats.steps */
+    struct block_key root; /* of its chains in the prefix tree: the salt */
+    uint64_t stats_step;   /* the last step counted in stats.steps */
     bool cancelled;
     int32_t unfinished; /* sequences whose finish was not reported */
     int32_t uses;       /* sequences not settled, and functions that still look at it */
@@ -82,6 +87,7 @@ struct request_limits {
     int32_t block_count; /* KV blocks of the whole pool */
     int32_t max_queue;   /* sequences waiting */
     int32_t vocab;
+    struct block_hasher hasher; /* of the prefix tree */
 };
 
 /* Prompt and answer of one sequence together: the context, or the pool when that is smaller. */
@@ -94,8 +100,8 @@ enum status request_check(const struct request_limits *limits, const struct requ
 /* A checked request with all the memory it will ever need, copies of what `params` points at
  * included, in state waiting and in no queue. Any thread. ST_NO_MEMORY. The caller sets the id and
  * gives it to scheduler_enqueue, or frees it. */
-enum status request_create(const struct request_params *params, int64_t arrival_us,
-                           struct request **out, struct error *err);
+enum status request_create(const struct request_limits *limits, const struct request_params *params,
+                           int64_t arrival_us, struct request **out, struct error *err);
 void request_free(struct request *request); /* its sequences hold no blocks */
 
 static inline int32_t sequence_known(const struct sequence *seq)

@@ -5,9 +5,11 @@
 #include "server/lifecycle.h"
 #include "server/server.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #define SERVE_OPTION_COUNT 15
@@ -115,6 +117,10 @@ static enum status load(struct serving *s, const struct serve_options *o, struct
     scheduling.max_rows = (int32_t)o->max_rows;
     scheduling.prefill_chunk = (int32_t)o->prefill_chunk;
     scheduling.max_queue = (int32_t)o->max_queue;
+    /* Nobody outside shall be able to make two prompts' keys collide. */
+    if (getrandom(&scheduling.hasher, sizeof scheduling.hasher, 0) !=
+        (ssize_t)sizeof scheduling.hasher)
+        return fail(err, ST_IO, "getrandom failed: %s", strerror(errno));
     status =
         engine_create(&scheduling, model_executor(s->model), clock_monotonic(), &s->engine, err);
     return status ? status : engine_start(s->engine, err);

@@ -38,6 +38,8 @@ static struct request_params params_of(struct completion *c, int32_t index)
         .eos_count = c->eos_count,
         .sample = r->sample,
         .priority = r->priority,
+        .cache_salt = r->cache_salt,
+        .cache_salt_length = r->cache_salt_length,
         .events = completion_events(part),
     };
 }

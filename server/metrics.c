@@ -139,7 +139,7 @@ static void latencies(struct strbuf *out, const struct metrics *m)
 static void engine(struct strbuf *out, const struct scheduler_counters *c)
 {
     number(out, "espalier_prompt_tokens_total", "counter", "Prompt tokens computed or cached.",
-           (double)c->prompt_tokens);
+           (double)(c->prompt_tokens + c->cached_tokens));
     number(out, "espalier_generation_tokens_total", "counter", "Tokens generated.",
            (double)c->generated_tokens);
     number(out, "espalier_cached_prompt_tokens_total", "counter",

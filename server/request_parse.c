@@ -306,12 +306,30 @@ static bool parse_model(struct api_request *request, struct api_error *error)
     return true;
 }
 
+static bool parse_cache_salt(struct api_request *request, struct api_error *error)
+{
+    const json_t *salt = json_field(request->root, "cache_salt");
+    if (!salt) return true;
+    if (!json_is_string(salt))
+        return refuse(error, REFUSAL_INVALID_TYPE, "cache_salt",
+                      "cache_salt must be a string, not %s", json_type_name(salt));
+    size_t length = json_string_length(salt);
+    if (length > sizeof request->cache_salt)
+        return refuse(error, REFUSAL_INVALID_VALUE, "cache_salt",
+                      "cache_salt is %zu bytes long; at most %zu are allowed", length,
+                      sizeof request->cache_salt);
+    memcpy(request->cache_salt, json_string_value(salt), length);
+    request->cache_salt_length = length;
+    return true;
+}
+
 static bool parse_generation(struct api_request *request, const struct server_limits *limits,
                              int32_t vocab, struct api_error *error)
 {
     return refuse_unsupported(request, error) && check_fields(request, error) &&
-           parse_seed(request, error) && parse_stream_options(request, error) &&
-           parse_stops(request, limits, error) && parse_stop_ids(request, limits, vocab, error) &&
+           parse_seed(request, error) && parse_cache_salt(request, error) &&
+           parse_stream_options(request, error) && parse_stops(request, limits, error) &&
+           parse_stop_ids(request, limits, vocab, error) &&
            parse_logit_bias(request, limits, vocab, error) &&
            parse_logprobs(request, limits, error);
 }

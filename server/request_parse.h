@@ -77,6 +77,8 @@ struct api_request {
     int32_t *stop_ids;
     size_t stop_id_count;
     int32_t priority;
+    char cache_salt[256]; /* a copy: it outlives the document */
+    size_t cache_salt_length;
 
     bool stream, include_usage, continuous_usage, return_token_ids;
     bool add_special_tokens, add_generation_prompt;

@@ -109,6 +109,7 @@ def test_the_chats_top_logprobs(server, value):
     ("max_completion_tokens", [0, -1, 10**9, 2**31, 2**63 - 1, 1.5, "4", True, [], {}]),
     ("min_tokens", [-1, 17, 10**9, 2**31, 2**63 - 1, 1.5, "4"]),
     ("top_k", [-2, 2**31, 2**63 - 1, 1.5, "4", [1]]),
+    ("cache_salt", ["x" * 257, 5, True, [], {}]),
     ("priority", [2**31, -2**31 - 1, 2**63 - 1, 1.5, "high"]),
     ("seed", [1.5, "4", True, [], {}, 1e300]),
     ("temperature", [-0.1, 101, 1e308, "hot", [], True]), ("top_p", [0, -1, 1.1, 1e308, "1"]),

@@ -59,7 +59,9 @@ static bool tick(struct bench *bench)
     bool busy = scheduler_tick(bench->s);
     scheduler_check(bench->s);
     for (int32_t block = 0; block < bench->s->capacity.block_count; block++)
-        if (block_pool_holders(bench->s->pool, block) == 0) simulated_poison(bench->sim, block);
+        if (block_pool_holders(bench->s->pool, block) == 0 &&
+            !prefix_tree_holds(bench->s->pool, block))
+            simulated_poison(bench->sim, block);
     return busy;
 }
 
@@ -73,16 +75,24 @@ static void run_out(struct bench *bench)
 
 static int32_t prompt_ids[1024];
 static int32_t stop_ids[4];
+static char salts[64][2];
 
+/* Each with a salt of its own: what requests find of each other is test_prefix.c's. */
 static struct request_params ask(int32_t prompt_count, int32_t max_tokens)
 {
+    static int32_t asked;
+    asked++;
+    salts[asked % (int32_t)COUNT_OF(salts)][0] = (char)asked;
+    salts[asked % (int32_t)COUNT_OF(salts)][1] = (char)(asked >> 8);
     for (int32_t i = 0; i < (int32_t)COUNT_OF(prompt_ids); i++)
         prompt_ids[i] = (i * 31 + 7) % VOCAB;
     return (struct request_params){.prompt = prompt_ids,
                                    .prompt_count = prompt_count,
                                    .n = 1,
                                    .max_tokens = max_tokens,
-                                   .stop_ids = stop_ids};
+                                   .stop_ids = stop_ids,
+                                   .cache_salt = salts[asked % (int32_t)COUNT_OF(salts)],
+                                   .cache_salt_length = sizeof salts[0]};
 }
 
 static struct client *add(struct bench *bench, struct request_params params)
@@ -363,6 +373,7 @@ Test(scheduler, the_least_urgent_is_preempted)
     params.priority = 5;
     struct client *patient = add(bench, params);
     tick(bench);
+    params = ask(10, 100);
     params.priority = 0;
     struct client *urgent = add(bench, params);
     run_out(bench);

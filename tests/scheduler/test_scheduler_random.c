@@ -35,7 +35,8 @@ struct workload {
     struct simulated_options sim_options;
     struct scheduler_options options;
     bool equal_priorities, failures;
-    bool pressure; /* short prompts, long answers without an early stop: the pool runs dry */
+    bool shared_prompts; /* beginnings are often the same */
+    bool pressure;       /* short prompts, long answers without an early stop: the pool runs dry */
     int32_t count;
     struct planned planned[MAX_REQUESTS]; /* by arrival */
 
@@ -79,6 +80,7 @@ static void choose_house(struct workload *w)
     w->failures = chance(rng, 0.25);
     w->equal_priorities = chance(rng, 0.5);
     w->pressure = chance(rng, 0.5);
+    w->shared_prompts = chance(rng, 0.6);
     w->sim_options = (struct simulated_options){
         .capacity = {.depth = between(rng, 1, 2),
                      .block_count = between(rng, 2, chance(rng, 0.7) ? 14 : 60),
@@ -109,6 +111,11 @@ static void choose_request(struct workload *w, struct planned *p, int64_t arriva
     if (chance(rng, 0.05)) max_tokens = 0;
     for (int32_t i = 0; i < prompt_count; i++)
         p->prompt[i] = between(rng, 0, vocab - 1);
+    if (w->shared_prompts && chance(rng, 0.8)) {
+        const struct planned *stem = &w->planned[between(rng, 0, w->count - 1)];
+        int32_t same = between(rng, 1, prompt_count); /* of one that came before, or zeros */
+        memcpy(p->prompt, stem->prompt, (size_t)same * sizeof p->prompt[0]);
+    }
     int32_t stop_count = chance(rng, w->pressure ? 0.1 : 0.6) ? between(rng, 1, 3) : 0;
     for (int32_t i = 0; i < stop_count; i++)
         p->stop_ids[i] = between(rng, 0, vocab - 1);
@@ -128,6 +135,8 @@ static void choose_request(struct workload *w, struct planned *p, int64_t arriva
                    .want_logprob = chance(rng, 0.3),
                    .top_logprobs = chance(rng, 0.3) ? between(rng, 1, 3) : 0},
         .priority = w->equal_priorities ? 3 : between(rng, -2, 2),
+        .cache_salt = "tenant",
+        .cache_salt_length = chance(rng, 0.2) ? 6 : 0,
     };
     p->verdict_stop = chance(rng, w->pressure ? 0.05 : 0.2) ? between(rng, 0, vocab - 1) : -1;
     p->arrival_tick = arrival_tick;
@@ -217,7 +226,8 @@ static void check_first(struct workload *w)
 static void poison_free_blocks(struct workload *w)
 {
     for (int32_t block = 0; block < w->sim_options.capacity.block_count; block++)
-        if (block_pool_holders(w->s->pool, block) == 0) simulated_poison(w->sim, block);
+        if (block_pool_holders(w->s->pool, block) == 0 && !prefix_tree_holds(w->s->pool, block))
+            simulated_poison(w->sim, block);
 }
 
 static void run_tick(struct workload *w)
