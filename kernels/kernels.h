@@ -115,6 +115,11 @@ struct backend_ops {
     struct kv_pool *(*kv_create)(struct backend *backend, enum dtype type, int32_t layers,
                                  int32_t kv_heads, int32_t head_dim, int32_t blocks);
     void (*kv_free)(struct backend *backend, struct kv_pool *pool);
+    /* The first `slots` (1..BLOCK_SLOTS - 1) slots of from_block, K and V of every layer and head,
+     * to the same slots of to_block, whose other slots keep what they hold: a fork's partial block.
+     * Between steps only. */
+    void (*kv_copy)(struct backend *backend, struct kv_pool *pool, int32_t from_block,
+                    int32_t to_block, int32_t slots);
 
     /* --- a step. `input` and what it points at stay valid until the next step_begin; only its
      * logit_rows may change, between two norm_head. */

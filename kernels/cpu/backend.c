@@ -101,6 +101,27 @@ static void kv_free(struct backend *backend, struct kv_pool *pool)
     free(pool);
 }
 
+static void kv_copy(struct backend *backend, struct kv_pool *pool, int32_t from_block,
+                    int32_t to_block, int32_t slots)
+{
+    (void)backend;
+    invariant(from_block >= 0 && from_block < pool->blocks && to_block >= 0 &&
+                  to_block < pool->blocks && from_block != to_block,
+              "a copy of block %d to block %d of %d", from_block, to_block, pool->blocks);
+    invariant(slots > 0 && slots < BLOCK_SLOTS, "a copy of %d slots", slots);
+    size_t element = pool->type == DT_F32 ? 4 : 2;
+    size_t k_row = BLOCK_SLOTS * element, k_used = (size_t)slots * element;
+    size_t v_used = (size_t)slots * (size_t)pool->v_stride * element;
+    for (int32_t layer = 0; layer < pool->layers; layer++)
+        for (int32_t head = 0; head < pool->kv_heads; head++) {
+            const char *from = kv_head(pool, layer, from_block, head);
+            char *to = kv_head(pool, layer, to_block, head);
+            for (int32_t d = 0; d < pool->head_dim; d++)
+                memcpy(to + (size_t)d * k_row, from + (size_t)d * k_row, k_used);
+            memcpy(to + pool->v_offset, from + pool->v_offset, v_used);
+        }
+}
+
 /* --- a step */
 
 static void step_begin(struct backend *backend, const struct step_input *input)
@@ -139,6 +160,7 @@ static const struct backend_ops cpu_ops = {
     .weight_bytes = cpu_weight_bytes,
     .kv_create = kv_create,
     .kv_free = kv_free,
+    .kv_copy = kv_copy,
     .step_begin = step_begin,
     .embed = cpu_embed,
     .norm_qkv = cpu_norm_qkv,
