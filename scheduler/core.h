@@ -24,12 +24,14 @@ struct scheduler {
     struct request_limits limits;
     int32_t max_rows;      /* sequences running, and rows in a step */
     int32_t prefill_chunk; /* tokens a step, over all rows that are not decoding */
+    struct policy policy;
 
     struct block_pool *pool;
     struct sequence_queue waiting;
     int32_t leaving;           /* sequences in state leaving: they will wait again */
     struct sequence **running; /* [max_rows], in the order of sequence_before */
     int32_t running_count;
+    struct sequence **ready;      /* [max_rows], scratch of the policy's choice */
     struct request *first, *last; /* every request that is not freed, in order of arrival */
     uint64_t last_id;             /* of a request added by scheduler_add */
     uint64_t last_sequence;       /* the name given last */

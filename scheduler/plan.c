@@ -6,8 +6,8 @@
  * to its end. Running sequences never exceed max_rows, and max_rows never the executor's tokens, so
  * a sequence in prefill always finds at least one token's room beside the decode rows.
  *
- * Today every running sequence that can use a row gets one. A policy that defers branches will
- * choose here, between the two passes, before rows are added.
+ * The policy (policy.h) says which sequences of a request may have a row: before the decode rows,
+ * and again for those that were admitted. A request always has one, whatever the policy.
  */
 #include "scheduler/core.h"
 
@@ -105,6 +105,30 @@ static void count_row(struct scheduler *s, struct sequence *seq, int32_t from)
     request->stats_step = s->step_number;
 }
 
+/* A sequence whose last row is in flight, and ends it, wants none: it is not deferred. */
+static void choose(struct scheduler *s)
+{
+    struct ready ready = {.sequences = s->ready, .step = s->step_number};
+    for (int32_t i = 0; i < s->running_count; i++)
+        if (sequence_wants_row(s->running[i])) s->ready[ready.count++] = s->running[i];
+    policy_choose(&s->policy, &ready);
+}
+
+static bool may_have_row(const struct scheduler *s, const struct sequence *seq)
+{
+    return seq->chosen_step == s->step_number && sequence_wants_row(seq);
+}
+
+static void count_deferred(struct scheduler *s)
+{
+    for (int32_t i = 0; i < s->running_count; i++) {
+        struct sequence *seq = s->running[i];
+        if (seq->chosen_step == s->step_number || !sequence_wants_row(seq)) continue;
+        s->counters.deferred_rows++;
+        seq->request->stats.deferred_rows++;
+    }
+}
+
 static void add_row(struct scheduler *s, struct step *step, struct sequence *seq, int32_t count)
 {
     int32_t from = seq->computed;
@@ -118,7 +142,7 @@ static void add_decode_rows(struct scheduler *s, struct step *step)
 {
     for (int32_t i = 0; i < s->running_count; i++) {
         struct sequence *seq = s->running[i];
-        if (!sequence_is_decoding(seq) || !sequence_wants_row(seq)) continue;
+        if (!sequence_is_decoding(seq) || !may_have_row(s, seq)) continue;
         if (make_room(s, seq, seq->computed + 1)) add_row(s, step, seq, 1);
     }
 }
@@ -130,7 +154,7 @@ static void add_prefill_rows(struct scheduler *s, struct step *step)
     int32_t room = min_i32(s->prefill_chunk, step->max_tokens - step->plan.token_count);
     for (int32_t i = 0; i < s->running_count && room > 0; i++) {
         struct sequence *seq = s->running[i];
-        if (sequence_is_decoding(seq) || !sequence_wants_row(seq)) continue;
+        if (sequence_is_decoding(seq) || !may_have_row(s, seq)) continue;
         prefix_catch_up(s, seq);
         if (prefix_is_coming(s, step, seq)) continue;
         int32_t count = min_i32(sequence_context(seq) - seq->computed, room);
@@ -142,8 +166,11 @@ static void add_prefill_rows(struct scheduler *s, struct step *step)
 bool plan_step(struct scheduler *s, struct step *step)
 {
     step_begin(step, ++s->step_number);
+    choose(s);
     add_decode_rows(s, step);
     admit_waiting(s);
+    choose(s);
     add_prefill_rows(s, step);
+    count_deferred(s);
     return step->plan.row_count > 0;
 }

@@ -27,6 +27,7 @@ struct request_stats {
     int64_t arrival_us, scheduled_us, first_token_us, finish_us; /* 0: never reached */
     int32_t prompt_tokens, cached_tokens, output_tokens;         /* output: summed over sequences */
     int32_t steps;             /* in which it had at least one row */
+    int64_t deferred_rows;     /* rows its sequences could have used and the policy did not give */
     int32_t preemptions;       /* of its sequences; each was recomputed, and no token came twice */
     enum finish_reason reason; /* of the last sequence to finish */
 };

@@ -40,7 +40,9 @@ static bool make_arrays(struct scheduler *s, int64_t queue_capacity)
     if (queue_capacity > INT32_MAX) return false;
     s->pool = block_pool_create(s->capacity.block_count);
     s->running = try_alloc((size_t)s->max_rows, sizeof s->running[0]);
-    bool made = s->pool && s->running && sequence_queue_init(&s->waiting, (int32_t)queue_capacity);
+    s->ready = try_alloc((size_t)s->max_rows, sizeof s->ready[0]);
+    bool made = s->pool && s->running && s->ready &&
+                sequence_queue_init(&s->waiting, (int32_t)queue_capacity);
     for (int32_t i = 0; i < s->capacity.depth; i++)
         made = made && step_init(&s->steps[i], s->max_rows, s->capacity.max_tokens);
     return made;
@@ -52,6 +54,7 @@ static void free_arrays(struct scheduler *s)
         step_release(&s->steps[i]);
     sequence_queue_release(&s->waiting);
     free(s->running);
+    free(s->ready);
     block_pool_free(s->pool);
     free(s);
 }
@@ -77,6 +80,7 @@ enum status scheduler_create(const struct scheduler_options *options, struct exe
     s->max_rows = min_i32(capacity.max_rows, capacity.max_tokens);
     if (options->max_rows > 0) s->max_rows = min_i32(s->max_rows, options->max_rows);
     s->prefill_chunk = options->prefill_chunk;
+    s->policy = options->policy;
     /* See queue.h: what waits or runs never exceeds this. */
     if (!make_arrays(s, (int64_t)options->max_queue + s->max_rows)) {
         free_arrays(s);

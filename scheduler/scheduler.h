@@ -2,6 +2,7 @@
  *
  *   executor.h   the door to a model
  *   request.h    what is asked and what is reported
+ *   policy.h     which sequences get a row in a step
  *   scheduler.h  the tick: receive, schedule, forward, process (single thread, no locks)
  *   engine.h     the thread around it: one inbox for HTTP threads, snapshot for metrics, drain
  */
@@ -10,6 +11,7 @@
 
 #include "base/clock.h"
 #include "kvcache/kvcache.h"
+#include "scheduler/policy.h"
 #include "scheduler/request.h"
 
 struct scheduler;
@@ -18,6 +20,7 @@ struct scheduler_options {
     int32_t max_rows;      /* sequences in a step; 0: the executor's */
     int32_t prefill_chunk; /* prompt tokens computed in one step, over all requests */
     int32_t max_queue;     /* sequences waiting (a request counts n); more are refused: ST_FULL */
+    struct policy policy;  /* which sequences get a row; all zero: eager */
     struct block_hasher hasher; /* of the prefix tree: random where strangers choose prompts */
 };
 struct scheduler_options scheduler_options_default(void);
@@ -33,6 +36,7 @@ struct scheduler_counters {
     int64_t recomputed_tokens; /* computed again after a preemption */
     int64_t failed_steps;
     int64_t finished[FINISH_REASONS]; /* sequences, by enum finish_reason */
+    int64_t deferred_rows;            /* sequences that could have used a row and got none */
     int32_t step_rows, step_tokens;   /* the last step */
 };
 

@@ -58,12 +58,13 @@ struct sequence {
     bool detached;             /* leaves nothing more in the tree (prefix.c) */
     struct sample_spec sample; /* the plan's rows point here */
 
-    int32_t in_flight;   /* rows of it submitted and not collected */
-    int32_t row;         /* its row in the last step it was in */
-    uint64_t row_step;   /* that step's number; 0: none yet */
-    int32_t furthest;    /* the largest `computed` it ever had: what lies below is recomputed */
-    int32_t scored;      /* score_prompt: positions up to this one were reported */
-    int32_t queue_index; /* its place in the queue's heap while waiting */
+    int32_t in_flight;    /* rows of it submitted and not collected */
+    int32_t row;          /* its row in the last step it was in */
+    uint64_t row_step;    /* that step's number; 0: none yet */
+    uint64_t chosen_step; /* the last step whose policy gave it a row */
+    int32_t furthest;     /* the largest `computed` it ever had: what lies below is recomputed */
+    int32_t scored;       /* score_prompt: positions up to this one were reported */
+    int32_t queue_index;  /* its place in the queue's heap while waiting */
 };
 
 struct request {

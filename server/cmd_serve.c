@@ -77,7 +77,9 @@ static int parse(struct serve_options *o, int argc, char **argv)
         {"max-queue", OPT_INT, &o->max_queue, "N",
          "sequences that may wait; more are refused with 503 (default 256)", 1, 1 << 20},
         {"policy", OPT_STRING, &o->policy, "NAME",
-         "eager: every sequence that can run runs in every step", 0, 0},
+         "which of a request's n answers get a row in a step: eager (all), off (one), cap:N "
+         "(default eager)",
+         0, 0},
     };
     size_t count = load_options_table(&o->load, table);
     memcpy(table + count, rows, sizeof rows);
@@ -117,6 +119,8 @@ static enum status load(struct serving *s, const struct serve_options *o, struct
     scheduling.max_rows = (int32_t)o->max_rows;
     scheduling.prefill_chunk = (int32_t)o->prefill_chunk;
     scheduling.max_queue = (int32_t)o->max_queue;
+    status = policy_parse(o->policy, &scheduling.policy, err);
+    if (status) return status;
     /* Nobody outside shall be able to make two prompts' keys collide. */
     if (getrandom(&scheduling.hasher, sizeof scheduling.hasher, 0) !=
         (ssize_t)sizeof scheduling.hasher)
@@ -225,8 +229,8 @@ int command_serve(int argc, char **argv)
     struct serving serving = {0};
     enum status status = load_options_resolve(&o.load, &unused, &err);
     if (!status) status = chat_template_option(o.chat_template, &unused.chat, &err);
-    if (!status && strcmp(o.policy, "eager") != 0)
-        status = fail(&err, ST_USAGE, "--policy %s: this version has eager only", o.policy);
+    struct policy policy;
+    if (!status) status = policy_parse(o.policy, &policy, &err);
     if (!status) status = serve(&serving, &o, &err);
     if (status) log_error("%s", err.text);
     server_free(serving.server);

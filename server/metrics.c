@@ -148,6 +148,9 @@ static void engine(struct strbuf *out, const struct scheduler_counters *c)
            "Sequences that gave their blocks back and were computed again.",
            (double)c->preemptions);
     number(out, "espalier_steps_total", "counter", "Steps of the engine.", (double)c->steps);
+    number(out, "espalier_deferred_rows_total", "counter",
+           "Sequences that could have used a row of a step and the policy gave none.",
+           (double)c->deferred_rows);
     number(out, "espalier_step_rows", "gauge", "Rows of the last step.", c->step_rows);
     number(out, "espalier_step_tokens", "gauge", "Tokens of the last step.", c->step_tokens);
     number(out, "espalier_sequences_running", "gauge", "Sequences being computed.", c->running);

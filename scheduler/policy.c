@@ -1,0 +1,81 @@
+#include "scheduler/policy.h"
+#include "scheduler/sequence.h"
+
+#include "base/base.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void choose_all(const struct policy *policy, const struct ready *ready)
+{
+    (void)policy;
+    for (int32_t i = 0; i < ready->count; i++)
+        ready->sequences[i]->chosen_step = ready->step;
+}
+
+static bool comes_before(const struct sequence *a, const struct sequence *b)
+{
+    if (a->row_step != b->row_step) return a->row_step < b->row_step;
+    return a->generated_count + a->pending < b->generated_count + b->pending;
+}
+
+/* The one that had no row for longest, among equals the least advanced, then the lowest index;
+ * NULL: all are chosen. */
+static struct sequence *longest_waiting(const struct ready *ready, int32_t first, int32_t end)
+{
+    struct sequence *found = NULL;
+    for (int32_t i = first; i < end; i++) {
+        struct sequence *seq = ready->sequences[i];
+        if (seq->chosen_step == ready->step) continue;
+        if (!found || comes_before(seq, found)) found = seq;
+    }
+    return found;
+}
+
+/* Of one request, ready[first, end). */
+static void choose_some(const struct ready *ready, int32_t first, int32_t end, int32_t width)
+{
+    for (int32_t i = first; i < end; i++)
+        width -= ready->sequences[i]->chosen_step == ready->step;
+    struct sequence *seq;
+    for (; width > 0 && (seq = longest_waiting(ready, first, end)); width--)
+        seq->chosen_step = ready->step;
+}
+
+static void choose_capped(const struct policy *policy, const struct ready *ready)
+{
+    for (int32_t first = 0, end; first < ready->count; first = end) {
+        const struct request *request = ready->sequences[first]->request;
+        for (end = first + 1; end < ready->count && ready->sequences[end]->request == request;
+             end++)
+            ;
+        choose_some(ready, first, end, policy->cap);
+    }
+}
+
+static const struct policy_ops eager = {"eager", choose_all};
+static const struct policy_ops off = {"off", choose_capped};
+static const struct policy_ops cap = {"cap", choose_capped};
+
+enum status policy_parse(const char *text, struct policy *policy, struct error *err)
+{
+    int end = 0;
+    *policy = (struct policy){.ops = &eager};
+    if (strcmp(text, "eager") == 0) return ST_OK;
+    *policy = (struct policy){.ops = &off, .cap = 1};
+    if (strcmp(text, "off") == 0) return ST_OK;
+    policy->ops = &cap;
+    bool digit = strncmp(text, "cap:", 4) == 0 && text[4] >= '0' && text[4] <= '9';
+    if (digit && sscanf(text, "cap:%6d%n", &policy->cap, &end) == 1 && text[end] == '\0' &&
+        policy->cap >= 1)
+        return ST_OK;
+    return fail(err, ST_USAGE,
+                "--policy: found %.40s, allowed are eager, off and cap:N (N from 1 to 999999)",
+                text);
+}
+
+void policy_choose(const struct policy *policy, const struct ready *ready)
+{
+    const struct policy_ops *ops = policy->ops ? policy->ops : &eager;
+    ops->choose(policy, ready);
+}
