@@ -25,8 +25,8 @@ struct attention_job {
     int32_t layer;
     struct tensor *out;
     int32_t group, queries; /* query heads of a kv head; the most queries of a tile */
-    float *partials;        /* [kv_heads][partial_chunks][queries][v_stride + 2] */
-    _Atomic int32_t *left;  /* [kv_heads][tiles] parts still to finish */
+    float *partials;        /* [kv_heads][partial_rows][group][v_stride + 2] */
+    _Atomic int32_t *left;  /* [kv_heads][tiles + branches] parts still to finish */
     _Atomic int64_t next;
 };
 
@@ -55,6 +55,19 @@ static size_t lay_out(struct tile_scratch *s, const struct attention_job *job, c
     return used;
 }
 
+/* Whose partial results the r-th row's are: the tile's own, or the branch that is the member. */
+static const struct plan_tile *owner(const struct attention_plan *plan,
+                                     const struct plan_tile *tile, int32_t r)
+{
+    if (tile->first_member < 0) return tile;
+    return &plan->branches[plan->members[tile->first_member + r]];
+}
+
+static int32_t step_row(const struct attention_plan *plan, const struct plan_tile *tile, int32_t r)
+{
+    return tile->first_member < 0 ? tile->row + r : owner(plan, tile, r)->row;
+}
+
 /* Queries of a tile in the order [row][head of the group], scaled. */
 static void load_queries(const struct attention_job *job, const struct plan_tile *tile,
                          int32_t head, float *q)
@@ -62,7 +75,7 @@ static void load_queries(const struct attention_job *job, const struct plan_tile
     int32_t dim = job->shape->head_dim;
     float scale = 1.0f / sqrtf((float)dim);
     for (int32_t r = 0; r < tile->rows; r++) {
-        const float *row = job->q->data + (tile->row + r) * job->q->stride;
+        const float *row = job->q->data + step_row(job->backend->plan, tile, r) * job->q->stride;
         const float *from = row + (int64_t)head * job->group * dim;
         for (int32_t i = 0; i < job->group * dim; i++)
             *q++ = from[i] * scale;
@@ -79,9 +92,10 @@ static int32_t run_chunk(const struct attention_job *job, const struct plan_tile
     const int32_t *bounds = plan->chunk_items + sequence->first_chunk + chunk;
     int32_t first_row = max_i32(0, chunk * ATTENTION_CHUNK + 1 - tile->context);
     int32_t first = first_row * job->group, queries = tile->rows * job->group;
-    for (int32_t i = first; i < queries; i++)
-        s->limit[i] =
-            min_i32(ATTENTION_CHUNK, tile->context + i / job->group - chunk * ATTENTION_CHUNK);
+    for (int32_t i = first; i < queries; i++) {
+        int32_t context = tile->context + (tile->first_member < 0 ? i / job->group : 0);
+        s->limit[i] = min_i32(ATTENTION_CHUNK, context - chunk * ATTENTION_CHUNK);
+    }
     const struct kv_pool *pool = job->pool;
     struct attend_args args = {
         .kv = kv_head(pool, job->layer, 0, head),
@@ -139,7 +153,7 @@ static void run_unit(const struct attention_job *job, const struct plan_tile *ti
 {
     int32_t stride = job->pool->v_stride;
     load_queries(job, tile, head, s->q);
-    for (int32_t chunk = 0; chunk < tile->chunks; chunk++) {
+    for (int32_t chunk = 0; chunk < tile->end_chunk; chunk++) {
         int32_t first = run_chunk(job, tile, head, chunk, s);
         for (int32_t i = first; i < tile->rows * job->group; i++)
             merge_query(job, chunk, &s->m_sum[i], &s->l_sum[i], s->sum + (int64_t)i * stride,
@@ -150,23 +164,26 @@ static void run_unit(const struct attention_job *job, const struct plan_tile *ti
 
 /* --- units cut into parts */
 
-/* The place of a chunk's partial results: for each query m, l, then o. */
+/* The place of a row's partial results of a chunk: for each of its queries m, l, then o. */
 static float *partial(const struct attention_job *job, const struct plan_tile *tile, int32_t head,
-                      int32_t chunk)
+                      int32_t chunk, int32_t r)
 {
-    int64_t at = (int64_t)head * job->backend->plan->partial_chunks + tile->first_partial + chunk;
-    return job->partials + at * job->queries * (job->pool->v_stride + 2);
+    const struct attention_plan *plan = job->backend->plan;
+    const struct plan_tile *own = owner(plan, tile, r);
+    int64_t at = own == tile ? (int64_t)chunk * tile->rows + r : chunk;
+    at += (int64_t)head * plan->partial_rows + own->first_partial;
+    return job->partials + at * job->group * (job->pool->v_stride + 2);
 }
 
 static void merge_unit(const struct attention_job *job, const struct plan_tile *tile, int32_t head,
                        const struct tile_scratch *s)
 {
     int32_t stride = job->pool->v_stride;
-    for (int32_t chunk = 0; chunk < tile->chunks; chunk++) {
+    for (int32_t chunk = 0; chunk < tile->end_chunk; chunk++) {
         int32_t first_row = max_i32(0, chunk * ATTENTION_CHUNK + 1 - tile->context);
-        const float *results = partial(job, tile, head, chunk);
         for (int32_t i = first_row * job->group; i < tile->rows * job->group; i++) {
-            const float *from = results + (int64_t)i * (stride + 2);
+            const float *from = partial(job, tile, head, chunk, i / job->group) +
+                                (int64_t)(i % job->group) * (stride + 2);
             merge_query(job, chunk, &s->m_sum[i], &s->l_sum[i], s->sum + (int64_t)i * stride,
                         from[0], from[1], from + 2);
         }
@@ -174,28 +191,42 @@ static void merge_unit(const struct attention_job *job, const struct plan_tile *
     write_out(job, tile, head, s);
 }
 
+/* Whoever finishes the last part sees all others' results: each has released them with its
+ * decrement, and this one acquires. */
+static bool is_last(const struct attention_job *job, int32_t head, int32_t counter)
+{
+    const struct attention_plan *plan = job->backend->plan;
+    int64_t at = (int64_t)head * (plan->tile_count + plan->branch_count) + counter;
+    return atomic_fetch_sub_explicit(&job->left[at], 1, memory_order_acq_rel) == 1;
+}
+
 static void run_part(const struct attention_job *job, const struct plan_part *part, int32_t head,
                      const struct tile_scratch *s)
 {
-    const struct plan_tile *tile = &job->backend->plan->tiles[part->tile];
+    const struct attention_plan *plan = job->backend->plan;
+    const struct plan_tile *tile = &plan->tiles[part->tile];
     int32_t stride = job->pool->v_stride;
     load_queries(job, tile, head, s->q);
-    int32_t end = min_i32(tile->chunks, part->first_chunk + tile->part_chunks);
+    int32_t end = min_i32(tile->end_chunk, part->first_chunk + tile->part_chunks);
     for (int32_t chunk = part->first_chunk; chunk < end; chunk++) {
         int32_t first = run_chunk(job, tile, head, chunk, s);
-        float *results = partial(job, tile, head, chunk);
         for (int32_t i = first; i < tile->rows * job->group; i++) {
-            float *to = results + (int64_t)i * (stride + 2);
+            float *to = partial(job, tile, head, chunk, i / job->group) +
+                        (int64_t)(i % job->group) * (stride + 2);
             to[0] = s->m[i];
             to[1] = s->l[i];
             memcpy(to + 2, s->o + (int64_t)i * stride, (size_t)stride * sizeof(float));
         }
     }
-    /* Whoever finishes the unit's last part sees all others' results: each has released them with
-     * its decrement, and this one acquires. */
-    _Atomic int32_t *left = &job->left[(int64_t)head * job->backend->plan->tile_count + part->tile];
-    if (atomic_fetch_sub_explicit(left, 1, memory_order_acq_rel) == 1)
-        merge_unit(job, tile, head, s);
+    if (tile->first_member < 0) {
+        if (is_last(job, head, part->tile)) merge_unit(job, tile, head, s);
+        return;
+    }
+    for (int32_t r = 0; r < tile->rows; r++) {
+        int32_t branch = plan->members[tile->first_member + r];
+        if (is_last(job, head, plan->tile_count + branch))
+            merge_unit(job, &plan->branches[branch], head, s);
+    }
 }
 
 static void take_parts(void *argument, int member, int members)
@@ -211,7 +242,7 @@ static void take_parts(void *argument, int member, int members)
         const struct plan_part *part = &plan->parts[i / job->shape->kv_heads];
         int32_t head = (int32_t)(i % job->shape->kv_heads);
         const struct plan_tile *tile = &plan->tiles[part->tile];
-        if (tile->parts == 1)
+        if (tile->parts == 1 && tile->first_member < 0)
             run_unit(job, tile, head, &s);
         else
             run_part(job, part, head, &s);
@@ -224,16 +255,19 @@ static void reserve_partials(struct attention_job *job)
     struct cpu_backend *cpu = job->backend;
     const struct attention_plan *plan = cpu->plan;
     int64_t heads = job->shape->kv_heads;
-    size_t results = (size_t)(heads * plan->partial_chunks * job->queries) *
+    size_t results = (size_t)(heads * plan->partial_rows * job->group) *
                      (size_t)(job->pool->v_stride + 2) * sizeof(float);
-    size_t counters = (size_t)(heads * plan->tile_count) * sizeof *job->left;
+    int32_t count = plan->tile_count + plan->branch_count;
+    size_t counters = (size_t)(heads * count) * sizeof *job->left;
     cpu->shared = scratch_reserve(cpu->shared, &cpu->shared_bytes, results + counters);
     job->partials = (float *)cpu->shared;
     job->left = (_Atomic int32_t *)(cpu->shared + results);
     for (int64_t h = 0; h < heads; h++)
-        for (int32_t t = 0; t < plan->tile_count; t++)
-            atomic_store_explicit(&job->left[h * plan->tile_count + t], plan->tiles[t].parts,
-                                  memory_order_relaxed);
+        for (int32_t i = 0; i < count; i++) {
+            const struct plan_tile *owner =
+                i < plan->tile_count ? &plan->tiles[i] : &plan->branches[i - plan->tile_count];
+            atomic_store_explicit(&job->left[h * count + i], owner->parts, memory_order_relaxed);
+        }
 }
 
 void cpu_attention(struct backend *backend, const struct attention_shape *shape,
@@ -260,6 +294,6 @@ void cpu_attention(struct backend *backend, const struct attention_shape *shape,
         struct member_scratch *own = &cpu->scratch[i];
         own->attention = scratch_reserve(own->attention, &own->attention_bytes, bytes);
     }
-    if (cpu->plan->partial_chunks) reserve_partials(&job);
+    if (cpu->plan->partial_rows) reserve_partials(&job);
     thread_pool_run(cpu->pool, take_parts, &job);
 }
