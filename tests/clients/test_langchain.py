@@ -22,7 +22,9 @@ def test_a_stream_says_what_the_whole_answer_says(server):
     for part in parts[1:]:
         gathered += part
     assert gathered.content == whole.content
-    assert gathered.usage_metadata == whole.usage_metadata
+    # Asked a second time, the prompt is found in the cache: that alone may differ.
+    assert {**gathered.usage_metadata, "input_token_details": None} == \
+        {**whole.usage_metadata, "input_token_details": None}
     usage = whole.usage_metadata
     assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
     assert usage["output_tokens"] <= 24

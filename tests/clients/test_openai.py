@@ -19,6 +19,11 @@ def text_of(choice):
     return (choice.message if hasattr(choice, "message") else choice.delta).content or ""
 
 
+def counts(usage):
+    """Asked a second time, the prompt is found in the cache: that alone may differ."""
+    return usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
+
+
 def ask(client, server, chat, **more):
     fields = {"model": server.model, "max_tokens": 20, "temperature": 0, **more}
     if chat:
@@ -34,7 +39,7 @@ def test_a_stream_says_what_the_whole_answer_says(server, chat):
     assert "".join(text_of(part.choices[0]) for part in parts[:-1]) == text_of(whole.choices[0])
     assert [part.choices[0].finish_reason for part in parts[:-2]] == [None] * (len(parts) - 2)
     assert parts[-2].choices[0].finish_reason == whole.choices[0].finish_reason
-    assert parts[-1].choices == [] and parts[-1].usage == whole.usage
+    assert parts[-1].choices == [] and counts(parts[-1].usage) == counts(whole.usage)
     assert all(part.usage is None for part in parts[:-1])
     assert len({part.id for part in parts}) == 1 and {part.model for part in parts} == {server.model}
     assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
