@@ -9,9 +9,10 @@
 
 /* Multiverse: arXiv 2506.09991. Tags and prompts as its engine has them (Multiverse-Engine,
  * sglang/srt/managers: schedule_batch.py puts "\n<Path>\n1:" behind </Goal>, scheduler.py
- * "<Conclusion>\n" behind the newline after the last </Path>). NPR: arXiv 2512.07461, table 1 for
- * the tags; its engine, made from the other, puts "\n<step>\n1:" and "<takeaway>\n". Here a path
- * ends with its end tag, so the newline between is part of join_prompt. */
+ * "<Conclusion>\n" behind the newline after the last </Path>), as read in a public copy of it. NPR:
+ * arXiv 2512.07461, the tags from quotations of its table 1; the prompts "\n<step>\n1:" and
+ * "<takeaway>\n" from a study by others, its engine's code was not seen. Here a path ends with its
+ * end tag, so the newline between is part of join_prompt. */
 static const struct {
     const char *name;
     struct tag_grammar grammar;
