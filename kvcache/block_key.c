@@ -1,8 +1,8 @@
 #include "kvcache/block_key.h"
-#include "base/siphash.h"
+#include "base/base.h"
 
-/* The first byte of what is hashed, so that no root is ever a block. */
-enum key_kind { KEY_ROOT = 1, KEY_BLOCK = 2 };
+/* The first byte of what is hashed, so that no key of one kind is ever one of another. */
+enum key_kind { KEY_ROOT = 1, KEY_BLOCK = 2, KEY_BRANCH = 3, KEY_JOIN = 4 };
 
 static void begin(struct siphash *h, const struct block_hasher *hasher, enum key_kind kind)
 {
@@ -31,5 +31,42 @@ struct block_key block_key_next(const struct block_hasher *hasher, struct block_
     siphash_add(&h, &first_position, sizeof first_position);
     siphash_add(&h, tokens, KV_BLOCK_SLOTS * sizeof tokens[0]);
     siphash_end(&h, &key.low, &key.high);
+    return key;
+}
+
+struct block_key block_key_branch(const struct block_hasher *hasher, struct block_key parent)
+{
+    struct siphash h;
+    struct block_key key;
+    begin(&h, hasher, KEY_BRANCH);
+    siphash_add(&h, &parent, sizeof parent);
+    siphash_end(&h, &key.low, &key.high);
+    return key;
+}
+
+void block_joiner_begin(struct block_joiner *joiner, const struct block_hasher *hasher,
+                        struct block_key parent)
+{
+    begin(&joiner->hash, hasher, KEY_JOIN);
+    siphash_add(&joiner->hash, &parent, sizeof parent);
+}
+
+/* The counts stand before the tail, so that no two lists of branches are the same bytes. */
+void block_joiner_add(struct block_joiner *joiner, struct block_key last, const int32_t *tail,
+                      int32_t tail_count, int32_t first_slot, int32_t length)
+{
+    invariant(tail_count >= 0 && tail_count < KV_BLOCK_SLOTS, "a tail of %d tokens", tail_count);
+    invariant(first_slot >= 0 && first_slot < KV_BLOCK_SLOTS && length >= 0,
+              "a branch of %d slots from slot %d on", length, first_slot);
+    int32_t counts[3] = {tail_count, first_slot, length};
+    siphash_add(&joiner->hash, &last, sizeof last);
+    siphash_add(&joiner->hash, counts, sizeof counts);
+    siphash_add(&joiner->hash, tail, (size_t)tail_count * sizeof tail[0]);
+}
+
+struct block_key block_joiner_end(struct block_joiner *joiner)
+{
+    struct block_key key;
+    siphash_end(&joiner->hash, &key.low, &key.high);
     return key;
 }

@@ -3,10 +3,16 @@
  * The KV of a token depends on all tokens before it and their positions, so a block's key is a hash
  * over its parent's key, the position of its first slot and its tokens; the first block's parent is
  * the root of its salt. Two blocks of one key hold the same numbers.
+ *
+ * The four kinds of key share no value: a root, a block, the beginning of a branch and what follows
+ * a join are hashed under different first bytes. A branch of a stage that will join sees a context
+ * that no flat prompt has, as does everything behind the join: their keys descend from
+ * block_key_branch and a joiner, so a flat prompt of the same tokens never finds their blocks.
  */
 #ifndef KVCACHE_BLOCK_KEY_H
 #define KVCACHE_BLOCK_KEY_H
 
+#include "base/siphash.h"
 #include "kvcache/view.h"
 
 #include <stdbool.h>
@@ -27,6 +33,24 @@ struct block_key block_key_root(const struct block_hasher *hasher, const char *s
 
 struct block_key block_key_next(const struct block_hasher *hasher, struct block_key parent,
                                 int32_t first_position, const int32_t tokens[KV_BLOCK_SLOTS]);
+
+/* What the branches of a stage that will join descend from; `parent`: the last complete block of
+ * what they forked from, or its root. */
+struct block_key block_key_branch(const struct block_hasher *hasher, struct block_key parent);
+
+/* The key behind a join. `parent` as of the branches; then every branch in order, an empty one too;
+ * then end, once. */
+struct block_joiner {
+    struct siphash hash;
+};
+void block_joiner_begin(struct block_joiner *joiner, const struct block_hasher *hasher,
+                        struct block_key parent);
+/* `last`: the branch's last complete block, or what it descends from when it has none; `tail`: the
+ * tokens of its last block when that is incomplete, copied ones included (tail_count < 16). It is
+ * seen from `first_slot` of its first block on, `length` slots. */
+void block_joiner_add(struct block_joiner *joiner, struct block_key last, const int32_t *tail,
+                      int32_t tail_count, int32_t first_slot, int32_t length);
+struct block_key block_joiner_end(struct block_joiner *joiner);
 
 static inline bool block_key_equal(struct block_key a, struct block_key b)
 {

@@ -1,6 +1,5 @@
 /* The prefix tree: what it finds, what it must not find, and who goes first. */
 #include "base/base.h"
-#include "base/siphash.h"
 #include "kvcache/kvcache.h"
 
 #include <criterion/criterion.h>
@@ -19,43 +18,6 @@ static void fill(void)
 }
 
 TestSuite(prefix_tree, .init = fill);
-
-/* The vectors of the reference implementation (vectors_sip128): key 00 .. 0f, input 00, 01, ... */
-Test(siphash, published_vectors)
-{
-    static const unsigned char expected[2][16] = {{0xa3, 0x81, 0x7f, 0x04, 0xba, 0x25, 0xa8, 0xe6,
-                                                   0x6d, 0xf6, 0x72, 0x14, 0xc7, 0x55, 0x02, 0x93},
-                                                  {0xda, 0x87, 0xc1, 0xd8, 0x6b, 0x99, 0xaf, 0x44,
-                                                   0x34, 0x76, 0x59, 0x11, 0x9b, 0x22, 0xfc, 0x45}};
-    for (size_t length = 0; length < 2; length++) {
-        struct siphash h;
-        uint64_t out[2];
-        unsigned char zero = 0;
-        siphash_begin(&h, 0x0706050403020100, 0x0f0e0d0c0b0a0908);
-        siphash_add(&h, &zero, length);
-        siphash_end(&h, &out[0], &out[1]);
-        cr_assert_arr_eq(out, expected[length], 16, "the vector of %zu bytes", length);
-    }
-}
-
-Test(siphash, pieces_are_one_text)
-{
-    unsigned char bytes[64];
-    for (size_t i = 0; i < sizeof bytes; i++)
-        bytes[i] = (unsigned char)(i * 7);
-    for (size_t cut = 0; cut <= sizeof bytes; cut++) {
-        struct siphash whole, pieces;
-        uint64_t a[2], b[2];
-        siphash_begin(&whole, 3, 4);
-        siphash_add(&whole, bytes, sizeof bytes);
-        siphash_end(&whole, &a[0], &a[1]);
-        siphash_begin(&pieces, 3, 4);
-        siphash_add(&pieces, bytes, cut);
-        siphash_add(&pieces, bytes + cut, sizeof bytes - cut);
-        siphash_end(&pieces, &b[0], &b[1]);
-        cr_assert_arr_eq(a, b, sizeof a);
-    }
-}
 
 static struct block_key root(const char *salt)
 {
