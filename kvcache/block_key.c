@@ -1,14 +1,15 @@
 #include "kvcache/block_key.h"
 #include "base/base.h"
 
-/* The first byte of what is hashed, so that no key of one kind is ever one of another. */
+/* The first word of what is hashed, so that no key of one kind is ever one of another. Everything a
+ * block's key is made of is a multiple of 8 bytes: siphash_add is several times faster then. */
 enum key_kind { KEY_ROOT = 1, KEY_BLOCK = 2, KEY_BRANCH = 3, KEY_JOIN = 4 };
 
 static void begin(struct siphash *h, const struct block_hasher *hasher, enum key_kind kind)
 {
-    unsigned char byte = (unsigned char)kind;
+    uint64_t word = (uint64_t)kind;
     siphash_begin(h, hasher->k0, hasher->k1);
-    siphash_add(h, &byte, 1);
+    siphash_add(h, &word, sizeof word);
 }
 
 struct block_key block_key_root(const struct block_hasher *hasher, const char *salt, size_t length)
@@ -26,9 +27,10 @@ struct block_key block_key_next(const struct block_hasher *hasher, struct block_
 {
     struct siphash h;
     struct block_key key;
+    int64_t position = first_position;
     begin(&h, hasher, KEY_BLOCK);
     siphash_add(&h, &parent, sizeof parent);
-    siphash_add(&h, &first_position, sizeof first_position);
+    siphash_add(&h, &position, sizeof position);
     siphash_add(&h, tokens, KV_BLOCK_SLOTS * sizeof tokens[0]);
     siphash_end(&h, &key.low, &key.high);
     return key;

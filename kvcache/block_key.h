@@ -5,7 +5,7 @@
  * the root of its salt. Two blocks of one key hold the same numbers.
  *
  * The four kinds of key share no value: a root, a block, the beginning of a branch and what follows
- * a join are hashed under different first bytes. A branch of a stage that will join sees a context
+ * a join are hashed under different first words. A branch of a stage that will join sees a context
  * that no flat prompt has, as does everything behind the join: their keys descend from
  * block_key_branch and a joiner, so a flat prompt of the same tokens never finds their blocks.
  */

@@ -31,7 +31,7 @@ int32_t prefix_tree_insert(struct block_pool *pool, int32_t block, struct block_
 /* Whether `block` is a node. */
 bool prefix_tree_holds(const struct block_pool *pool, int32_t block);
 
-/* Forgets every cached block. */
+/* Forgets every cached block. For tests and benchmarks. */
 void prefix_tree_clear(struct block_pool *pool);
 
 #endif

@@ -7,7 +7,8 @@
  * a sequence in prefill always finds at least one token's room beside the decode rows.
  *
  * The policy (policy.h) says which sequences of a request may have a row: before the decode rows,
- * and again for those that were admitted. A request always has one, whatever the policy.
+ * and again for those that were admitted. At least one of a request's is chosen, whatever the
+ * policy; one in prefill may still find the chunk used up, or wait for another with its prompt.
  */
 #include "scheduler/core.h"
 

@@ -53,18 +53,15 @@ static void choose_capped(const struct policy *policy, const struct ready *ready
     }
 }
 
-static const struct policy_ops eager = {"eager", choose_all};
-static const struct policy_ops off = {"off", choose_capped};
-static const struct policy_ops cap = {"cap", choose_capped};
+static const struct policy_ops eager = {choose_all}, capped = {choose_capped};
 
 enum status policy_parse(const char *text, struct policy *policy, struct error *err)
 {
     int end = 0;
     *policy = (struct policy){.ops = &eager};
     if (strcmp(text, "eager") == 0) return ST_OK;
-    *policy = (struct policy){.ops = &off, .cap = 1};
+    *policy = (struct policy){.ops = &capped, .cap = 1};
     if (strcmp(text, "off") == 0) return ST_OK;
-    policy->ops = &cap;
     bool digit = strncmp(text, "cap:", 4) == 0 && text[4] >= '0' && text[4] <= '9';
     if (digit && sscanf(text, "cap:%6d%n", &policy->cap, &end) == 1 && text[end] == '\0' &&
         policy->cap >= 1)

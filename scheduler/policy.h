@@ -10,8 +10,10 @@
  *   off     one a request
  *   cap:N   at most N a request
  *
- * The promise of every policy: each request with a ready sequence gets at least one row, and of a
- * request's sequences the one that has waited longest comes first, so none starves.
+ * The promise of every policy: of each request with a ready sequence at least one is chosen, and
+ * the one that has waited longest comes first, so none starves. A choice is a row, save in prefill:
+ * there the chunk may be used up by those before, or another sequence computes the same prompt
+ * (plan.c).
  */
 #ifndef SCHEDULER_POLICY_H
 #define SCHEDULER_POLICY_H
@@ -32,7 +34,6 @@ struct ready {
 };
 
 struct policy_ops {
-    const char *name;
     void (*choose)(const struct policy *policy, const struct ready *ready);
 };
 

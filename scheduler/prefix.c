@@ -32,7 +32,7 @@ static int32_t parent_of(const struct sequence *seq, int32_t index)
 void prefix_reset(struct sequence *seq)
 {
     seq->chain = seq->request->root;
-    seq->chained = seq->landed = 0;
+    seq->chained = 0;
     seq->detached = false;
 }
 
@@ -70,7 +70,7 @@ static void count_found(struct scheduler *s, struct sequence *seq, int32_t from)
 static void skip_to_chained(struct scheduler *s, struct sequence *seq)
 {
     int32_t from = seq->computed;
-    seq->computed = seq->landed = seq->chained * KV_BLOCK_SLOTS;
+    seq->computed = seq->chained * KV_BLOCK_SLOTS;
     count_found(s, seq, from);
 }
 
@@ -114,8 +114,10 @@ void prefix_catch_up(struct scheduler *s, struct sequence *seq)
 
 void prefix_leave(struct scheduler *s, struct sequence *seq, int32_t landed)
 {
-    seq->landed = max_i32(seq->landed, landed);
-    while (!seq->detached && (seq->chained + 1) * KV_BLOCK_SLOTS <= seq->landed) {
+    /* At depth 2 a row may have computed a token that was refused then: nobody can name its slot.
+     */
+    landed = min_i32(landed, sequence_known(seq));
+    while (!seq->detached && (seq->chained + 1) * KV_BLOCK_SLOTS <= landed) {
         int32_t index = seq->chained, position = index * KV_BLOCK_SLOTS;
         const int32_t *tokens = block_tokens(seq, index);
         struct block_key key = block_key_next(&s->limits.hasher, seq->chain, position, tokens);

@@ -181,9 +181,9 @@ void sequence_check(const struct sequence *seq)
               "sequence %llu.%d waits for %d tokens from %d rows", id, seq->index, seq->pending,
               seq->in_flight);
     invariant(seq->chained >= 0 && seq->chained <= seq->table.count &&
-                  seq->chained * KV_BLOCK_SLOTS <= seq->landed && seq->landed <= seq->computed,
-              "sequence %llu.%d: %d blocks in the tree, %d slots landed, %d computed", id,
-              seq->index, seq->chained, seq->landed, seq->computed);
+                  seq->chained * KV_BLOCK_SLOTS <= seq->computed,
+              "sequence %llu.%d: %d of %d blocks in the tree, %d slots computed", id, seq->index,
+              seq->chained, seq->table.count, seq->computed);
     invariant(seq->computed >= 0 && seq->computed <= slots, "sequence %llu.%d wrote %d slots of %d",
               id, seq->index, seq->computed, slots);
     switch (seq->state) {

@@ -54,7 +54,6 @@ struct sequence {
     struct block_table table;
     struct block_key chain; /* names the first `chained` blocks, which are in the prefix tree */
     int32_t chained;
-    int32_t landed;            /* slots written by collected steps */
     bool detached;             /* leaves nothing more in the tree (prefix.c) */
     struct sample_spec sample; /* the plan's rows point here */
 

@@ -16,8 +16,9 @@
 
 struct serve_options {
     struct load_words load;
-    const char *chat_template, *served_name, *host, *policy, *api_key_file;
+    const char *chat_template, *served_name, *host, *policy_name, *api_key_file;
     int64_t port, max_rows, prefill_chunk, max_queue, drain_timeout_us, frontends;
+    struct policy policy; /* of policy_name */
     struct server_limits limits;
     bool metrics_public, json;
 };
@@ -36,7 +37,7 @@ static struct serve_options defaults(void)
     return (struct serve_options){
         .load = load_words_default(),
         .host = "127.0.0.1",
-        .policy = "eager",
+        .policy_name = "eager",
         .port = 8000,
         .max_rows = model_options_default().max_rows,
         .prefill_chunk = scheduling.prefill_chunk,
@@ -76,7 +77,7 @@ static int parse(struct serve_options *o, int argc, char **argv)
          "prompt tokens computed in one step (default 512)", 1, 1 << 20},
         {"max-queue", OPT_INT, &o->max_queue, "N",
          "sequences that may wait; more are refused with 503 (default 256)", 1, 1 << 20},
-        {"policy", OPT_STRING, &o->policy, "NAME",
+        {"policy", OPT_STRING, &o->policy_name, "NAME",
          "which of a request's n answers get a row in a step: eager (all), off (one), cap:N "
          "(default eager)",
          0, 0},
@@ -119,8 +120,7 @@ static enum status load(struct serving *s, const struct serve_options *o, struct
     scheduling.max_rows = (int32_t)o->max_rows;
     scheduling.prefill_chunk = (int32_t)o->prefill_chunk;
     scheduling.max_queue = (int32_t)o->max_queue;
-    status = policy_parse(o->policy, &scheduling.policy, err);
-    if (status) return status;
+    scheduling.policy = o->policy;
     /* Nobody outside shall be able to make two prompts' keys collide. */
     if (getrandom(&scheduling.hasher, sizeof scheduling.hasher, 0) !=
         (ssize_t)sizeof scheduling.hasher)
@@ -229,8 +229,7 @@ int command_serve(int argc, char **argv)
     struct serving serving = {0};
     enum status status = load_options_resolve(&o.load, &unused, &err);
     if (!status) status = chat_template_option(o.chat_template, &unused.chat, &err);
-    struct policy policy;
-    if (!status) status = policy_parse(o.policy, &policy, &err);
+    if (!status) status = policy_parse(o.policy_name, &o.policy, &err);
     if (!status) status = serve(&serving, &o, &err);
     if (status) log_error("%s", err.text);
     server_free(serving.server);

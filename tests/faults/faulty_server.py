@@ -1,6 +1,7 @@
 """A real `espalier serve` under fault_inject.so, and what must hold after every fault."""
 import contextlib
 import http.client
+import itertools
 import json
 import mmap
 import os
@@ -15,6 +16,9 @@ import time
 
 PATIENCE = 20  # seconds until something that should have happened counts as a hang
 CLASSES = {"memory": 1, "map": 2, "file": 3, "socket": 4, "poll": 5, "thread": 6}
+
+
+SALTS = itertools.count()
 
 
 class Broken(Exception):
@@ -82,6 +86,9 @@ class Server:
     # --- talking
 
     def send(self, method, path, body=None):
+        if isinstance(body, dict) and path.endswith("completions"):
+            # Every request meets an empty cache: the same calls each time, and the same answer to the byte.
+            body = {**body, "cache_salt": f"{next(SALTS):08}"}
         data = json.dumps(body).encode() if isinstance(body, dict) else body or b""
         client = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
         client.sendall(f"{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
@@ -245,9 +252,8 @@ def receive(client, method):
 
 
 def stable(text):
-    """An answer without what differs from time to time: the second time more of a prompt is found in the cache."""
-    text = re.sub(r'"(id|created)":("[^"]*"|\d+),', "", text)
-    return re.sub(r'"cached_tokens":\d+', '"cached_tokens":0', text)
+    """An answer without what differs from time to time."""
+    return re.sub(r'"(id|created)":("[^"]*"|\d+),', "", text)
 
 
 def last_lines(text, count=3):

@@ -1,13 +1,9 @@
 /* Policies: how many rows a request gets, who is next, and that no answer depends on it. */
-#include "support_client.h"
-
-#include "scheduler/core.h"
+#include "support_bench.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define VOCAB 97
 
 Test(policy, names)
 {
@@ -28,50 +24,26 @@ Test(policy, names)
     }
 }
 
-struct bench {
-    struct simulated *sim;
-    struct scheduler *s;
-    int64_t now_us;
-};
-
-static void bench_open(struct bench *bench, const char *policy, int32_t depth)
+static struct bench *open_policy(const char *name, int32_t depth)
 {
-    struct simulated_options sim = {.capacity = {.depth = depth,
-                                                 .block_count = 256,
-                                                 .max_rows = 16,
-                                                 .max_tokens = 128,
-                                                 .max_context = 256,
-                                                 .vocab = VOCAB},
-                                    .now_us = &bench->now_us};
+    struct executor_capacity capacity = roomy;
     struct scheduler_options options = scheduler_options_default();
     struct error err = {0};
-    bench->now_us = 1;
-    bench->sim = simulated_create(&sim);
-    cr_assert_eq(policy_parse(policy, &options.policy, &err), ST_OK);
-    cr_assert_eq(scheduler_create(&options, simulated_executor(bench->sim),
-                                  clock_virtual(&bench->now_us), &bench->s, &err),
-                 ST_OK, "%s", err.text);
-}
-
-static void bench_close(struct bench *bench)
-{
-    scheduler_free(bench->s);
-    simulated_free(bench->sim);
+    capacity.depth = depth;
+    cr_assert_eq(policy_parse(name, &options.policy, &err), ST_OK, "%s", err.text);
+    return bench_open(capacity, options, (struct simulated_options){0});
 }
 
 static const int32_t prompt[] = {5, 6, 7, 8, 9};
 
-static struct client *add(struct bench *bench, int32_t n, int32_t max_tokens)
+static struct client *ask(struct bench *bench, int32_t n, int32_t max_tokens)
 {
     struct request_params params = {.prompt = prompt,
                                     .prompt_count = (int32_t)COUNT_OF(prompt),
                                     .n = n,
                                     .max_tokens = max_tokens,
                                     .sample = {.temperature = 1, .top_p = 1, .seed = 3}};
-    struct error err = {0};
-    struct client *client = client_create(&params, -1);
-    cr_assert_eq(client_add(client, bench->s, &err), ST_OK, "%s", err.text);
-    return client;
+    return add(bench, params);
 }
 
 /* Rows of each request in the step just planned, and how far its sequences lie apart. */
@@ -100,40 +72,35 @@ Test(policy, a_request_has_as_many_rows_as_it_may_and_no_sequence_starves)
     } cases[] = {{"eager", 6}, {"off", 1}, {"cap:2", 2}, {"cap:4", 4}};
     for (size_t i = 0; i < COUNT_OF(cases); i++)
         for (int32_t depth = 1; depth <= 2; depth++) {
-            struct bench bench;
-            bench_open(&bench, cases[i].policy, depth);
-            struct client *clients[] = {add(&bench, 6, 20), add(&bench, 1, 20), add(&bench, 3, 20)};
-            while (scheduler_tick(bench.s)) {
-                scheduler_check(bench.s);
-                watch_width(&bench, cases[i].most);
-            }
+            struct bench *bench = open_policy(cases[i].policy, depth);
+            struct client *clients[] = {ask(bench, 6, 20), ask(bench, 1, 20), ask(bench, 3, 20)};
+            while (tick(bench))
+                watch_width(bench, cases[i].most);
             struct scheduler_counters counters;
-            scheduler_counters(bench.s, &counters);
+            scheduler_counters(bench->s, &counters);
             cr_assert_eq(counters.deferred_rows > 0, i > 0);
             for (size_t k = 0; k < COUNT_OF(clients); k++) {
                 const char *mistake = client_mistake(clients[k], VOCAB, prompt, NULL);
                 cr_assert_null(mistake, "%s: %s", cases[i].policy, mistake);
                 client_free(clients[k]);
             }
-            bench_close(&bench);
+            bench_close(bench);
         }
 }
 
 /* A lone request's serial neighbour is never slowed by what off leaves out. */
 Test(policy, off_serves_the_serial_request_in_every_step)
 {
-    struct bench bench;
-    bench_open(&bench, "off", 1);
-    struct client *wide = add(&bench, 8, 30), *serial = add(&bench, 1, 30);
+    struct bench *bench = open_policy("off", 1);
+    struct client *wide = ask(bench, 8, 30), *serial = ask(bench, 1, 30);
     int32_t ticks = 0;
-    while (!serial->done && scheduler_tick(bench.s))
+    while (!serial->done && tick(bench))
         ticks++;
     cr_assert_leq(ticks, 33);
-    while (scheduler_tick(bench.s)) {
-    }
+    run_out(bench);
     cr_assert_gt(wide->stats.deferred_rows, 0);
     cr_assert_eq(serial->stats.deferred_rows, 0);
     client_free(wide);
     client_free(serial);
-    bench_close(&bench);
+    bench_close(bench);
 }

@@ -1,59 +1,17 @@
 /* What a request finds of those before it: computed tokens are counted by the executor, blocks by
  * the pool, answers against the simulated executor's own. */
-#include "support_client.h"
-
-#include "scheduler/core.h"
+#include "support_bench.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define VOCAB 97
-
-struct bench {
-    struct simulated *sim;
-    struct scheduler *s;
-    int64_t now_us;
-};
-
-static struct bench *bench_open(int32_t depth, int32_t blocks)
+static struct bench *open_blocks(int32_t depth, int32_t blocks)
 {
-    struct bench *bench = must_alloc(sizeof *bench);
-    struct simulated_options sim = {.capacity = {.depth = depth,
-                                                 .block_count = blocks,
-                                                 .max_rows = 16,
-                                                 .max_tokens = 128,
-                                                 .max_context = 1024,
-                                                 .vocab = VOCAB},
-                                    .now_us = &bench->now_us};
-    struct scheduler_options options = scheduler_options_default();
-    struct error err = {0};
-    bench->now_us = 1;
-    bench->sim = simulated_create(&sim);
-    cr_assert_eq(scheduler_create(&options, simulated_executor(bench->sim),
-                                  clock_virtual(&bench->now_us), &bench->s, &err),
-                 ST_OK, "%s", err.text);
-    return bench;
-}
-
-static void run_out(struct bench *bench)
-{
-    int ticks = 0;
-    do {
-        scheduler_check(bench->s);
-        cr_assert_lt(++ticks, 100000, "it never ends");
-    } while (scheduler_tick(bench->s));
-    struct block_counts counts = block_pool_counts(bench->s->pool);
-    cr_assert_eq(counts.held, 0);
-    cr_assert_eq(counts.free + counts.cached, counts.total);
-}
-
-static void bench_close(struct bench *bench)
-{
-    run_out(bench);
-    scheduler_free(bench->s);
-    simulated_free(bench->sim);
-    free(bench);
+    struct executor_capacity capacity = roomy;
+    capacity.depth = depth;
+    capacity.block_count = blocks;
+    return bench_open(capacity, scheduler_options_default(), (struct simulated_options){0});
 }
 
 static int32_t ids[1024];
@@ -68,14 +26,6 @@ static void fill_prompt(void)
 {
     for (int32_t i = 0; i < (int32_t)COUNT_OF(ids); i++)
         ids[i] = (i * 31 + 7) % VOCAB;
-}
-
-static struct client *add(struct bench *bench, struct request_params params)
-{
-    struct error err = {0};
-    struct client *client = client_create(&params, -1);
-    cr_assert_eq(client_add(client, bench->s, &err), ST_OK, "%s", err.text);
-    return client;
 }
 
 /* Its answer is right, and `cached` of its prompt were found. */
@@ -101,7 +51,7 @@ Test(prefix, the_second_request_computes_only_what_is_new)
     static const int32_t cases[][2] = {{64, 48}, {65, 64}, {79, 64}, {16, 0}, {17, 16}, {5, 0}};
     for (int32_t depth = 1; depth <= 2; depth++)
         for (size_t i = 0; i < COUNT_OF(cases); i++) {
-            struct bench *bench = bench_open(depth, 64);
+            struct bench *bench = open_blocks(depth, 64);
             struct client *first = add(bench, ask(cases[i][0], 1));
             run_out(bench);
             expect(first, 0);
@@ -117,7 +67,7 @@ Test(prefix, the_second_request_computes_only_what_is_new)
 
 Test(prefix, the_next_turn_of_a_chat_finds_the_answer_too)
 {
-    struct bench *bench = bench_open(1, 64);
+    struct bench *bench = open_blocks(1, 64);
     struct sample_spec greedy = {0};
     struct client *first = add(bench, ask(40, 30));
     run_out(bench);
@@ -132,7 +82,7 @@ Test(prefix, the_next_turn_of_a_chat_finds_the_answer_too)
 
 Test(prefix, a_salt_is_a_world_of_its_own)
 {
-    struct bench *bench = bench_open(1, 64);
+    struct bench *bench = open_blocks(1, 64);
     struct request_params a = ask(64, 4), b = ask(64, 4);
     a.cache_salt = "a", a.cache_salt_length = 1;
     b.cache_salt = "b", b.cache_salt_length = 1;
@@ -147,7 +97,7 @@ Test(prefix, a_salt_is_a_world_of_its_own)
 
 Test(prefix, a_prompt_that_is_scored_is_computed)
 {
-    struct bench *bench = bench_open(1, 64);
+    struct bench *bench = open_blocks(1, 64);
     for (int i = 0; i < 2; i++) {
         struct request_params params = ask(64, 4);
         params.score_prompt = true;
@@ -164,7 +114,7 @@ Test(prefix, a_prompt_that_is_scored_is_computed)
 Test(prefix, n_answers_compute_the_prompt_once)
 {
     for (int32_t depth = 1; depth <= 2; depth++) {
-        struct bench *bench = bench_open(depth, 256);
+        struct bench *bench = open_blocks(depth, 256);
         struct request_params params = ask(250, 8);
         params.n = 8;
         params.sample = (struct sample_spec){.temperature = 1, .top_p = 1, .seed = 5};
@@ -179,7 +129,7 @@ Test(prefix, n_answers_compute_the_prompt_once)
 
 Test(prefix, questions_on_one_document_together_compute_it_once)
 {
-    struct bench *bench = bench_open(1, 256);
+    struct bench *bench = open_blocks(1, 256);
     struct client *clients[8];
     for (int i = 0; i < 8; i++)
         clients[i] = add(bench, ask(200 + i, 4));
@@ -192,7 +142,7 @@ Test(prefix, questions_on_one_document_together_compute_it_once)
 
 Test(prefix, the_least_recently_used_goes_first)
 {
-    struct bench *bench = bench_open(1, 8);
+    struct bench *bench = open_blocks(1, 8);
     struct client *a = add(bench, ask(64, 1)); /* four blocks */
     run_out(bench);
     expect(a, 0);
@@ -212,7 +162,7 @@ Test(prefix, the_least_recently_used_goes_first)
 Test(prefix, after_preemption_little_is_recomputed)
 {
     for (int32_t depth = 1; depth <= 2; depth++) {
-        struct bench *bench = bench_open(depth, 8);
+        struct bench *bench = open_blocks(depth, 8);
         struct client *clients[3];
         for (int i = 0; i < 3; i++)
             clients[i] = add(bench, ask(10, 100));
@@ -222,4 +172,21 @@ Test(prefix, after_preemption_little_is_recomputed)
             expect(clients[i], 0);
         bench_close(bench);
     }
+}
+
+/* With two steps in flight a row may have computed a token that was then refused: its slot holds
+ * what nobody can name, and must not be left as if it were the token 0. */
+Test(prefix, a_token_that_was_refused_leaves_nothing)
+{
+    struct executor_capacity capacity = roomy;
+    capacity.depth = 2;
+    struct bench *bench = bench_open(capacity, scheduler_options_default(),
+                                     (struct simulated_options){.bad_tokens = 1});
+    struct client *client = add(bench, ask(15, 4));
+    run_out(bench);
+    cr_assert_eq(client->streams[0].reason, FINISH_ERROR);
+    cr_assert_eq(simulated_counts(bench->sim).tokens, 16, "the refused token was not computed");
+    cr_assert_eq(block_pool_counts(bench->s->pool).cached, 0);
+    client_free(client);
+    bench_close(bench);
 }

@@ -1,77 +1,10 @@
 /* The scheduler against the simulated executor: one promise a test. test_scheduler_random.c mixes
  * them. */
-#include "support_client.h"
-
-#include "scheduler/core.h"
+#include "support_bench.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define VOCAB 97
-
-struct bench {
-    struct simulated *sim;
-    struct scheduler *s;
-    int64_t now_us;
-};
-
-static const struct executor_capacity roomy = {.depth = 1,
-                                               .block_count = 256,
-                                               .max_rows = 16,
-                                               .max_tokens = 128,
-                                               .max_context = 1024,
-                                               .vocab = VOCAB};
-
-static struct bench *bench_open(struct executor_capacity capacity, struct scheduler_options options,
-                                struct simulated_options faults)
-{
-    struct bench *bench = must_alloc(sizeof *bench);
-    bench->now_us = 1;
-    faults.capacity = capacity;
-    faults.now_us = &bench->now_us;
-    bench->sim = simulated_create(&faults);
-    struct error err = {0};
-    cr_assert_eq(scheduler_create(&options, simulated_executor(bench->sim),
-                                  clock_virtual(&bench->now_us), &bench->s, &err),
-                 ST_OK, "%s", err.text);
-    return bench;
-}
-
-static struct bench *bench_default(int32_t depth)
-{
-    struct executor_capacity capacity = roomy;
-    capacity.depth = depth;
-    return bench_open(capacity, scheduler_options_default(), (struct simulated_options){0});
-}
-
-static void bench_close(struct bench *bench)
-{
-    scheduler_check(bench->s);
-    cr_assert(block_pool_conserves(bench->s->pool));
-    scheduler_free(bench->s);
-    simulated_free(bench->sim);
-    free(bench);
-}
-
-static bool tick(struct bench *bench)
-{
-    bool busy = scheduler_tick(bench->s);
-    scheduler_check(bench->s);
-    for (int32_t block = 0; block < bench->s->capacity.block_count; block++)
-        if (block_pool_holders(bench->s->pool, block) == 0 &&
-            !prefix_tree_holds(bench->s->pool, block))
-            simulated_poison(bench->sim, block);
-    return busy;
-}
-
-static void run_out(struct bench *bench)
-{
-    int ticks = 0;
-    while (tick(bench))
-        cr_assert_lt(++ticks, 100000, "it never ends");
-    cr_assert_eq(block_pool_counts(bench->s->pool).held, 0);
-}
 
 static int32_t prompt_ids[1024];
 static int32_t stop_ids[4];
@@ -93,14 +26,6 @@ static struct request_params ask(int32_t prompt_count, int32_t max_tokens)
                                    .stop_ids = stop_ids,
                                    .cache_salt = salts[asked % (int32_t)COUNT_OF(salts)],
                                    .cache_salt_length = sizeof salts[0]};
-}
-
-static struct client *add(struct bench *bench, struct request_params params)
-{
-    struct error err = {0};
-    struct client *client = client_create(&params, -1);
-    cr_assert_eq(client_add(client, bench->s, &err), ST_OK, "%s", err.text);
-    return client;
 }
 
 static void expect_right(struct client *client)
