@@ -117,6 +117,15 @@ static void translate(struct model_executor *m, const struct step_plan *plan,
                                  .sequence_count = plan->row_count};
 }
 
+static void copy_blocks(const struct model_executor *m, const struct step_plan *plan)
+{
+    struct backend *backend = m->transformer->backend;
+    for (int32_t i = 0; i < plan->copy_count; i++) {
+        const struct block_copy *copy = &plan->copies[i];
+        backend->ops->kv_copy(backend, m->transformer->kv, copy->from, copy->to, copy->slots);
+    }
+}
+
 struct sampling {
     struct model_executor *m;
     const struct step_plan *plan;
@@ -136,7 +145,7 @@ static void use_logits(const struct sampling *job, int32_t index, struct sampler
                                                         row->targets[token], row->target_top);
         return;
     }
-    struct token_history history = {row->history, row->history_count, row->prompt_count};
+    struct token_history history = {row->history, row->history_count, row->answer_count};
     m->results[number].sampled =
         sampler_draw(sampler, logits, row->sample, history, row->sample_index);
 }
@@ -177,6 +186,7 @@ static enum status submit(void *self, const struct step_plan *plan, uint64_t *ti
     struct step_input input;
     translate(m, plan, &input);
     m->row_count = plan->row_count;
+    copy_blocks(m, plan);
     transformer_layers(m->transformer, &input);
     sample(m, plan, &input);
     *ticket = ++m->submitted;

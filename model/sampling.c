@@ -250,13 +250,24 @@ static void penalize_answer(struct sampler *sampler, float *logits, const struct
 static void penalize_repetition(struct sampler *sampler, float *logits, float penalty,
                                 struct token_history history)
 {
-    for (int32_t i = 0; i < history.count; i++) {
-        int32_t token = history.tokens[i];
-        if (sampler->counts[token]++) continue;
-        logits[token] = logits[token] > 0 ? logits[token] / penalty : logits[token] * penalty;
+    for (int32_t r = 0; r < history.run_count; r++) {
+        const struct token_run *run = &history.runs[r];
+        for (int32_t i = 0; i < run->count; i++) {
+            int32_t token = run->tokens[i];
+            if (sampler->counts[token]++) continue;
+            logits[token] = logits[token] > 0 ? logits[token] / penalty : logits[token] * penalty;
+        }
     }
-    for (int32_t i = 0; i < history.count; i++)
-        sampler->counts[history.tokens[i]] = 0;
+    for (int32_t r = 0; r < history.run_count; r++)
+        for (int32_t i = 0; i < history.runs[r].count; i++)
+            sampler->counts[history.runs[r].tokens[i]] = 0;
+}
+
+static const int32_t *answer_of(struct token_history history)
+{
+    if (history.answer_count == 0) return NULL;
+    const struct token_run *own = &history.runs[history.run_count - 1];
+    return own->tokens + own->count - history.answer_count;
 }
 
 static void change_logits(struct sampler *sampler, float *logits, const struct sample_spec *spec,
@@ -267,8 +278,7 @@ static void change_logits(struct sampler *sampler, float *logits, const struct s
         logits[spec->biases[i].token] += spec->biases[i].bias;
     if (repeats_cost(spec)) penalize_repetition(sampler, logits, spec->repetition_penalty, history);
     if (spec->frequency_penalty != 0 || spec->presence_penalty != 0)
-        penalize_answer(sampler, logits, spec, history.tokens + history.prompt_count,
-                        history.count - history.prompt_count);
+        penalize_answer(sampler, logits, spec, answer_of(history), history.answer_count);
 }
 
 /* --- log probabilities */

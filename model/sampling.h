@@ -21,10 +21,11 @@ struct sampler; /* scratch for one thread */
 struct sampler *sampler_create(int32_t vocab);
 void sampler_free(struct sampler *sampler);
 
-/* The tokens before the one to be drawn: the prompt's, then those drawn so far. */
+/* The tokens before the one to be drawn; the last `answer_count` of the last run were drawn for the
+ * same sequence. */
 struct token_history {
-    const int32_t *tokens; /* [count], prompt_count of them the prompt's */
-    int32_t count, prompt_count;
+    const struct token_run *runs; /* [run_count] */
+    int32_t run_count, answer_count;
 };
 
 /* The index-th token of a sequence from logits[vocab], which are scratch after the call. */

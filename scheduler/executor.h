@@ -46,6 +46,19 @@ struct sample_spec {
     int32_t top_logprobs; /* 0 .. MAX_TOP_LOGPROBS */
 };
 
+/* Tokens that stand in one array. */
+struct token_run {
+    const int32_t *tokens; /* [count] */
+    int32_t count;
+};
+
+/* The first `slots` slots of block `from` go to block `to`, before anything of the step is
+ * computed: the incomplete last block of what a branch forks from becomes the branch's own first.
+ * Steps that were submitted before have written the source. */
+struct block_copy {
+    int32_t from, to, slots; /* 1 .. KV_BLOCK_SLOTS - 1 */
+};
+
 /* One sequence's part of a step: `count` tokens at consecutive positions. */
 struct plan_row {
     uint64_t sequence;     /* names the sequence, the same from its first step to its last */
@@ -57,10 +70,12 @@ struct plan_row {
                             last `count` context slots, whose KV this step writes */
     const struct sample_spec *sample; /* NULL: no token is wanted (not the prompt's last chunk) */
     uint64_t sample_index;            /* how many tokens the sequence had sampled before */
-    /* What the penalties of `sample` look at: the prompt, then what was sampled. With previous_row
-     * >= 0 the token of that row comes after them. */
-    const int32_t *history; /* [history_count], prompt_count of them the prompt's */
-    int32_t history_count, prompt_count;
+    /* What the penalties of `sample` look at: the tokens of the view, one run for each span, the
+     * last of them known (the view's last slot may be of a token in flight: with previous_row >= 0
+     * the token of that row comes after them). The last `answer_count` were sampled by this
+     * sequence. */
+    const struct token_run *history; /* [history_count] */
+    int32_t history_count, answer_count;
     /* The prompt's own log probabilities: the first `target_count` tokens of the row are each
      * followed by this one, which is to be scored. */
     const int32_t *targets; /* [target_count] */
@@ -72,6 +87,8 @@ struct step_plan {
     const struct plan_row *rows;
     int32_t row_count;
     int32_t token_count; /* sum of counts */
+    const struct block_copy *copies;
+    int32_t copy_count;
 };
 
 /* Natural logarithms, of the plain softmax: before penalties, temperature and filters. */

@@ -22,15 +22,17 @@ bool step_init(struct step *step, int32_t max_rows, int32_t max_tokens)
     *step = (struct step){.max_rows = max_rows, .max_tokens = max_tokens};
     step->rows = try_alloc(rows, sizeof *step->rows);
     step->spans = try_alloc(rows, sizeof *step->spans);
+    step->runs = try_alloc(rows, sizeof *step->runs);
     step->owners = try_alloc(rows, sizeof *step->owners);
     step->results = try_alloc(rows, sizeof *step->results);
-    return step->rows && step->spans && step->owners && step->results;
+    return step->rows && step->spans && step->runs && step->owners && step->results;
 }
 
 void step_release(struct step *step)
 {
     free(step->rows);
     free(step->spans);
+    free(step->runs);
     free(step->owners);
     free(step->results);
 }
@@ -67,6 +69,7 @@ void step_add_row(struct step *step, struct sequence *seq, int32_t count)
     bool from_flight = seq->pending > 0; /* then the only token left is the one being sampled */
     bool samples = end == sequence_context(seq) && params->max_tokens > 0;
     step->spans[at] = block_table_span(&seq->table, end);
+    step->runs[at] = (struct token_run){seq->tokens, sequence_known(seq)};
     step->owners[at] = seq;
     step->rows[at] = (struct plan_row){
         .sequence = seq->name,
@@ -77,9 +80,9 @@ void step_add_row(struct step *step, struct sequence *seq, int32_t count)
         .view = {.spans = &step->spans[at], .span_count = 1, .length = end},
         .sample = samples ? &seq->sample : NULL,
         .sample_index = (uint64_t)(seq->generated_count + seq->pending),
-        .history = seq->tokens,
-        .history_count = sequence_known(seq),
-        .prompt_count = params->prompt_count,
+        .history = &step->runs[at],
+        .history_count = 1,
+        .answer_count = seq->generated_count,
     };
     add_targets(&step->rows[at], seq);
     plan->row_count++;

@@ -14,6 +14,7 @@ struct step {
     struct step_plan plan;      /* views of the arrays */
     struct plan_row *rows;      /* [max_rows] */
     struct kv_span *spans;      /* [max_rows], one a row: branches will need more */
+    struct token_run *runs;     /* [max_rows], one a row */
     struct sequence **owners;   /* [max_rows], whose row it is */
     struct row_result *results; /* [max_rows] */
     int32_t max_rows, max_tokens;

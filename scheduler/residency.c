@@ -178,7 +178,9 @@ void sequence_end(struct scheduler *s, struct sequence *seq, enum finish_reason 
     leave_place(s, seq);
     seq->state = SEQUENCE_ENDED;
     s->counters.finished[reason]++;
-    events->finish(events->context, seq->index, reason);
+    struct sequence_ending ending = {
+        .reason = reason, .generated = seq->generated_count, .kept = seq->generated_count};
+    events->finish(events->context, seq->index, &ending);
     if (--request->unfinished == 0) {
         request->stats.finish_us = clock_now(&s->clock);
         request->stats.reason = reason;

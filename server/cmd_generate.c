@@ -45,11 +45,11 @@ static enum token_verdict on_token(void *context, int32_t index, const struct to
     return TOKEN_KEEP;
 }
 
-static void on_finish(void *context, int32_t index, enum finish_reason reason)
+static void on_finish(void *context, int32_t index, struct sequence_ending *ending)
 {
     struct output *out = context;
     (void)index;
-    out->reason = reason;
+    out->reason = ending->reason;
     strbuf_clear(&out->piece);
     detokenizer_finish(&out->detokenizer, &out->piece);
     strbuf_append(&out->text, strbuf_cstr(&out->piece), out->piece.length);
@@ -167,7 +167,7 @@ static enum status run_request(const struct generate_options *o, struct model *m
                    .min_p = (float)o->min_p,
                    .top_k = (int32_t)o->top_k,
                    .seed = (uint64_t)o->seed},
-        .events = {out, NULL, on_token, on_finish, on_done},
+        .events = {out, NULL, on_token, on_finish, NULL, on_done},
     };
     struct scheduler_options options = scheduler_options_default();
     struct scheduler *scheduler;

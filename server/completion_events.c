@@ -62,18 +62,19 @@ static enum token_verdict on_token(void *context, int32_t index, const struct to
     return verdict;
 }
 
-static void on_finish(void *context, int32_t index, enum finish_reason reason)
+static void on_finish(void *context, int32_t index, struct sequence_ending *ending)
 {
     struct part *part = context;
     struct completion *c = part->completion;
     struct sequence_watch *watch = &c->watches[part->first_choice + index];
     struct metrics *metrics = metrics_of(c);
-    if (reason < FINISH_ABORT && watch->tokens > 1)
+    if (ending->reason < FINISH_ABORT && watch->tokens > 1)
         metrics_observe(metrics, &metrics->tpot,
                         (watch->last_us - watch->first_us) / (watch->tokens - 1));
-    if (reason > c->worst) c->worst = reason;
-    struct token_record record = {
-        .choice = part->first_choice + index, .kind = RECORD_FINISH, .reason = (uint8_t)reason};
+    if (ending->reason > c->worst) c->worst = ending->reason;
+    struct token_record record = {.choice = part->first_choice + index,
+                                  .kind = RECORD_FINISH,
+                                  .reason = (uint8_t)ending->reason};
     token_log_append(&c->log, record, NULL);
     if (c->request.stream) exchange_notify(c->exchange);
 }
@@ -114,5 +115,5 @@ static void on_done(void *context, const struct request_stats *stats)
 
 struct request_events completion_events(struct part *part)
 {
-    return (struct request_events){part, on_score, on_token, on_finish, on_done};
+    return (struct request_events){part, on_score, on_token, on_finish, NULL, on_done};
 }

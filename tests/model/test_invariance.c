@@ -54,10 +54,10 @@ static void on_score(void *context, int32_t index, int32_t position,
     answer->best[answer->scored++] = score->top[0].logprob;
 }
 
-static void on_finish(void *context, int32_t index, enum finish_reason reason)
+static void on_finish(void *context, int32_t index, struct sequence_ending *ending)
 {
     (void)context, (void)index;
-    cr_assert_eq(reason, FINISH_LENGTH);
+    cr_assert_eq(ending->reason, FINISH_LENGTH);
 }
 
 static void on_done(void *context, const struct request_stats *stats)
@@ -127,7 +127,7 @@ static void run(const struct setting *s, int first, int count, struct answer *an
                        .want_logprob = true,
                        .top_logprobs = 2},
             .score_prompt = prompt->scored,
-            .events = {&answers[i], on_score, on_token, on_finish, on_done}};
+            .events = {&answers[i], on_score, on_token, on_finish, NULL, on_done}};
         uint64_t id;
         answers[i] = (struct answer){0};
         cr_assert_eq(scheduler_add(scheduler, &params, &id, &err), ST_OK, "%s", err.text);

@@ -251,7 +251,10 @@ Test(sampling, penalties_biases_and_withheld_tokens)
         for (int32_t i = 1; i < VOCAB; i++)
             if (changed_logit(&c, i, index) > changed_logit(&c, best, index)) best = i;
         memcpy(scratch, logits, sizeof scratch);
-        struct token_history history = {c.tokens, c.count, c.prompt_count};
+        /* cut anywhere before the answer */
+        int32_t cut = (int32_t)rng_below(&rng, (uint64_t)c.prompt_count + 1);
+        struct token_run runs[] = {{c.tokens, cut}, {c.tokens + cut, c.count - cut}};
+        struct token_history history = {runs, 2, c.count - c.prompt_count};
         struct token_score drawn = sampler_draw(sampler, scratch, &c.spec, history, index);
         cr_assert_eq(drawn.token, best, "round %d: token %d, not %d", round, drawn.token, best);
         cr_assert_float_eq(drawn.logprob, (double)logits[best] - logits_logsumexp(logits, VOCAB),

@@ -51,11 +51,11 @@ static enum token_verdict on_token(void *context, int32_t index, const struct to
     return !ends && token == client->verdict_stop ? TOKEN_STOP : TOKEN_KEEP;
 }
 
-static void on_finish(void *context, int32_t index, enum finish_reason reason)
+static void on_finish(void *context, int32_t index, struct sequence_ending *ending)
 {
     struct client_stream *stream = open_stream(context, index);
     stream->finished = true;
-    stream->reason = reason;
+    stream->reason = ending->reason;
 }
 
 static void on_done(void *context, const struct request_stats *stats)
@@ -70,7 +70,7 @@ static void on_done(void *context, const struct request_stats *stats)
 
 struct request_events client_events(struct client *client)
 {
-    return (struct request_events){client, on_score, on_token, on_finish, on_done};
+    return (struct request_events){client, on_score, on_token, on_finish, NULL, on_done};
 }
 
 struct client *client_create(const struct request_params *params, int32_t verdict_stop)

@@ -165,11 +165,14 @@ static uint64_t sum_plan(const struct step_plan *plan)
             sum = sum_bytes(sum, span->blocks, (size_t)span_blocks(span) * sizeof *span->blocks);
         }
         if (row->sample) sum = sum_bytes(sum, &row->sample->seed, sizeof row->sample->seed);
-        if (row->history_count)
-            sum = sum_bytes(sum, row->history, (size_t)row->history_count * sizeof *row->history);
+        for (int32_t i = 0; i < row->history_count; i++)
+            sum = sum_bytes(sum, row->history[i].tokens,
+                            (size_t)row->history[i].count * sizeof(int32_t));
         if (row->target_count)
             sum = sum_bytes(sum, row->targets, (size_t)row->target_count * sizeof *row->targets);
     }
+    for (int32_t i = 0; i < plan->copy_count; i++)
+        sum = sum_bytes(sum, &plan->copies[i], sizeof plan->copies[i]);
     return sum;
 }
 
@@ -256,19 +259,42 @@ static void write_row(struct simulated *sim, const struct flight *flight,
     }
 }
 
-/* The history is what the view exposes, but for the token that was still in flight. (After a failed
- * step the slots of rows that are dropped hold garbage.) */
+/* The history is what the view exposes, span by span, but for the token that was still in flight.
+ * (After a failed step the slots of rows that are dropped hold garbage.) */
 static void check_history(struct simulated *sim, const struct plan_row *row)
 {
-    int32_t known = row->history_count + (row->previous_row >= 0);
-    invariant(known >= row->view.length && row->prompt_count <= row->history_count,
-              "a history of %d, %d of the prompt, beside a view of %d", row->history_count,
-              row->prompt_count, row->view.length);
-    int32_t comparable = sim->counts.failures ? 0 : min_i32(row->history_count, row->view.length);
-    for (int32_t i = 0; i < comparable; i++)
-        invariant(context_slot(sim, &row->view, i)->token == row->history[i],
-                  "token %d of the history is %d, the view has %d", i, row->history[i],
-                  context_slot(sim, &row->view, i)->token);
+    int32_t at = 0, last = row->history_count - 1;
+    invariant(row->history_count == row->view.span_count, "%d runs of history beside %d spans",
+              row->history_count, row->view.span_count);
+    for (int32_t r = 0; r <= last; r++) {
+        const struct token_run *run = &row->history[r];
+        int32_t length = row->view.spans[r].length;
+        int32_t known = run->count + (r == last && row->previous_row >= 0);
+        invariant(r == last ? known >= length && row->answer_count <= run->count : known == length,
+                  "run %d of the history has %d tokens, %d of the answer, its span %d", r,
+                  run->count, row->answer_count, length);
+        int32_t comparable = sim->counts.failures ? 0 : min_i32(run->count, length);
+        for (int32_t i = 0; i < comparable; i++)
+            invariant(context_slot(sim, &row->view, at + i)->token == run->tokens[i],
+                      "token %d of run %d of the history is %d, the view has %d", i, r,
+                      run->tokens[i], context_slot(sim, &row->view, at + i)->token);
+        at += length;
+    }
+}
+
+/* Whatever is copied was written by a step before this one. */
+static void copy_blocks(struct simulated *sim, const struct flight *flight)
+{
+    for (int32_t i = 0; i < flight->plan->copy_count; i++) {
+        const struct block_copy *copy = &flight->plan->copies[i];
+        invariant(copy->slots > 0 && copy->slots < KV_BLOCK_SLOTS && copy->from != copy->to,
+                  "a copy of %d slots from block %d to %d", copy->slots, copy->from, copy->to);
+        for (int32_t slot = 0; slot < copy->slots; slot++) {
+            struct slot *to = &sim->slots[copy->to * KV_BLOCK_SLOTS + slot];
+            *to = sim->slots[copy->from * KV_BLOCK_SLOTS + slot];
+            to->written = (int64_t)flight->ticket;
+        }
+    }
 }
 
 /* Walks the view once: the scores of the row's targets on the way, the sampled token at its end. */
@@ -296,6 +322,7 @@ static void compute_step(struct simulated *sim, struct flight *flight, struct ro
 {
     const struct step_plan *plan = flight->plan;
     struct token_score *scores = flight->scores;
+    copy_blocks(sim, flight);
     for (int32_t r = 0; r < plan->row_count; r++)
         write_row(sim, flight, &plan->rows[r]);
     for (int32_t r = 0; r < plan->row_count; r++) {

@@ -30,10 +30,10 @@ static enum token_verdict on_token(void *context, int32_t index, const struct to
     return remote->inner.token(remote->inner.context, index, sampled, ends);
 }
 
-static void on_finish(void *context, int32_t index, enum finish_reason reason)
+static void on_finish(void *context, int32_t index, struct sequence_ending *ending)
 {
     struct remote *remote = context;
-    remote->inner.finish(remote->inner.context, index, reason);
+    remote->inner.finish(remote->inner.context, index, ending);
 }
 
 static void on_done(void *context, const struct request_stats *stats)
@@ -92,7 +92,7 @@ static struct remote *remote_create(uint64_t seed, int32_t prompt_count, int32_t
     remote->client = client_create(&params, -1);
     remote->inner = client_events(remote->client);
     remote->client->params.events =
-        (struct request_events){remote, NULL, on_token, on_finish, on_done};
+        (struct request_events){remote, NULL, on_token, on_finish, NULL, on_done};
     return remote;
 }
 
