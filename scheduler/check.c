@@ -7,44 +7,59 @@
 #include <stdlib.h>
 
 struct tally {
-    int32_t waiting, running, leaving;
+    int32_t waiting, running;
     int32_t rows_in_flight;
     int32_t *holders; /* [block_count], counted from the sequences' tables */
 };
 
 static void tally_sequence(struct tally *tally, const struct sequence *seq)
 {
+    enum request_state state = seq->request->state;
     sequence_check(seq);
-    tally->waiting += seq->state == SEQUENCE_WAITING;
-    tally->running += seq->state == SEQUENCE_RUNNING;
-    tally->leaving += seq->state == SEQUENCE_LEAVING;
-    tally->rows_in_flight += seq->in_flight;
+    invariant(seq->table.count == 0 || state != REQUEST_WAITING,
+              "sequence %llu.%d holds %d blocks, its request waits",
+              (unsigned long long)seq->request->id, seq->index, seq->table.count);
+    /* Whoever is there can read what it attends to. */
+    const struct context *context = seq->stage->context;
+    bool reads = state == REQUEST_RUNNING && seq->state == SEQUENCE_RESIDENT && context;
+    for (int32_t i = 0; reads && i < context->count; i++)
+        invariant(context->pieces[i].sequence->state == SEQUENCE_RESIDENT,
+                  "sequence %llu.%d attends to one in state %d",
+                  (unsigned long long)seq->request->id, seq->index,
+                  context->pieces[i].sequence->state);
     for (int32_t i = 0; i < seq->table.count; i++)
         tally->holders[seq->table.blocks[i]]++;
 }
 
 static void tally_request(struct tally *tally, const struct request *request)
 {
-    int32_t unfinished = 0, unsettled = 0;
-    for (int32_t i = 0; i < request->params.n; i++) {
-        tally_sequence(tally, &request->sequences[i]);
-        unfinished += request->sequences[i].state != SEQUENCE_ENDED;
-        unsettled += !request->sequences[i].settled;
+    unsigned long long id = request->id;
+    int32_t unfinished = 0, in_flight = 0;
+    for (struct sequence *seq = request_begin(request); seq; seq = sequence_next(seq)) {
+        tally_sequence(tally, seq);
+        unfinished += !seq->finished;
+        in_flight += seq->in_flight;
     }
-    invariant(unfinished == request->unfinished && unsettled == request->uses && unsettled > 0,
-              "request %llu: %d sequences unfinished, %d counted; %d not settled, %d counted",
-              (unsigned long long)request->id, unfinished, request->unfinished, unsettled,
-              request->uses);
+    invariant(unfinished == request->stage->unfinished && in_flight == request->in_flight,
+              "request %llu: %d sequences unfinished, %d counted; %d rows in flight, %d counted",
+              id, unfinished, request->stage->unfinished, in_flight, request->in_flight);
+    invariant((request->state == REQUEST_ENDED) == (unfinished == 0) &&
+                  (request->state < REQUEST_LEAVING || in_flight > 0) && request->holds == 0,
+              "request %llu in state %d with %d sequences, %d rows in flight, %d holds", id,
+              request->state, unfinished, in_flight, request->holds);
+    tally->waiting += request->state == REQUEST_WAITING;
+    tally->running += request->state == REQUEST_RUNNING;
+    tally->rows_in_flight += in_flight;
 }
 
 static void check_running(const struct scheduler *s)
 {
-    invariant(s->running_count <= s->max_rows, "%d sequences run, %d may", s->running_count,
+    invariant(s->running_count <= s->max_rows, "%d requests run, %d may", s->running_count,
               s->max_rows);
     for (int32_t i = 0; i < s->running_count; i++) {
-        invariant(s->running[i]->state == SEQUENCE_RUNNING, "place %d of running is in state %d", i,
+        invariant(s->running[i]->state == REQUEST_RUNNING, "place %d of running is in state %d", i,
                   s->running[i]->state);
-        invariant(i == 0 || sequence_before(s->running[i - 1], s->running[i]),
+        invariant(i == 0 || request_before(s->running[i - 1], s->running[i]),
                   "running is out of order at %d", i);
     }
 }
@@ -75,13 +90,12 @@ void scheduler_check(const struct scheduler *s)
                   "the list of requests breaks after %llu", (unsigned long long)request->id);
         tally_request(&tally, request);
     }
-    invariant(tally.waiting == s->waiting.count && tally.running == s->running_count &&
-                  tally.leaving == s->leaving,
-              "sequences waiting %d, running %d, leaving %d; counted %d, %d, %d", tally.waiting,
-              tally.running, tally.leaving, s->waiting.count, s->running_count, s->leaving);
+    invariant(tally.waiting == s->waiting.count && tally.running == s->running_count,
+              "requests waiting %d, running %d; counted %d, %d", tally.waiting, tally.running,
+              s->waiting.count, s->running_count);
     invariant(tally.rows_in_flight == rows_in_flight(s), "%d rows are in flight, %d are awaited",
               rows_in_flight(s), tally.rows_in_flight);
-    sequence_queue_check(&s->waiting);
+    request_queue_check(&s->waiting);
     check_running(s);
     check_blocks(s, &tally);
     free(tally.holders);

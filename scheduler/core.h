@@ -2,7 +2,9 @@
  * scheduler/ includes it, save its tests.
  *
  *   scheduler.c  create, add, cancel, the tick
- *   residency.c  who holds blocks: admit, grow, preempt, end, settle
+ *   residency.c  who holds blocks: admit, grow, preempt
+ *   ending.c     the end of a sequence, a stage, a request
+ *   stage.c      what the sequences of a stage attend to: fork and join
  *   prefix.c     what a sequence takes from the prefix tree and leaves there
  *   plan.c       schedule: what becomes a step
  *   process.c    what a collected step means: tokens, verdicts, ends
@@ -22,20 +24,20 @@ struct scheduler {
     struct clock clock;
     struct executor_capacity capacity;
     struct request_limits limits;
-    int32_t max_rows;      /* sequences running, and rows in a step */
+    int32_t max_rows;      /* requests running, and rows in a step */
     int32_t prefill_chunk; /* tokens a step, over all rows that are not decoding */
     struct policy policy;
 
     struct block_pool *pool;
-    struct sequence_queue waiting;
-    int32_t leaving;           /* sequences in state leaving: they will wait again */
-    struct sequence **running; /* [max_rows], in the order of sequence_before */
+    struct request_queue waiting;
+    struct request **running; /* [max_rows], in the order of request_before */
     int32_t running_count;
-    struct sequence **ready;      /* [max_rows], scratch of the policy's choice */
+    struct sequence **ready; /* [ready_capacity] those that could use a row in the step planned */
+    int32_t ready_count, ready_capacity;
     struct request *first, *last; /* every request that is not freed, in order of arrival */
     uint64_t last_id;             /* of a request added by scheduler_add */
     uint64_t last_sequence;       /* the name given last */
-    bool any_cancelled;           /* a request was marked since the last tick */
+    bool any_ends;                /* a request was marked since the last tick */
 
     struct step steps[MAX_DEPTH]; /* a ring: the oldest in flight is steps[oldest] */
     int32_t in_flight, oldest;
@@ -56,25 +58,48 @@ struct request_limits scheduler_limits(const struct scheduler *s);
 
 /* --- residency.c */
 
-/* From the queue's front to running, while there is room; strictly in order. */
+/* Each running request has a sequence with blocks, even if others must go for it. */
+void admit_firsts(struct scheduler *s);
+
+/* From the queue's front to running, and the other sequences of those that run, while there is
+ * room; strictly in order. */
 void admit_waiting(struct scheduler *s);
 
 /* Makes the table of a running sequence cover `slots`, taking blocks from those that stand behind
  * it when the pool is dry. false: not in this step. It may have preempted `seq` itself. */
 bool make_room(struct scheduler *s, struct sequence *seq, int32_t slots);
 
-/* Reports the end of a sequence, and of its request when it was the last one. What it holds is
- * given back now or, with a row in flight, by row_landed. */
-void sequence_end(struct scheduler *s, struct sequence *seq, enum finish_reason reason);
+/* Live sequences with blocks. */
+int32_t resident_count(const struct scheduler *s);
 
-/* Ends every sequence of the request that has not ended. */
+void running_remove(struct scheduler *s, const struct request *request);
+
+/* Its blocks go, nothing of it is in flight. */
+void sequence_release(struct scheduler *s, struct sequence *seq);
+void request_release_blocks(struct scheduler *s, struct request *request);
+
+/* A request that left: back to the queue, empty-handed but for its tokens. */
+void request_requeue(struct scheduler *s, struct request *request);
+
+/* --- ending.c */
+
+/* Reports the end of a sequence; the next stage begins, or its request ends, when it was the last
+ * one. `by_token`: its last token ended it and leaves the context. What it holds and nobody needs
+ * is given back by row_landed. */
+void sequence_end(struct scheduler *s, struct sequence *seq, enum finish_reason reason,
+                  bool by_token);
+
+/* Ends every sequence of the request that has not ended, and the request. */
 void request_end(struct scheduler *s, struct request *request, enum finish_reason reason);
 
-/* A row of `seq` was collected or failed: a sequence that left or ended gives its blocks back when
+/* A trunk whose prompt is computed, or was in the tree, is over: the n answers begin. */
+void stage_pass_trunk(struct scheduler *s, struct request *request);
+
+/* A row of `seq` was collected or failed: a sequence that left or ended gives back what it can when
  * it was its last. Its request may be gone after, unless the caller holds it. */
 void row_landed(struct scheduler *s, struct sequence *seq);
 
-/* A request is freed when its last sequence has settled and nobody holds it. */
+/* A request is freed when it has ended, no row of it is in flight and nobody holds it. */
 void request_hold(struct request *request);
 void request_release(struct scheduler *s, struct request *request);
 
@@ -95,8 +120,14 @@ void prefix_catch_up(struct scheduler *s, struct sequence *seq);
 bool prefix_is_coming(const struct scheduler *s, const struct step *step,
                       const struct sequence *seq);
 
-/* The slots below `landed` were written by collected steps: complete blocks go to the tree. */
-void prefix_leave(struct scheduler *s, struct sequence *seq, int32_t landed);
+/* The slots below seq->landed were written by collected steps: complete blocks go to the tree. */
+void prefix_leave(struct scheduler *s, struct sequence *seq);
+
+/* Only the first `blocks` of its blocks are taken as those of the tree. */
+void prefix_cut(struct scheduler *s, struct sequence *seq, int32_t blocks);
+
+/* Where a sequence's own prompt begins, in its slots. */
+int32_t own_prompt(const struct sequence *seq);
 
 /* --- plan.c and process.c */
 

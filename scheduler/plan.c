@@ -1,20 +1,21 @@
 /* Schedule: what becomes a step.
  *
  * Decode rows first, because each is one token that a reader waits for; then whoever can be
- * admitted; then prefill in what is left of the chunk. All in the one order of sequence_before, so
- * the sequence that stands first has a row in every step, and that is why everything accepted comes
- * to its end. Running sequences never exceed max_rows, and max_rows never the executor's tokens, so
- * a sequence in prefill always finds at least one token's room beside the decode rows.
+ * admitted; then prefill in what is left of the chunk. All in the one order of request_before, so
+ * the request that stands first has a row in every step, and that is why everything accepted comes
+ * to its end. Running requests never exceed max_rows, and max_rows never the executor's tokens, so
+ * each has at least one row; in prefill it may be one token long when the chunk is used up.
  *
  * The policy (policy.h) says which sequences of a request may have a row: before the decode rows,
  * and again for those that were admitted. At least one of a request's is chosen, whatever the
- * policy; one in prefill may still find the chunk used up, or wait for another with its prompt.
+ * policy; one in prefill may still wait for another that computes the same prompt.
  */
 #include "scheduler/core.h"
 
 #include "base/base.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 bool step_init(struct step *step, int32_t max_rows, int32_t max_tokens)
 {
@@ -23,31 +24,56 @@ bool step_init(struct step *step, int32_t max_rows, int32_t max_tokens)
     step->rows = try_alloc(rows, sizeof *step->rows);
     step->spans = try_alloc(rows, sizeof *step->spans);
     step->runs = try_alloc(rows, sizeof *step->runs);
+    step->copies = try_alloc(rows, sizeof *step->copies);
     step->owners = try_alloc(rows, sizeof *step->owners);
     step->results = try_alloc(rows, sizeof *step->results);
-    return step->rows && step->spans && step->runs && step->owners && step->results;
+    step->span_capacity = max_rows;
+    return step->rows && step->spans && step->runs && step->copies && step->owners && step->results;
 }
 
 void step_release(struct step *step)
 {
-    free(step->rows);
-    free(step->spans);
-    free(step->runs);
-    free(step->owners);
-    free(step->results);
+    void *arrays[] = {step->rows,   step->spans,  step->runs,
+                      step->copies, step->owners, step->results};
+    for (size_t i = 0; i < COUNT_OF(arrays); i++)
+        free(arrays[i]);
 }
 
-void step_begin(struct step *step, uint64_t number)
+/* Nothing points at the old ones: the step is not in flight. */
+static void reserve_spans(struct step *step, int32_t need)
 {
-    step->plan = (struct step_plan){.rows = step->rows};
+    if (need <= step->span_capacity) return;
+    struct kv_span *spans = try_realloc(step->spans, (size_t)need, sizeof *spans);
+    if (spans) step->spans = spans;
+    struct token_run *runs = try_realloc(step->runs, (size_t)need, sizeof *runs);
+    if (runs) step->runs = runs;
+    if (spans && runs) step->span_capacity = need;
+}
+
+void step_begin(struct step *step, uint64_t number, int32_t spans)
+{
+    reserve_spans(step, spans);
+    step->plan = (struct step_plan){.rows = step->rows, .copies = step->copies};
+    step->span_count = 0;
     step->number = number;
+}
+
+static int32_t span_count(const struct sequence *seq)
+{
+    return 1 + (seq->stage->context ? seq->stage->context->count : 0);
+}
+
+bool step_has_spans(const struct step *step, const struct sequence *seq)
+{
+    return step->span_count + span_count(seq) <= step->span_capacity;
 }
 
 /* The prompt's tokens whose log probability this row finds and nobody has reported yet. */
 static void add_targets(struct plan_row *row, const struct sequence *seq)
 {
     const struct request_params *params = &seq->request->params;
-    if (!params->score_prompt || row->first_position + row->count <= seq->scored) return;
+    if (!params->score_prompt || seq != request_begin(seq->request)) return;
+    if (row->first_position + row->count <= seq->scored) return;
     row->target_count = min_i32(row->count, params->prompt_count - 1 - row->first_position);
     if (row->target_count <= 0) {
         row->target_count = 0;
@@ -57,32 +83,61 @@ static void add_targets(struct plan_row *row, const struct sequence *seq)
     row->target_top = params->sample.top_logprobs;
 }
 
+/* A fork's first row: the parent's slots that the branch's own first block begins with. */
+static void add_copy(struct step *step, const struct sequence *seq)
+{
+    const struct context *context = seq->stage->context;
+    if (seq->computed > 0 || !context || context->copied == 0) return;
+    const struct block_table *from = &context->parent.sequence->table;
+    step->copies[step->plan.copy_count++] =
+        (struct block_copy){.from = from->blocks[context->shared / KV_BLOCK_SLOTS],
+                            .to = seq->table.blocks[0],
+                            .slots = context->copied};
+}
+
+/* The spans of the context, then its own `end` slots. */
+static struct kv_view add_view(struct step *step, const struct sequence *seq, int32_t end)
+{
+    const struct context *context = seq->stage->context;
+    struct kv_span *spans = step->spans + step->span_count;
+    struct token_run *runs = step->runs + step->span_count;
+    int32_t before = context ? context->count : 0;
+    if (before) {
+        memcpy(spans, context->spans, (size_t)before * sizeof *spans);
+        memcpy(runs, context->runs, (size_t)before * sizeof *runs);
+    }
+    spans[before] = block_table_span(&seq->table, end);
+    spans[before].first_position = sequence_first_position(seq);
+    runs[before] = (struct token_run){seq->tokens, seq->finished ? seq->needed : seq->length};
+    step->span_count += before + 1;
+    return (struct kv_view){spans, before + 1, end + (context ? context->slots : 0)};
+}
+
 void step_add_row(struct step *step, struct sequence *seq, int32_t count)
 {
-    const struct request_params *params = &seq->request->params;
     struct step_plan *plan = &step->plan;
-    int32_t at = plan->row_count, end = seq->computed + count;
+    int32_t at = plan->row_count, start = sequence_start(seq), end = start + count;
     invariant(at < step->max_rows && count <= step->max_tokens - plan->token_count,
               "row %d of %d, tokens %d + %d of %d", at, step->max_rows, plan->token_count, count,
               step->max_tokens);
 
     bool from_flight = seq->pending > 0; /* then the only token left is the one being sampled */
-    bool samples = end == sequence_context(seq) && params->max_tokens > 0;
-    step->spans[at] = block_table_span(&seq->table, end);
-    step->runs[at] = (struct token_run){seq->tokens, sequence_known(seq)};
+    bool samples = !seq->finished && seq->max_tokens > 0 && end == sequence_target(seq);
+    const struct token_run *runs = step->runs + step->span_count;
+    add_copy(step, seq);
     step->owners[at] = seq;
     step->rows[at] = (struct plan_row){
         .sequence = seq->name,
-        .tokens = from_flight ? NULL : seq->tokens + seq->computed,
+        .tokens = from_flight ? NULL : seq->tokens + start,
         .count = count,
         .previous_row = from_flight ? seq->row : -1,
-        .first_position = seq->computed,
-        .view = {.spans = &step->spans[at], .span_count = 1, .length = end},
+        .first_position = sequence_first_position(seq) + start,
+        .view = add_view(step, seq, end),
         .sample = samples ? &seq->sample : NULL,
-        .sample_index = (uint64_t)(seq->generated_count + seq->pending),
-        .history = &step->runs[at],
-        .history_count = 1,
-        .answer_count = seq->generated_count,
+        .sample_index = (uint64_t)(seq->generated + seq->pending),
+        .history = runs,
+        .history_count = span_count(seq),
+        .answer_count = seq->finished ? 0 : seq->generated,
     };
     add_targets(&step->rows[at], seq);
     plan->row_count++;
@@ -91,6 +146,7 @@ void step_add_row(struct step *step, struct sequence *seq, int32_t count)
     seq->computed = end;
     seq->pending += samples;
     seq->in_flight++;
+    seq->request->in_flight++;
     seq->row = at;
     seq->row_step = step->number;
 }
@@ -102,31 +158,47 @@ static void count_row(struct scheduler *s, struct sequence *seq, int32_t from)
     int32_t fresh_from = max_i32(from, seq->furthest);
     int32_t again = min_i32(seq->computed, seq->furthest) - from;
     if (again > 0) s->counters.recomputed_tokens += again;
-    int32_t prompt_end = min_i32(seq->computed, request->params.prompt_count);
+    int32_t prompt_end = min_i32(seq->computed, seq->given);
+    fresh_from = max_i32(fresh_from, own_prompt(seq));
     if (prompt_end > fresh_from) s->counters.prompt_tokens += prompt_end - fresh_from;
     seq->furthest = max_i32(seq->furthest, seq->computed);
     if (request->stats_step != s->step_number) request->stats.steps++;
     request->stats_step = s->step_number;
 }
 
-/* A sequence whose last row is in flight, and ends it, wants none: it is not deferred. */
+/* Request by request, in the order of their stages: all that could use a row now, or have one. What
+ * ended and is still to be computed for the stages behind is among them. (A sequence whose last row
+ * is in flight, and ends it, wants none: it is not deferred.) */
+static void collect_ready(struct scheduler *s)
+{
+    s->ready_count = 0;
+    for (int32_t i = 0; i < s->running_count; i++)
+        for (struct sequence *seq = request_begin(s->running[i]); seq; seq = sequence_next(seq))
+            if ((sequence_wants_row(seq) || seq->chosen_step == s->step_number) &&
+                s->ready_count < s->ready_capacity)
+                s->ready[s->ready_count++] = seq;
+}
+
 static void choose(struct scheduler *s)
 {
-    struct ready ready = {.sequences = s->ready, .step = s->step_number};
-    for (int32_t i = 0; i < s->running_count; i++)
-        if (sequence_wants_row(s->running[i])) s->ready[ready.count++] = s->running[i];
+    collect_ready(s);
+    struct ready ready = {.sequences = s->ready,
+                          .count = s->ready_count,
+                          .max_rows = s->max_rows,
+                          .step = s->step_number};
     policy_choose(&s->policy, &ready);
 }
 
 static bool may_have_row(const struct scheduler *s, const struct sequence *seq)
 {
-    return seq->chosen_step == s->step_number && sequence_wants_row(seq);
+    return seq->chosen_step == s->step_number && seq->row_step != s->step_number &&
+           seq->request->state == REQUEST_RUNNING && sequence_wants_row(seq);
 }
 
 static void count_deferred(struct scheduler *s)
 {
-    for (int32_t i = 0; i < s->running_count; i++) {
-        struct sequence *seq = s->running[i];
+    for (int32_t i = 0; i < s->ready_count; i++) {
+        struct sequence *seq = s->ready[i];
         if (seq->chosen_step == s->step_number || !sequence_wants_row(seq)) continue;
         s->counters.deferred_rows++;
         seq->request->stats.deferred_rows++;
@@ -135,45 +207,92 @@ static void count_deferred(struct scheduler *s)
 
 static void add_row(struct scheduler *s, struct step *step, struct sequence *seq, int32_t count)
 {
-    int32_t from = seq->computed;
+    int32_t from = sequence_start(seq);
     step_add_row(step, seq, count);
     count_row(s, seq, from);
 }
 
-/* One token for each sequence that is decoding. Preemption takes from the back of `running`, so
- * what stands before `i` keeps its row. */
+/* One token for each sequence that has one left. Making room preempts only what stands behind, so
+ * what has a row keeps it. */
 static void add_decode_rows(struct scheduler *s, struct step *step)
 {
-    for (int32_t i = 0; i < s->running_count; i++) {
-        struct sequence *seq = s->running[i];
-        if (!sequence_is_decoding(seq) || !may_have_row(s, seq)) continue;
-        if (make_room(s, seq, seq->computed + 1)) add_row(s, step, seq, 1);
+    for (int32_t i = 0; i < s->ready_count; i++) {
+        struct sequence *seq = s->ready[i];
+        if (!may_have_row(s, seq) || !sequence_is_decoding(seq)) continue;
+        if (!step_has_spans(step, seq)) continue;
+        if (make_room(s, seq, sequence_start(seq) + 1)) add_row(s, step, seq, 1);
     }
 }
 
-/* The chunk, filled in order. Admission took the blocks; a decoding sequence that found no block
- * has none here either. */
+/* Of those just admitted, whose blocks are there. */
+static void add_new_decode_rows(struct scheduler *s, struct step *step)
+{
+    for (int32_t i = 0; i < s->ready_count; i++) {
+        struct sequence *seq = s->ready[i];
+        if (!may_have_row(s, seq) || !sequence_is_decoding(seq)) continue;
+        if (!step_has_spans(step, seq) || step->plan.token_count == step->max_tokens) continue;
+        if (block_table_missing(&seq->table, sequence_start(seq) + 1) == 0)
+            add_row(s, step, seq, 1);
+    }
+}
+
+static int32_t chosen_for_prefill(const struct scheduler *s)
+{
+    int32_t count = 0;
+    for (int32_t i = 0; i < s->ready_count; i++)
+        count += may_have_row(s, s->ready[i]) && !sequence_is_decoding(s->ready[i]);
+    return count;
+}
+
+/* The chunk, filled in order, but each sequence that was chosen gets one token at least. Admission
+ * took the blocks; a decoding sequence that found no block has none here either. */
 static void add_prefill_rows(struct scheduler *s, struct step *step)
 {
+    int32_t left = chosen_for_prefill(s);
     int32_t room = min_i32(s->prefill_chunk, step->max_tokens - step->plan.token_count);
-    for (int32_t i = 0; i < s->running_count && room > 0; i++) {
-        struct sequence *seq = s->running[i];
-        if (sequence_is_decoding(seq) || !may_have_row(s, seq)) continue;
+    for (int32_t i = 0; i < s->ready_count; i++) {
+        struct sequence *seq = s->ready[i];
+        if (!may_have_row(s, seq) || sequence_is_decoding(seq)) continue;
+        left--;
         prefix_catch_up(s, seq);
-        if (prefix_is_coming(s, step, seq)) continue;
-        int32_t count = min_i32(sequence_context(seq) - seq->computed, room);
+        if (prefix_is_coming(s, step, seq) || !step_has_spans(step, seq)) continue;
+        int32_t count = max_i32(1, room - left);
+        count = min_i32(count, sequence_target(seq) - sequence_start(seq));
+        count = min_i32(count, step->max_tokens - step->plan.token_count);
+        if (count <= 0 || step->plan.row_count == step->max_rows) return;
         add_row(s, step, seq, count);
         room -= count;
     }
 }
 
+/* The most spans and sequences that a plan of now may have; blocks admit more only below. */
+static void reserve_ready(struct scheduler *s, int32_t *spans)
+{
+    int32_t sequences = 0;
+    *spans = 0;
+    for (const struct request *request = s->first; request; request = request->next)
+        for (struct sequence *seq = request_begin(request); seq; seq = sequence_next(seq)) {
+            sequences++;
+            *spans += span_count(seq);
+        }
+    if (sequences <= s->ready_capacity) return;
+    struct sequence **ready = try_realloc(s->ready, (size_t)sequences, sizeof *ready);
+    if (!ready) return;
+    s->ready = ready;
+    s->ready_capacity = sequences;
+}
+
 bool plan_step(struct scheduler *s, struct step *step)
 {
-    step_begin(step, ++s->step_number);
+    int32_t spans;
+    reserve_ready(s, &spans);
+    step_begin(step, ++s->step_number, spans);
+    admit_firsts(s);
     choose(s);
     add_decode_rows(s, step);
     admit_waiting(s);
     choose(s);
+    add_new_decode_rows(s, step);
     add_prefill_rows(s, step);
     count_deferred(s);
     return step->plan.row_count > 0;

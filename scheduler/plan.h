@@ -1,6 +1,7 @@
 /* A step: the plan that the executor reads and the scheduler's notes beside it.
  *
- * All arrays are sized when the scheduler is made, so planning allocates nothing. There are as many
+ * The arrays by row are sized when the scheduler is made; those of spans grow with the contexts of
+ * branches, and a row that finds no memory for its spans waits. There are as many
  * steps as can be in flight, and a plan is written only into one that is not: what a plan points at
  * stays as it is until its ticket is collected. A sequence's tokens and block table never move, and
  * live as long as a row of it is in flight.
@@ -11,10 +12,12 @@
 #include "scheduler/sequence.h"
 
 struct step {
-    struct step_plan plan;      /* views of the arrays */
-    struct plan_row *rows;      /* [max_rows] */
-    struct kv_span *spans;      /* [max_rows], one a row: branches will need more */
-    struct token_run *runs;     /* [max_rows], one a row */
+    struct step_plan plan;     /* views of the arrays */
+    struct plan_row *rows;     /* [max_rows] */
+    struct kv_span *spans;     /* [span_capacity], those of a row in its view's order */
+    struct token_run *runs;    /* [span_capacity] the tokens of the spans */
+    struct block_copy *copies; /* [max_rows] */
+    int32_t span_count, span_capacity;
     struct sequence **owners;   /* [max_rows], whose row it is */
     struct row_result *results; /* [max_rows] */
     int32_t max_rows, max_tokens;
@@ -25,11 +28,15 @@ struct step {
 bool step_init(struct step *step, int32_t max_rows, int32_t max_tokens); /* false: out of memory */
 void step_release(struct step *step);
 
-/* Empties it for the next plan. */
-void step_begin(struct step *step, uint64_t number);
+/* Empties it for the next plan, with room for `spans` if there is memory for them. */
+void step_begin(struct step *step, uint64_t number, int32_t spans);
 
-/* Adds the next `count` uncomputed tokens of a sequence whose table covers them, and notes in the
- * sequence that they are being computed. */
+/* Whether the spans of one more row of `seq` fit. */
+bool step_has_spans(const struct step *step, const struct sequence *seq);
+
+/* Adds the next `count` tokens of a sequence from sequence_start on, whose table covers them, and
+ * notes in the sequence that they are being computed. What stands before the first of a fork's is
+ * copied. */
 void step_add_row(struct step *step, struct sequence *seq, int32_t count);
 
 #endif

@@ -6,17 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static void choose_all(const struct policy *policy, const struct ready *ready)
-{
-    (void)policy;
-    for (int32_t i = 0; i < ready->count; i++)
-        ready->sequences[i]->chosen_step = ready->step;
-}
-
 static bool comes_before(const struct sequence *a, const struct sequence *b)
 {
     if (a->row_step != b->row_step) return a->row_step < b->row_step;
-    return a->generated_count + a->pending < b->generated_count + b->pending;
+    return a->generated + a->pending < b->generated + b->pending;
 }
 
 /* The one that had no row for longest, among equals the least advanced, then the lowest index;
@@ -32,25 +25,55 @@ static struct sequence *longest_waiting(const struct ready *ready, int32_t first
     return found;
 }
 
-/* Of one request, ready[first, end). */
-static void choose_some(const struct ready *ready, int32_t first, int32_t end, int32_t width)
+static int32_t chosen_count(const struct ready *ready, int32_t first, int32_t end)
 {
+    int32_t count = 0;
     for (int32_t i = first; i < end; i++)
-        width -= ready->sequences[i]->chosen_step == ready->step;
-    struct sequence *seq;
-    for (; width > 0 && (seq = longest_waiting(ready, first, end)); width--)
+        count += ready->sequences[i]->chosen_step == ready->step;
+    return count;
+}
+
+static int32_t end_of_request(const struct ready *ready, int32_t first)
+{
+    int32_t end = first + 1;
+    while (end < ready->count && ready->sequences[end]->request == ready->sequences[first]->request)
+        end++;
+    return end;
+}
+
+/* Each request that has fewer than `width` gets one more, while `*rows` are left. false: none did.
+ */
+static bool widen(const struct ready *ready, int32_t width, int32_t *rows)
+{
+    bool any = false;
+    for (int32_t first = 0, end; first<ready->count && * rows> 0; first = end) {
+        end = end_of_request(ready, first);
+        if (chosen_count(ready, first, end) >= width) continue;
+        struct sequence *seq = longest_waiting(ready, first, end);
+        if (!seq) continue;
         seq->chosen_step = ready->step;
+        --*rows;
+        any = true;
+    }
+    return any;
 }
 
 static void choose_capped(const struct policy *policy, const struct ready *ready)
 {
-    for (int32_t first = 0, end; first < ready->count; first = end) {
-        const struct request *request = ready->sequences[first]->request;
-        for (end = first + 1; end < ready->count && ready->sequences[end]->request == request;
-             end++)
-            ;
-        choose_some(ready, first, end, policy->cap);
+    int32_t rows = ready->max_rows - chosen_count(ready, 0, ready->count);
+    for (int32_t width = 1; width <= policy->cap; width++)
+        if (!widen(ready, width, &rows)) break;
+}
+
+static void choose_all(const struct policy *policy, const struct ready *ready)
+{
+    (void)policy;
+    if (ready->count > ready->max_rows) {
+        choose_capped(&(struct policy){.cap = INT32_MAX}, ready);
+        return;
     }
+    for (int32_t i = 0; i < ready->count; i++)
+        ready->sequences[i]->chosen_step = ready->step;
 }
 
 static const struct policy_ops eager = {choose_all}, capped = {choose_capped};

@@ -11,9 +11,9 @@
  *   cap:N   at most N a request
  *
  * The promise of every policy: of each request with a ready sequence at least one is chosen, and
- * the one that has waited longest comes first, so none starves. A choice is a row, save in prefill:
- * there the chunk may be used up by those before, or another sequence computes the same prompt
- * (plan.c).
+ * the one that has waited longest comes first, so none starves. Never more than max_rows are
+ * chosen: first one of each request, then a second of each, and so on. A choice is a row, save
+ * where another sequence computes the same prompt (plan.c).
  */
 #ifndef SCHEDULER_POLICY_H
 #define SCHEDULER_POLICY_H
@@ -30,7 +30,8 @@ struct policy;
 struct ready {
     struct sequence **sequences;
     int32_t count;
-    uint64_t step; /* the number of the step; marks go to sequence.chosen_step */
+    int32_t max_rows; /* in the step: at least as many as there are requests */
+    uint64_t step;    /* the number of the step; marks go to sequence.chosen_step */
 };
 
 struct policy_ops {

@@ -5,6 +5,9 @@
  * have computed the same prompt meanwhile. The last token known is always computed: its logits are
  * wanted. A prompt that is scored takes nothing: the logits of all of it are wanted.
  *
+ * A branch's first block descends from the blocks of what it forked from, which are another
+ * sequence's: it takes and leaves only when those are in the tree.
+ *
  * Leaving happens when a row was collected, so that a step that fails leaves nothing behind.
  * Generated tokens are left too: the next turn of a chat begins with them.
  *
@@ -24,25 +27,71 @@ static const int32_t *block_tokens(const struct sequence *seq, int32_t index)
     return seq->tokens + index * KV_BLOCK_SLOTS;
 }
 
+/* The sequence whose block stands before own block `*index`, which becomes its index there. NULL:
+ * none, the block descends from a root or a join. */
+static const struct sequence *owner_before(const struct sequence *seq, int32_t *index)
+{
+    while (*index == 0) {
+        const struct context *context = seq->stage->context;
+        if (!context || !context->parent.sequence) return NULL;
+        seq = context->parent.sequence;
+        *index = context->shared / KV_BLOCK_SLOTS;
+    }
+    --*index;
+    return seq;
+}
+
 static int32_t parent_of(const struct sequence *seq, int32_t index)
 {
-    return index > 0 ? seq->table.blocks[index - 1] : -1;
+    const struct sequence *owner = owner_before(seq, &index);
+    return owner ? owner->table.blocks[index] : -1;
+}
+
+/* What the sequence's first block descends from is in the tree. */
+static bool ancestors_chained(const struct sequence *seq)
+{
+    int32_t index = 0;
+    const struct sequence *owner = owner_before(seq, &index);
+    return !owner || owner->chained > index;
 }
 
 void prefix_reset(struct sequence *seq)
 {
-    seq->chain = seq->request->root;
+    seq->chain = sequence_root(seq);
     seq->chained = 0;
     seq->detached = false;
+}
+
+void prefix_cut(struct scheduler *s, struct sequence *seq, int32_t blocks)
+{
+    const struct block_hasher *hasher = &s->limits.hasher;
+    seq->chained = 0; /* the keys below are computed anew */
+    struct block_key chain = seq->chain = sequence_root(seq), before = chain;
+    for (int32_t i = 0; i < blocks; i++) {
+        before = chain;
+        chain = block_key_next(hasher, chain, sequence_first_position(seq) + i * KV_BLOCK_SLOTS,
+                               block_tokens(seq, i));
+    }
+    seq->chain = chain;
+    seq->before = before;
+    seq->chained = blocks;
+}
+
+/* Own slots that may come from the tree: of a live sequence all but the last known, whose logits
+ * are wanted. */
+static int32_t takeable(const struct sequence *seq)
+{
+    return seq->finished ? seq->needed : seq->length - 1;
 }
 
 /* The sequence's next block as the tree has it, and its key; -1: not there, or not to be taken. */
 static int32_t find_next(const struct scheduler *s, const struct sequence *seq,
                          struct block_key *key)
 {
-    int32_t index = seq->chained, position = index * KV_BLOCK_SLOTS;
+    int32_t index = seq->chained;
+    int32_t position = sequence_first_position(seq) + index * KV_BLOCK_SLOTS;
     if (seq->request->params.score_prompt || seq->detached || seq->pending > 0) return -1;
-    if (position + KV_BLOCK_SLOTS >= sequence_known(seq)) return -1;
+    if ((index + 1) * KV_BLOCK_SLOTS > takeable(seq) || !ancestors_chained(seq)) return -1;
     const int32_t *tokens = block_tokens(seq, index);
     *key = block_key_next(&s->limits.hasher, seq->chain, position, tokens);
     return prefix_tree_find(s->pool, *key, parent_of(seq, index), position, tokens);
@@ -50,27 +99,38 @@ static int32_t find_next(const struct scheduler *s, const struct sequence *seq,
 
 static void link_block(struct sequence *seq, struct block_key key)
 {
+    seq->before = seq->chain;
     seq->chain = key;
     seq->chained++;
 }
 
-/* What the tree had instead of being computed. The client's share is counted once, for the first
- * sequence: the others find what that one computed. */
+/* Own tokens before these are no prompt of this sequence: a fork's copied ones and, but for the
+ * first branch, the parent's last. */
+int32_t own_prompt(const struct sequence *seq)
+{
+    const struct context *context = seq->stage->context;
+    if (!context || !context->parent.sequence) return 0;
+    return context->copied + (seq->branch > 0 || seq->request->params.events.next);
+}
+
+/* What the tree had instead of being computed. The client's share is that of its own prompt. */
 static void count_found(struct scheduler *s, struct sequence *seq, int32_t from)
 {
     struct request *request = seq->request;
-    int32_t end = min_i32(seq->computed, request->params.prompt_count);
-    int32_t found = end - max_i32(from, seq->furthest);
+    int32_t found =
+        min_i32(seq->computed, seq->given) - max_i32(max_i32(from, seq->furthest), own_prompt(seq));
     seq->furthest = max_i32(seq->furthest, seq->computed);
     if (found <= 0) return;
     s->counters.cached_tokens += found;
-    if (seq->index == 0) request->stats.cached_tokens += found;
+    if (seq == request_begin(request))
+        request->stats.cached_tokens =
+            min_i32(request->stats.cached_tokens + found, request->params.prompt_count);
 }
 
 static void skip_to_chained(struct scheduler *s, struct sequence *seq)
 {
     int32_t from = seq->computed;
-    seq->computed = seq->chained * KV_BLOCK_SLOTS;
+    seq->computed = seq->landed = seq->chained * KV_BLOCK_SLOTS;
     count_found(s, seq, from);
 }
 
@@ -112,13 +172,12 @@ void prefix_catch_up(struct scheduler *s, struct sequence *seq)
     if (seq->chained > before) skip_to_chained(s, seq);
 }
 
-void prefix_leave(struct scheduler *s, struct sequence *seq, int32_t landed)
+void prefix_leave(struct scheduler *s, struct sequence *seq)
 {
-    /* At depth 2 a row may have computed a token that was refused then: nobody can name its slot.
-     */
-    landed = min_i32(landed, sequence_known(seq));
-    while (!seq->detached && (seq->chained + 1) * KV_BLOCK_SLOTS <= landed) {
-        int32_t index = seq->chained, position = index * KV_BLOCK_SLOTS;
+    if (!ancestors_chained(seq)) seq->detached = true;
+    while (!seq->detached && (seq->chained + 1) * KV_BLOCK_SLOTS <= seq->landed) {
+        int32_t index = seq->chained;
+        int32_t position = sequence_first_position(seq) + index * KV_BLOCK_SLOTS;
         const int32_t *tokens = block_tokens(seq, index);
         struct block_key key = block_key_next(&s->limits.hasher, seq->chain, position, tokens);
         int32_t own = seq->table.blocks[index];
@@ -133,24 +192,23 @@ void prefix_leave(struct scheduler *s, struct sequence *seq, int32_t landed)
     }
 }
 
-/* A row computes the whole block that `seq` would compute next, from the same tokens. What stands
- * before that block is not compared: a wrong guess costs one step. */
-static bool row_computes(const struct plan_row *row, const struct sequence *owner,
-                         const struct sequence *seq)
+/* `owner`, which has a row in a step, is at the block that `seq` would compute next, with the same
+ * tokens. What stands before that block is not compared: a wrong guess costs a step. */
+static bool computes_next(const struct sequence *owner, const struct sequence *seq)
 {
-    int32_t position = seq->chained * KV_BLOCK_SLOTS;
-    return owner != seq && owner->state == SEQUENCE_RUNNING && !owner->detached &&
-           block_key_equal(owner->request->root, seq->request->root) &&
-           row->first_position <= position &&
-           row->first_position + row->count >= position + KV_BLOCK_SLOTS &&
-           memcmp(owner->tokens + position, seq->tokens + position,
-                  KV_BLOCK_SLOTS * sizeof *seq->tokens) == 0;
+    int32_t slot = seq->chained * KV_BLOCK_SLOTS;
+    return owner != seq && owner->state == SEQUENCE_RESIDENT && !owner->detached &&
+           owner->request->state == REQUEST_RUNNING &&
+           block_key_equal(sequence_root(owner), sequence_root(seq)) && owner->computed > slot &&
+           owner->length >= slot + KV_BLOCK_SLOTS &&
+           memcmp(owner->tokens + slot, seq->tokens + slot, KV_BLOCK_SLOTS * sizeof *seq->tokens) ==
+               0;
 }
 
 static bool step_computes(const struct step *step, const struct sequence *seq)
 {
     for (int32_t at = 0; at < step->plan.row_count; at++)
-        if (row_computes(&step->rows[at], step->owners[at], seq)) return true;
+        if (computes_next(step->owners[at], seq)) return true;
     return false;
 }
 
@@ -158,7 +216,8 @@ bool prefix_is_coming(const struct scheduler *s, const struct step *step,
                       const struct sequence *seq)
 {
     int32_t end = (seq->chained + 1) * KV_BLOCK_SLOTS;
-    if (seq->request->params.score_prompt || seq->detached || end >= sequence_known(seq))
+    if (seq->request->params.score_prompt || seq->detached || end > takeable(seq) ||
+        !ancestors_chained(seq))
         return false;
     for (int32_t i = 0; i < s->in_flight; i++)
         if (step_computes(&s->steps[(s->oldest + i) % s->capacity.depth], seq)) return true;

@@ -13,7 +13,15 @@
 static void land(struct sequence *seq, const struct plan_row *row)
 {
     seq->in_flight--;
+    seq->request->in_flight--;
     if (row->sample) seq->pending--;
+}
+
+/* The slots that the row wrote, as far as they are of tokens that are known and kept. */
+static void note_landed(struct sequence *seq, const struct plan_row *row)
+{
+    int32_t end = row->first_position + row->count - sequence_first_position(seq);
+    seq->landed = max_i32(seq->landed, min_i32(end, seq->finished ? seq->same : seq->length));
 }
 
 /* Computed again after a preemption, a prompt's scores were reported before. */
@@ -24,7 +32,11 @@ static void report_scores(struct sequence *seq, const struct plan_row *row,
     for (int32_t i = 0; i < row->target_count; i++) {
         int32_t position = row->first_position + 1 + i;
         if (position <= seq->scored) continue;
-        events->score(events->context, seq->index, position, &result->scores[i]);
+        /* A trunk speaks for all the answers behind it. */
+        int32_t first = max_i32(seq->index, 0);
+        int32_t end = seq->index < 0 ? seq->request->params.n : first + 1;
+        for (int32_t index = first; index < end; index++)
+            events->score(events->context, index, position, &result->scores[i]);
         seq->scored = position;
     }
 }
@@ -34,8 +46,8 @@ static void take_token(struct scheduler *s, struct sequence *seq, const struct t
 {
     struct request *request = seq->request;
     const struct request_events *events = &request->params.events;
-    seq->tokens[sequence_known(seq)] = sampled->token;
-    seq->generated_count++;
+    seq->tokens[seq->length++] = sampled->token;
+    seq->generated++;
     request->stats.output_tokens++;
     s->counters.generated_tokens++;
     if (request->stats.first_token_us == 0) request->stats.first_token_us = now_us;
@@ -43,17 +55,19 @@ static void take_token(struct scheduler *s, struct sequence *seq, const struct t
     bool ends = sequence_ends_with(seq, sampled->token);
     enum token_verdict verdict = events->token(events->context, seq->index, sampled, ends);
     if (ends || verdict == TOKEN_STOP)
-        sequence_end(s, seq, FINISH_STOP);
-    else if (seq->generated_count == request->params.max_tokens)
-        sequence_end(s, seq, FINISH_LENGTH);
+        sequence_end(s, seq, FINISH_STOP, ends);
+    else if (seq->generated == seq->max_tokens)
+        sequence_end(s, seq, FINISH_LENGTH, false);
 }
 
 /* max_tokens 0: the last of the prompt was all there is to compute. */
-static bool ends_with_prompt(const struct sequence *seq, const struct plan_row *row)
+static void end_without_tokens(struct scheduler *s, struct sequence *seq)
 {
-    const struct request_params *params = &seq->request->params;
-    return params->max_tokens == 0 && seq->state != SEQUENCE_ENDED &&
-           row->first_position + row->count == params->prompt_count;
+    if (seq->max_tokens > 0 || seq->finished || seq->landed < sequence_target(seq)) return;
+    if (seq->index < 0)
+        stage_pass_trunk(s, seq->request);
+    else
+        sequence_end(s, seq, FINISH_LENGTH, false);
 }
 
 static void process_row(struct scheduler *s, struct sequence *seq, const struct plan_row *row,
@@ -63,9 +77,10 @@ static void process_row(struct scheduler *s, struct sequence *seq, const struct 
     int32_t token = result->sampled.token;
     request_hold(request);
     land(seq, row);
-    prefix_leave(s, seq, row->first_position + row->count);
-    if (seq->state != SEQUENCE_ENDED) report_scores(seq, row, result);
-    if (row->sample && seq->state != SEQUENCE_ENDED) {
+    note_landed(seq, row);
+    prefix_leave(s, seq);
+    if (!seq->finished) report_scores(seq, row, result);
+    if (row->sample && !seq->finished) {
         if (token >= 0 && token < s->capacity.vocab) {
             take_token(s, seq, &result->sampled, now_us);
         } else {
@@ -74,7 +89,7 @@ static void process_row(struct scheduler *s, struct sequence *seq, const struct 
             request_end(s, request, FINISH_ERROR);
         }
     }
-    if (ends_with_prompt(seq, row)) sequence_end(s, seq, FINISH_LENGTH);
+    end_without_tokens(s, seq);
     row_landed(s, seq);
     request_release(s, request);
 }

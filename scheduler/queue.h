@@ -1,6 +1,6 @@
-/* The sequences that wait for blocks and a row, in the order of sequence_before: a binary heap.
+/* The requests that wait for blocks and rows, in the order of request_before: a binary heap.
  *
- * Its size is fixed when it is made, because the number of sequences that can wait is: new ones
+ * Its size is fixed when it is made, because the number of requests that can wait is: new ones
  * come only while fewer than max_queue wait, and the rest were running.
  */
 #ifndef SCHEDULER_QUEUE_H
@@ -8,21 +8,21 @@
 
 #include "scheduler/sequence.h"
 
-struct sequence_queue {
-    struct sequence *
+struct request_queue {
+    struct request *
         *heap; /* [capacity], the first `count` are used; no entry stands before its parent */
     int32_t count;
     int32_t capacity;
 };
 
-bool sequence_queue_init(struct sequence_queue *queue, int32_t capacity); /* false: out of memory */
-void sequence_queue_release(struct sequence_queue *queue);
+bool request_queue_init(struct request_queue *queue, int32_t capacity); /* false: out of memory */
+void request_queue_release(struct request_queue *queue);
 
 /* The one that stands before all others, or NULL. */
-struct sequence *sequence_queue_first(const struct sequence_queue *queue);
+struct request *request_queue_first(const struct request_queue *queue);
 
-void sequence_queue_push(struct sequence_queue *queue, struct sequence *seq);
-void sequence_queue_remove(struct sequence_queue *queue, struct sequence *seq);
-void sequence_queue_check(const struct sequence_queue *queue);
+void request_queue_push(struct request_queue *queue, struct request *request);
+void request_queue_remove(struct request_queue *queue, struct request *request);
+void request_queue_check(const struct request_queue *queue);
 
 #endif

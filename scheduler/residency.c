@@ -1,19 +1,23 @@
 /* Who holds blocks: admission, growth, preemption, and giving back.
  *
- * Admission is strict: the first in the queue waits until the pool has room for everything it knows
- * (its prompt, or prompt and answer so far when it was preempted), and nobody overtakes it. So a
- * big request is not starved by small ones: while it waits, those that run come to their end and
- * nobody takes their room. Beside others it also leaves one free block for each of them, or the
- * next few tokens of those would preempt the newcomer again.
+ * A request is admitted with what it needs of ended sequences and its first live sequence, in the
+ * queue's order: the first waits until the pool has room for everything it knows, and nobody
+ * overtakes it. So a big request is not starved by small ones: while it waits, those that run come
+ * to their end and nobody takes their room. Beside others a newcomer also leaves one free block for
+ * each resident sequence, or the next few tokens of those would preempt it again. The other live
+ * sequences of a request are admitted by the same rule, in the same line.
  *
- * When the pool is dry, a running sequence takes room from the one that stands last: the least
- * urgent, latest arrival. It goes back to the queue with its tokens and computes them again later.
- * So the first sequence can always grow: it is never a victim while another runs, and alone the
- * whole pool is its own, which is enough because requests that are longer than the pool are
- * refused.
+ * When the pool is dry, a sequence takes room from what stands last: the last live sequence of the
+ * last running request. It keeps its tokens and computes them again later. When it is the only one,
+ * its whole request goes back to the queue. A request that runs and has none resident (a stage has
+ * just begun) may take room like that too, so everything accepted comes to its end: the first
+ * request can always grow, it is never a victim while another runs, and alone the whole pool is its
+ * own. That is enough, because requests that could be longer than the pool are refused; one whose
+ * model forks by itself, which cannot be told before, ends with FINISH_LENGTH there.
  *
- * Blocks are given back only when no step in flight can still write them; until then a sequence
- * that needs some waits a step instead of preempting another.
+ * Blocks are given back only when no step in flight can still write them, and what others attend to
+ * only when no row of its request is in flight; until then a sequence that needs some waits a step
+ * instead of preempting another.
  */
 #include "scheduler/core.h"
 
@@ -21,190 +25,273 @@
 
 #include <string.h>
 
-static void running_insert(struct scheduler *s, struct sequence *seq)
+/* --- lists */
+
+static void running_insert(struct scheduler *s, struct request *request)
 {
     int32_t at = s->running_count++;
-    for (; at > 0 && sequence_before(seq, s->running[at - 1]); at--)
+    for (; at > 0 && request_before(request, s->running[at - 1]); at--)
         s->running[at] = s->running[at - 1];
-    s->running[at] = seq;
-    seq->state = SEQUENCE_RUNNING;
+    s->running[at] = request;
+    request->state = REQUEST_RUNNING;
 }
 
-static void running_remove(struct scheduler *s, const struct sequence *seq)
+void running_remove(struct scheduler *s, const struct request *request)
 {
     int32_t at = s->running_count - 1; /* victims stand at the back */
-    while (at >= 0 && s->running[at] != seq)
+    while (at >= 0 && s->running[at] != request)
         at--;
-    invariant(at >= 0, "sequence %llu.%d does not run", (unsigned long long)seq->request->id,
-              seq->index);
+    invariant(at >= 0, "request %llu does not run", (unsigned long long)request->id);
     size_t after = (size_t)(s->running_count - 1 - at);
     memmove(&s->running[at], &s->running[at + 1], after * sizeof s->running[0]);
     s->running_count--;
 }
 
-static bool has_room_for(const struct scheduler *s, const struct sequence *seq)
+static bool is_resident(const struct sequence *seq)
 {
-    int32_t need = block_table_missing(&seq->table, sequence_known(seq));
-    return (int64_t)need + s->running_count <= block_pool_available(s->pool);
+    return sequence_is_live(seq) && seq->state == SEQUENCE_RESIDENT;
 }
 
-static void release_blocks(struct scheduler *s, struct sequence *seq)
+/* The live sequences of the stage that runs: first or last in a state, NULL: none. */
+static struct sequence *first_live(const struct request *request, enum sequence_state state)
 {
-    block_table_clear(&seq->table, s->pool);
-    seq->computed = 0;
-    prefix_reset(seq);
+    struct stage *stage = request->stage;
+    for (int32_t i = 0; i < stage->count; i++)
+        if (!stage->sequences[i].finished && stage->sequences[i].state == state)
+            return &stage->sequences[i];
+    return NULL;
 }
 
-void admit_waiting(struct scheduler *s)
+static struct sequence *last_resident(const struct request *request)
 {
-    int64_t now_us = 0;
-    struct sequence *seq;
-    while (s->running_count < s->max_rows && (seq = sequence_queue_first(&s->waiting))) {
-        prefix_take(s, seq);
-        if (!has_room_for(s, seq) || !block_table_grow(&seq->table, s->pool, sequence_known(seq))) {
-            release_blocks(s, seq);
-            return;
-        }
-        prefix_taken(s, seq);
-        sequence_queue_remove(&s->waiting, seq);
-        running_insert(s, seq);
-        if (now_us == 0) now_us = clock_now(&s->clock);
-        struct request_stats *stats = &seq->request->stats;
-        if (stats->scheduled_us == 0) stats->scheduled_us = now_us;
-    }
+    struct stage *stage = request->stage;
+    for (int32_t i = stage->count - 1; i >= 0; i--)
+        if (is_resident(&stage->sequences[i])) return &stage->sequences[i];
+    return NULL;
 }
 
-/* Back to the queue, empty-handed but for its tokens. */
-static void requeue(struct scheduler *s, struct sequence *seq)
-{
-    release_blocks(s, seq);
-    seq->state = SEQUENCE_WAITING;
-    sequence_queue_push(&s->waiting, seq);
-}
-
-static void preempt(struct scheduler *s, struct sequence *seq)
-{
-    running_remove(s, seq);
-    seq->request->stats.preemptions++;
-    s->counters.preemptions++;
-    if (seq->in_flight == 0) {
-        requeue(s, seq);
-    } else {
-        seq->state = SEQUENCE_LEAVING;
-        s->leaving++;
-    }
-}
-
-/* Blocks that come back when the steps in flight are collected. A sequence has at most one row in a
- * step, and while a step is planned at most one other is in flight, so nothing counts twice. */
-static int32_t blocks_returning(const struct scheduler *s)
+int32_t resident_count(const struct scheduler *s)
 {
     int32_t count = 0;
+    for (int32_t i = 0; i < s->running_count; i++) {
+        const struct stage *stage = s->running[i]->stage;
+        for (int32_t k = 0; k < stage->count; k++)
+            count += is_resident(&stage->sequences[k]);
+    }
+    return count;
+}
+
+/* --- giving back */
+
+void sequence_release(struct scheduler *s, struct sequence *seq)
+{
+    block_table_clear(&seq->table, s->pool);
+    seq->computed = seq->landed = 0;
+    seq->same = seq->needed;
+    prefix_reset(seq);
+    seq->state = seq->finished && seq->needed == 0 ? SEQUENCE_GONE : SEQUENCE_ABSENT;
+}
+
+/* Deepest first: a stage holds what the stages behind it descend from. */
+static void release_from(struct scheduler *s, struct stage *stage)
+{
+    if (!stage) return;
+    release_from(s, stage->next);
+    for (int32_t i = stage->count - 1; i >= 0; i--)
+        sequence_release(s, &stage->sequences[i]);
+}
+
+void request_release_blocks(struct scheduler *s, struct request *request)
+{
+    release_from(s, request->first_stage);
+}
+
+void request_requeue(struct scheduler *s, struct request *request)
+{
+    request_release_blocks(s, request);
+    request->state = REQUEST_WAITING;
+    request_queue_push(&s->waiting, request);
+}
+
+static void preempt_request(struct scheduler *s, struct request *request)
+{
+    running_remove(s, request);
+    if (request->in_flight == 0)
+        request_requeue(s, request);
+    else
+        request->state = REQUEST_LEAVING;
+}
+
+static void preempt_sequence(struct scheduler *s, struct sequence *seq)
+{
+    if (seq->in_flight == 0)
+        sequence_release(s, seq);
+    else
+        seq->state = SEQUENCE_LEAVING;
+}
+
+/* The least that gives room, of what stands last. Returns whether `seq` lost its own. */
+static bool preempt_last(struct scheduler *s, const struct sequence *seq)
+{
+    struct request *request = s->running[s->running_count - 1];
+    struct sequence *victim = last_resident(request);
+    bool alone = !victim || victim == first_live(request, SEQUENCE_RESIDENT);
+    s->counters.preemptions++;
+    request->stats.preemptions++;
+    if (alone) {
+        preempt_request(s, request);
+        return request == seq->request;
+    }
+    preempt_sequence(s, victim);
+    return victim == seq;
+}
+
+/* Blocks come back when a step in flight is collected. */
+static bool blocks_return(const struct scheduler *s)
+{
     for (int32_t i = 0; i < s->in_flight; i++) {
         const struct step *step = &s->steps[(s->oldest + i) % s->capacity.depth];
         for (int32_t row = 0; row < step->plan.row_count; row++) {
             const struct sequence *seq = step->owners[row];
-            if (seq->state == SEQUENCE_LEAVING || seq->state == SEQUENCE_ENDED)
-                count += seq->table.count;
+            bool leaves = seq->state == SEQUENCE_LEAVING || (seq->finished && seq->needed == 0);
+            if (leaves || seq->request->state == REQUEST_LEAVING ||
+                seq->request->state == REQUEST_ENDED)
+                return true;
         }
     }
-    return count;
+    return false;
+}
+
+/* Nobody else holds a block, nothing comes back, and it has no sequence to spare: what does not fit
+ * now never will. */
+static bool has_pool_alone(const struct scheduler *s, const struct request *request)
+{
+    return s->running_count == 1 && s->running[0] == request &&
+           last_resident(request) == first_live(request, SEQUENCE_RESIDENT) && !blocks_return(s);
+}
+
+/* It ends before the next step is planned: plans in the making name its sequences. */
+static void end_at_pool(struct scheduler *s, struct request *request)
+{
+    invariant(request->params.events.next,
+              "request %llu does not fit into a pool of %d blocks that it was checked against",
+              (unsigned long long)request->id, s->capacity.block_count);
+    request->at_pool = s->any_ends = true;
 }
 
 bool make_room(struct scheduler *s, struct sequence *seq, int32_t slots)
 {
     while (!block_table_grow(&seq->table, s->pool, slots)) {
-        if (blocks_returning(s) > 0) return false;
-        struct sequence *victim = s->running[s->running_count - 1];
-        preempt(s, victim);
-        if (victim == seq) return false;
+        if (blocks_return(s)) return false;
+        if (has_pool_alone(s, seq->request)) {
+            /* (Once more: the first failure may have been a test's.) */
+            if (block_table_grow(&seq->table, s->pool, slots)) return true;
+            end_at_pool(s, seq->request);
+            return false;
+        }
+        if (preempt_last(s, seq)) return false;
     }
     return true;
 }
 
-static void request_unlink(struct scheduler *s, struct request *request)
+/* --- admission */
+
+/* Slots a sequence needs blocks for before it can be resident. */
+static int32_t known_slots(const struct sequence *seq)
 {
-    if (request->previous)
-        request->previous->next = request->next;
-    else
-        s->first = request->next;
-    if (request->next)
-        request->next->previous = request->previous;
-    else
-        s->last = request->previous;
+    if (seq->finished) return seq->needed;
+    return seq->index < 0 ? seq->length - 1 : seq->length;
 }
 
-void request_hold(struct request *request)
+/* Of an absent one: takes what the tree has and then what is missing, leaving `spare` blocks free;
+ * or nothing. */
+static bool take_blocks(struct scheduler *s, struct sequence *seq, int32_t spare)
 {
-    request->uses++;
+    int32_t slots = known_slots(seq);
+    prefix_take(s, seq);
+    int64_t need = (int64_t)block_table_missing(&seq->table, slots) + spare;
+    if (need > block_pool_available(s->pool) || !block_table_grow(&seq->table, s->pool, slots)) {
+        sequence_release(s, seq);
+        return false;
+    }
+    prefix_taken(s, seq);
+    seq->state = SEQUENCE_RESIDENT;
+    return true;
 }
 
-void request_release(struct scheduler *s, struct request *request)
+/* What its stages attend to, and its first live sequence: all of it or nothing. */
+static bool admit_request(struct scheduler *s, struct request *request)
 {
-    if (--request->uses > 0) return;
-    request_unlink(s, request);
-    request_free(request);
+    bool fits = true;
+    int32_t spare = resident_count(s);
+    for (struct sequence *seq = request_begin(request); seq && fits; seq = sequence_next(seq))
+        if (seq->finished && seq->state == SEQUENCE_ABSENT) fits = take_blocks(s, seq, spare);
+    if (fits && take_blocks(s, first_live(request, SEQUENCE_ABSENT), spare)) return true;
+    request_release_blocks(s, request);
+    return false;
 }
 
-/* The last thing that happens to a sequence. */
-static void settle(struct scheduler *s, struct sequence *seq)
+/* Of the running requests, the first live sequence without blocks; NULL: none. */
+static struct sequence *first_absent(const struct scheduler *s)
 {
-    release_blocks(s, seq);
-    seq->settled = true;
-    request_release(s, seq->request);
+    for (int32_t i = 0; i < s->running_count; i++) {
+        struct sequence *seq = first_live(s->running[i], SEQUENCE_ABSENT);
+        if (seq) return seq;
+    }
+    return NULL;
 }
 
-static void leave_place(struct scheduler *s, struct sequence *seq)
+/* A stage has begun, or all were preempted: one sequence comes in even if others must go. */
+static void admit_first(struct scheduler *s, struct request *request)
 {
-    switch (seq->state) {
-    case SEQUENCE_WAITING:
-        sequence_queue_remove(&s->waiting, seq);
-        break;
-    case SEQUENCE_RUNNING:
-        running_remove(s, seq);
-        break;
-    case SEQUENCE_LEAVING:
-        s->leaving--;
-        break;
-    case SEQUENCE_ENDED:
-        die("sequence %llu.%d ends twice", (unsigned long long)seq->request->id, seq->index);
+    struct sequence *seq = first_live(request, SEQUENCE_ABSENT);
+    if (!seq || last_resident(request) || first_live(request, SEQUENCE_LEAVING)) return;
+    while (request->state == REQUEST_RUNNING && !take_blocks(s, seq, 0)) {
+        if (blocks_return(s)) return;
+        if (has_pool_alone(s, request)) {
+            if (!take_blocks(s, seq, 0)) end_at_pool(s, request);
+            return;
+        }
+        preempt_last(s, seq);
     }
 }
 
-void sequence_end(struct scheduler *s, struct sequence *seq, enum finish_reason reason)
+void admit_firsts(struct scheduler *s)
 {
-    struct request *request = seq->request;
-    const struct request_events *events = &request->params.events;
-    leave_place(s, seq);
-    seq->state = SEQUENCE_ENDED;
-    s->counters.finished[reason]++;
-    struct sequence_ending ending = {
-        .reason = reason, .generated = seq->generated_count, .kept = seq->generated_count};
-    events->finish(events->context, seq->index, &ending);
-    if (--request->unfinished == 0) {
-        request->stats.finish_us = clock_now(&s->clock);
-        request->stats.reason = reason;
-        events->done(events->context, &request->stats);
+    for (int32_t i = 0; i < s->running_count; i++) {
+        struct request *request = s->running[i];
+        admit_first(s, request);
+        if (i >= s->running_count || s->running[i] != request) i--; /* it ended or went */
     }
-    if (seq->in_flight == 0) settle(s, seq);
 }
 
-void request_end(struct scheduler *s, struct request *request, enum finish_reason reason)
+/* false: it does not fit yet. */
+static bool admit_front(struct scheduler *s, struct request *request)
 {
-    request_hold(request); /* the last sequence to settle would free it under the loop */
-    for (int32_t i = 0; i < request->params.n; i++)
-        if (request->sequences[i].state != SEQUENCE_ENDED)
-            sequence_end(s, &request->sequences[i], reason);
-    request_release(s, request);
+    if (!admit_request(s, request)) {
+        if (s->running_count > 0 || blocks_return(s)) return false;
+        if (!admit_request(s, request)) { /* as in make_room */
+            end_at_pool(s, request);
+            return false;
+        }
+    }
+    request_queue_remove(&s->waiting, request);
+    running_insert(s, request);
+    if (request->stats.scheduled_us == 0) request->stats.scheduled_us = clock_now(&s->clock);
+    stage_pass_trunk(s, request);
+    return true;
 }
 
-void row_landed(struct scheduler *s, struct sequence *seq)
+void admit_waiting(struct scheduler *s)
 {
-    if (seq->in_flight > 0) return;
-    if (seq->state == SEQUENCE_ENDED && !seq->settled) {
-        settle(s, seq);
-    } else if (seq->state == SEQUENCE_LEAVING) {
-        s->leaving--;
-        requeue(s, seq);
+    for (;;) {
+        struct sequence *seq = first_absent(s);
+        struct request *request =
+            s->running_count < s->max_rows ? request_queue_first(&s->waiting) : NULL;
+        if (request && (!seq || request_before(request, seq->request))) {
+            if (!admit_front(s, request)) return;
+        } else if (!seq || !take_blocks(s, seq, resident_count(s))) {
+            return;
+        }
     }
 }

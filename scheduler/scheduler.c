@@ -41,8 +41,9 @@ static bool make_arrays(struct scheduler *s, int64_t queue_capacity)
     s->pool = block_pool_create(s->capacity.block_count);
     s->running = try_alloc((size_t)s->max_rows, sizeof s->running[0]);
     s->ready = try_alloc((size_t)s->max_rows, sizeof s->ready[0]);
+    s->ready_capacity = s->max_rows;
     bool made = s->pool && s->running && s->ready &&
-                sequence_queue_init(&s->waiting, (int32_t)queue_capacity);
+                request_queue_init(&s->waiting, (int32_t)queue_capacity);
     for (int32_t i = 0; i < s->capacity.depth; i++)
         made = made && step_init(&s->steps[i], s->max_rows, s->capacity.max_tokens);
     return made;
@@ -52,7 +53,7 @@ static void free_arrays(struct scheduler *s)
 {
     for (int32_t i = 0; i < MAX_DEPTH; i++)
         step_release(&s->steps[i]);
-    sequence_queue_release(&s->waiting);
+    request_queue_release(&s->waiting);
     free(s->running);
     free(s->ready);
     block_pool_free(s->pool);
@@ -76,7 +77,7 @@ enum status scheduler_create(const struct scheduler_options *options, struct exe
                                         .max_queue = options->max_queue,
                                         .vocab = capacity.vocab,
                                         .hasher = options->hasher};
-    /* Every running sequence may decode in one step, so there are no more than tokens in a step. */
+    /* Every running request has a row in a step, so there are no more than tokens in a step. */
     s->max_rows = min_i32(capacity.max_rows, capacity.max_tokens);
     if (options->max_rows > 0) s->max_rows = min_i32(s->max_rows, options->max_rows);
     s->prefill_chunk = options->prefill_chunk;
@@ -95,7 +96,7 @@ void scheduler_wind_up(struct scheduler *s)
 {
     for (struct request *request = s->first; request; request = request->next)
         request->cancelled = true;
-    s->any_cancelled = true;
+    s->any_ends = true;
     while (scheduler_tick(s)) {
     }
 }
@@ -119,9 +120,14 @@ int32_t scheduler_max_length(const struct scheduler *s)
     return request_limits_length(&s->limits);
 }
 
+/* Sequences of requests that wait. */
 static int32_t waiting_count(const struct scheduler *s)
 {
-    return s->waiting.count + s->leaving;
+    int32_t count = 0;
+    for (const struct request *request = s->first; request; request = request->next)
+        if (request->state == REQUEST_WAITING || request->state == REQUEST_LEAVING)
+            count += request_width(request);
+    return count;
 }
 
 enum status scheduler_add(struct scheduler *s, const struct request_params *params, uint64_t *id,
@@ -149,29 +155,31 @@ void scheduler_enqueue(struct scheduler *s, struct request *request)
     else
         s->first = request;
     s->last = request;
-    for (int32_t i = 0; i < request->params.n; i++) {
-        request->sequences[i].name = ++s->last_sequence;
-        sequence_queue_push(&s->waiting, &request->sequences[i]);
-    }
+    for (struct sequence *seq = request_begin(request); seq; seq = sequence_next(seq))
+        seq->name = ++s->last_sequence;
+    request_queue_push(&s->waiting, request);
 }
 
 void scheduler_cancel(struct scheduler *s, uint64_t id)
 {
     for (struct request *request = s->first; request; request = request->next) {
         if (request->id != id) continue;
-        request->cancelled = s->any_cancelled = true;
+        request->cancelled = s->any_ends = true;
         return;
     }
 }
 
 static void receive(struct scheduler *s)
 {
-    if (!s->any_cancelled) return;
-    s->any_cancelled = false;
+    if (!s->any_ends) return;
+    s->any_ends = false;
     struct request *next;
     for (struct request *request = s->first; request; request = next) {
         next = request->next;
-        if (request->cancelled) request_end(s, request, FINISH_ABORT);
+        if (request->cancelled)
+            request_end(s, request, FINISH_ABORT);
+        else if (request->at_pool)
+            request_end(s, request, FINISH_LENGTH);
     }
 }
 
@@ -205,7 +213,8 @@ bool scheduler_tick(struct scheduler *s)
 
     bool left = s->running_count > 0 || waiting_count(s) > 0;
     s->idle_ticks = busy || !left ? 0 : s->idle_ticks + 1;
-    invariant(s->idle_ticks < 3, "nothing moves: %d sequences run, %d wait, %d blocks are free",
+    invariant(s->idle_ticks < 3,
+              "nothing moves: %d requests run, %d sequences wait, %d blocks are free",
               s->running_count, waiting_count(s), block_pool_available(s->pool));
     return busy || left;
 }
@@ -214,7 +223,7 @@ void scheduler_counters(const struct scheduler *s, struct scheduler_counters *co
 {
     struct block_counts blocks = block_pool_counts(s->pool);
     *counters = s->counters;
-    counters->running = s->running_count;
+    counters->running = resident_count(s);
     counters->waiting = waiting_count(s);
     counters->blocks_total = blocks.total;
     counters->blocks_held = blocks.held;

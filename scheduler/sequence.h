@@ -1,32 +1,56 @@
-/* A request inside the scheduler, and its sequences.
+/* A request inside the scheduler: its stages, and their sequences.
  *
- * A sequence is one stream of tokens with its own KV blocks and its own row in a step; it is what
- * will be a branch. The n sequences of a request are independent: each is queued, prefilled,
- * preempted and ended by itself.
+ * A sequence is one stream of tokens with KV blocks of its own and its own row in a step: a branch,
+ * or a serial piece between branches. The sequences of a stage see the same context, which is a
+ * list of pieces of sequences that ended before; none sees its siblings.
+ *
+ *     plain      [prompt, answer]
+ *     n > 1      [prompt but for its last token]  fork  [last token, answer 0] [last, answer 1] ...
+ *     stages     [prompt, stage 0]  fork  [last, branch 0] [last, branch 1]  join  [stage 2] ...
+ *
+ * Fork. With K tokens in the parent, a child's context ends with the parent's slots below
+ * A = (K - 1) / 16 * 16, by reference. The (K - 1) % 16 slots behind are copied into the child's
+ * first block (or computed again, when they are not there to copy); then the child computes the
+ * parent's last token for itself, which gives it logits to begin with, then its prompt. A serial
+ * stage behind a serial one is a fork of one, so nothing is ever written into a block that others
+ * see.
+ *
+ * Join. The context of the stage behind branches is the branches' context, then branch 0, then each
+ * other branch without what it copied and without its own copy of the parent's last token: every
+ * token once. The stage's first position is the largest end of a branch. Nothing is copied.
  *
  * A sequence's life.
- *   waiting  in the queue, without blocks. New, or preempted: what it has generated is kept and
- *            will be recomputed as if it were prompt.
- *   running  in scheduler->running, holds blocks for every slot that a submitted step writes.
- *   leaving  preempted while a row of it is in flight: the row's token will still be taken. It
- *            keeps its blocks until then, because the step writes them.
- *   ended    its finish was reported. It keeps its blocks while a row of it is in flight, whose
- *            token is dropped; then it is settled: without blocks, waiting for its request to go.
+ *   absent    without blocks: not yet admitted, preempted, or its request waits. What it generated
+ *             is kept and will be computed again as if it were prompt.
+ *   resident  holds blocks for every slot that a submitted step writes.
+ *   leaving   preempted while a row of it is in flight: the row's token will still be taken. It
+ *             keeps its blocks until then, because the step writes them.
+ *   gone      finished, and nothing will attend to it again: without blocks for ever.
+ * `finished` (its end was reported) is no state of it: what stages to come attend to stays
+ * resident.
  *
- *             admit               preempt             (nothing in flight)
- *   waiting --------> running ------------------------------------> waiting
- *                        |  preempt            last row collected
- *                        +---------> leaving ---------------------> waiting
- *   waiting, running, leaving --- end ---> ended --- last row collected ---> settled
+ *             admit              preempt           (nothing in flight)
+ *   absent ----------> resident -----------------------------------> absent
+ *                         |  preempt          last row collected
+ *                         +---------> leaving ---------------------> absent
+ *   any --- finished, not needed any more, nothing in flight ---> gone
  *
- * Order. Everywhere a sequence stands in one line: lower priority number first, then earlier
- * request, then lower index. The queue is left from the front, victims of preemption are taken from
- * the back.
+ * A request's life. In the queue it holds no block. It runs from the admission of its first
+ * sequence on, and as long as it runs everything it needs of ended sequences is resident. It goes
+ * back to the queue as a whole when its last live sequence would be preempted.
  *
- * The numbers. With P prompt tokens, G tokens generated and `pending` sampled in steps in flight
- * (their values not yet known), the context is P + G + pending tokens, of which `computed` have
- * their KV written by a submitted step. A row computes the next `count` of them, and samples when
- * it reaches the end.
+ *   waiting ---> running ---> ended: freed when no row of it is in flight
+ *      ^            | preempted
+ *      +-- leaving <+   (rows in flight)
+ *
+ * Order. Everywhere a request stands in one line: lower priority number first, then the earlier
+ * one. The queue is left from the front, victims of preemption are taken from the back.
+ *
+ * The numbers, all of the sequence's own slots. With `length` tokens known and `pending` sampled in
+ * steps in flight (their values not yet known), length + pending tokens are there, of which
+ * `computed` have their KV written by a submitted step, `landed` by a collected one. A row computes
+ * the next `count` of them, and samples when it reaches the end. Finished, only the first `needed`
+ * count.
  */
 #ifndef SCHEDULER_SEQUENCE_H
 #define SCHEDULER_SEQUENCE_H
@@ -36,23 +60,54 @@
 
 #include "base/status.h"
 
-enum sequence_state { SEQUENCE_WAITING, SEQUENCE_RUNNING, SEQUENCE_LEAVING, SEQUENCE_ENDED };
+enum sequence_state { SEQUENCE_ABSENT, SEQUENCE_RESIDENT, SEQUENCE_LEAVING, SEQUENCE_GONE };
+enum request_state { REQUEST_WAITING, REQUEST_RUNNING, REQUEST_LEAVING, REQUEST_ENDED };
 
 struct request;
+struct stage;
+
+/* A sequence that ended, as others attend to it. */
+struct piece {
+    const struct sequence *sequence;
+    int32_t need; /* its slots that must have landed */
+};
+
+/* What the sequences of a stage attend to before their own slots. Never changes. */
+struct context {
+    int32_t count;          /* pieces */
+    int32_t slots;          /* in all of them */
+    struct kv_span *spans;  /* [count] views of the owners' tables */
+    struct token_run *runs; /* [count] their tokens */
+    struct piece *pieces;   /* [count] */
+    struct piece parent;    /* a fork's; .sequence NULL: a join, or the request's beginning */
+    int32_t shared;         /* of the parent's slots: complete blocks, in the last span if any */
+    int32_t copied;         /* the parent's slots behind those, before its last token */
+    int32_t position;       /* of own slot 0 */
+    struct block_key key;   /* what the first own block descends from */
+};
 
 struct sequence {
     struct request *request;
-    int32_t index; /* within the request */
-    uint64_t name; /* for the executor; unique */
+    struct stage *stage;
+    int32_t branch; /* within the stage */
+    int32_t index;  /* in the events; -1: the trunk of n > 1, which has none and computes all but
+                       the last token */
+    uint64_t name;  /* for the executor; unique */
     enum sequence_state state;
-    bool settled; /* ended, and no row of it in flight */
+    bool finished;
 
-    int32_t *tokens; /* [prompt_count + max_tokens] the prompt, then what was generated */
-    int32_t generated_count;
-    int32_t pending;
-    int32_t computed;
+    int32_t *tokens; /* [capacity] copied, the parent's last, prompt, generated, appended */
+    int32_t capacity;
+    int32_t given;      /* tokens before the first generated one */
+    int32_t length;     /* known */
+    int32_t generated;  /* sampled and taken */
+    int32_t max_tokens; /* to generate */
+    int32_t pending, computed, landed;
+    int32_t needed; /* finished: slots that later stages attend to... */
+    int32_t same;   /* ...of which so many were computed from these tokens, if at all */
     struct block_table table;
-    struct block_key chain; /* names the first `chained` blocks, which are in the prefix tree */
+    struct block_key chain;  /* names the first `chained` blocks, which are in the prefix tree */
+    struct block_key before; /* names one block less; valid when chained > 0 */
     int32_t chained;
     bool detached;             /* leaves nothing more in the tree (prefix.c) */
     struct sample_spec sample; /* the plan's rows point here */
@@ -63,22 +118,32 @@ struct sequence {
     uint64_t chosen_step; /* the last step whose policy gave it a row */
     int32_t furthest;     /* the largest `computed` it ever had: what lies below is recomputed */
     int32_t scored;       /* score_prompt: positions up to this one were reported */
-    int32_t queue_index;  /* its place in the queue's heap while waiting */
+};
+
+struct stage {
+    struct stage *next;
+    struct context *context; /* its own */
+    bool parallel, last;
+    int32_t count, unfinished;
+    struct sequence sequences[]; /* [count] */
 };
 
 struct request {
     uint64_t id; /* also the order of arrival */
+    enum request_state state;
     struct request_params params;
     struct request_stats stats;
-    struct block_key root; /* of its chains in the prefix tree: the salt */
-    uint64_t stats_step;   /* the last step counted in stats.steps */
-    bool cancelled;
-    int32_t unfinished; /* sequences whose finish was not reported */
-    int32_t uses;       /* sequences not settled, and functions that still look at it */
-    int32_t *stop_ids;  /* its own copies of what params points at: a step in flight may still */
-    struct logit_bias *biases;       /* read them after the last event */
+    struct block_key root;   /* of its chains in the prefix tree: the salt */
+    uint64_t stats_step;     /* the last step counted in stats.steps */
+    bool cancelled, at_pool; /* it ends in the next tick: by the client; at the end of the pool */
+    struct stage *first_stage, *stage; /* in order; the one that runs */
+    struct stage *answers;     /* n > 1: the stage behind the trunk, made with the request */
+    int32_t in_flight;         /* rows of all sequences */
+    int32_t holds;             /* functions that still look at it */
+    int32_t *stop_ids;         /* its own copies of what params points at: a step in flight may */
+    struct logit_bias *biases; /* still read them after the last event */
     struct request *next, *previous; /* the scheduler's list by arrival; next: the inbox too */
-    struct sequence sequences[];     /* [params.n] */
+    int32_t queue_index;             /* its place in the queue's heap while waiting */
 };
 
 /* What no request may exceed; constant after the scheduler was made. */
@@ -97,39 +162,93 @@ int32_t request_limits_length(const struct request_limits *limits);
 enum status request_check(const struct request_limits *limits, const struct request_params *params,
                           struct error *err);
 
-/* A checked request with all the memory it will ever need, copies of what `params` points at
- * included, in state waiting and in no queue. Any thread. ST_NO_MEMORY. The caller sets the id and
- * gives it to scheduler_enqueue, or frees it. */
+/* A checked request with copies of what `params` points at, in state waiting and in no queue. Any
+ * thread. Without events.next it has all the memory it will ever need. ST_NO_MEMORY. The caller
+ * sets the id and gives it to scheduler_enqueue, or frees it. */
 enum status request_create(const struct request_limits *limits, const struct request_params *params,
                            int64_t arrival_us, struct request **out, struct error *err);
 void request_free(struct request *request); /* its sequences hold no blocks */
 
-static inline int32_t sequence_known(const struct sequence *seq)
+/* `a` stands before `b`: a total order. */
+bool request_before(const struct request *a, const struct request *b);
+
+/* Sequences that wait for their end. */
+static inline int32_t request_width(const struct request *request)
 {
-    return seq->request->params.prompt_count + seq->generated_count;
+    const struct stage *stage = request->answers ? request->answers : request->stage;
+    return stage->unfinished;
 }
 
-static inline int32_t sequence_context(const struct sequence *seq)
+/* --- walking a request */
+
+static inline struct sequence *request_begin(const struct request *request)
 {
-    return sequence_known(seq) + seq->pending;
+    return request->first_stage->sequences;
 }
 
-/* Something is left to compute whose token, or whose prompt alone, would be wanted. */
-static inline bool sequence_wants_row(const struct sequence *seq)
+/* The one behind it, of the next stage behind the last of a stage; NULL: none. */
+static inline struct sequence *sequence_next(const struct sequence *seq)
 {
-    int32_t max_tokens = seq->request->params.max_tokens;
-    return seq->computed < sequence_context(seq) &&
-           (max_tokens == 0 || seq->generated_count + seq->pending < max_tokens);
+    struct stage *stage = seq->stage;
+    if (seq->branch + 1 < stage->count) return &stage->sequences[seq->branch + 1];
+    return stage->next ? stage->next->sequences : NULL;
 }
 
-/* In the middle of decoding: only the newest token is left to compute. */
+/* --- stage.c */
+
+/* The stage behind `request->stage`, or the first: its context (fork or join), and its sequences,
+ * absent. Linked to nothing yet. NULL: out of memory. */
+struct stage *stage_create(struct request *request, const struct stage_params *params);
+void stage_free(struct stage *stage);
+
+/* Makes it the request's stage that runs. */
+void stage_append(const struct block_hasher *hasher, struct request *request, struct stage *stage);
+
+/* Everything its sequences attend to has landed. */
+bool context_landed(const struct context *context);
+
+/* The key of the first `blocks` complete blocks of own slots. */
+struct block_key sequence_key(const struct block_hasher *hasher, const struct sequence *seq,
+                              int32_t blocks);
+
+/* --- sequence.c */
+
+static inline int32_t sequence_first_position(const struct sequence *seq)
+{
+    return seq->stage->context ? seq->stage->context->position : 0;
+}
+
+static inline struct block_key sequence_root(const struct sequence *seq)
+{
+    return seq->stage->context ? seq->stage->context->key : seq->request->root;
+}
+
+/* Where the next row begins: behind what is copied before it. */
+static inline int32_t sequence_start(const struct sequence *seq)
+{
+    return seq->computed == 0 && seq->stage->context ? seq->stage->context->copied : seq->computed;
+}
+
+/* Slots to compute so far. */
+static inline int32_t sequence_target(const struct sequence *seq)
+{
+    if (seq->finished) return seq->needed;
+    return seq->index < 0 ? seq->length - 1 : seq->length + seq->pending;
+}
+
+static inline bool sequence_is_live(const struct sequence *seq)
+{
+    return !seq->finished && seq->stage == seq->request->stage;
+}
+
+/* Something is left to compute whose token, or whose KV alone, would be wanted, and it can be. */
+bool sequence_wants_row(const struct sequence *seq);
+
+/* Only one token is left to compute. */
 static inline bool sequence_is_decoding(const struct sequence *seq)
 {
-    return seq->computed > 0 && sequence_context(seq) - seq->computed == 1;
+    return sequence_target(seq) - sequence_start(seq) == 1;
 }
-
-/* true: `a` stands before `b`. A total order. */
-bool sequence_before(const struct sequence *a, const struct sequence *b);
 
 /* The token ends the sequence: an EOS id or stop id that this request takes as one now. */
 bool sequence_ends_with(const struct sequence *seq, int32_t token);

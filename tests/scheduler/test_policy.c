@@ -51,12 +51,12 @@ static void watch_width(const struct bench *bench, int32_t most)
 {
     for (const struct request *r = bench->s->first; r; r = r->next) {
         int32_t rows = 0, least = INT32_MAX, furthest = 0, wanting = 0;
-        for (int32_t i = 0; i < r->params.n; i++) {
-            const struct sequence *seq = &r->sequences[i];
+        for (const struct sequence *seq = request_begin(r); seq; seq = sequence_next(seq)) {
             rows += seq->row_step == bench->s->step_number;
-            wanting += seq->state == SEQUENCE_RUNNING && sequence_wants_row(seq);
-            least = min_i32(least, seq->generated_count);
-            furthest = max_i32(furthest, seq->generated_count);
+            wanting += sequence_wants_row(seq);
+            if (seq->index < 0) continue; /* the trunk */
+            least = min_i32(least, seq->generated);
+            furthest = max_i32(furthest, seq->generated);
         }
         cr_assert_leq(rows, most);
         cr_assert(rows > 0 || wanting == 0, "a request that runs has no row");

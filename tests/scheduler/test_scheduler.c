@@ -397,13 +397,16 @@ Test(scheduler, a_request_of_n_takes_n_places_in_the_queue)
     params.n = 2;
     expect_refused(bench, params, ST_FULL, "3 sequences wait, at most 4");
     struct client *one = add(bench, ask(10, 5));
-    tick(bench); /* one of them runs now */
-    struct client *another = add(bench, ask(10, 5));
+    tick(bench); /* the three run now */
+    struct client *another = add(bench, params);
+    expect_refused(bench, params, ST_FULL, "3 sequences wait, at most 4");
+    struct client *last = add(bench, ask(10, 5));
     expect_refused(bench, ask(10, 5), ST_FULL, "queue is full");
     run_out(bench);
     expect_right(three);
     expect_right(one);
     expect_right(another);
+    expect_right(last);
     bench_close(bench);
 }
 
@@ -504,7 +507,9 @@ Test(scheduler, fault_ladder_over_memory)
         cr_assert(status == ST_OK || status == ST_NO_MEMORY);
     } while (status);
     alloc_fail_after(0);
-    cr_assert_eq(n, 1 + 2 * 3 + 1); /* the request, two for each sequence */
+    /* The request, its list of branches; the trunk and the answers with their context of three
+     * lists; two for each sequence. */
+    cr_assert_eq(n, 2 + 1 + (1 + 4) + 2 * (1 + 3) + 1);
     run_out(bench);
     expect_right(client);
     bench_close(bench);

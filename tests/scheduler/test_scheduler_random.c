@@ -45,7 +45,7 @@ struct workload {
     struct simulated *sim;
     struct scheduler *s;
     int32_t finished;
-    uint64_t first_name;
+    uint64_t first_id;
     int32_t first_without_row; /* ticks in a row */
 };
 
@@ -122,13 +122,15 @@ static void choose_request(struct workload *w, struct planned *p, int64_t arriva
         int32_t same = between(rng, 1, prompt_count); /* of one that came before, or zeros */
         memcpy(p->prompt, stem->prompt, (size_t)same * sizeof p->prompt[0]);
     }
+    /* n answers share a block that one alone would not need. */
+    bool several = chance(rng, 0.25) && prompt_count + max_tokens <= longest - KV_BLOCK_SLOTS;
     int32_t stop_count = chance(rng, w->pressure ? 0.1 : 0.6) ? between(rng, 1, 3) : 0;
     for (int32_t i = 0; i < stop_count; i++)
         p->stop_ids[i] = between(rng, 0, vocab - 1);
     p->params = (struct request_params){
         .prompt = p->prompt,
         .prompt_count = prompt_count,
-        .n = chance(rng, 0.25) ? between(rng, 2, 4) : 1,
+        .n = several ? between(rng, 2, 4) : 1,
         .max_tokens = max_tokens,
         .min_tokens = chance(rng, 0.2) ? between(rng, 1, 20) : 0,
         .ignore_eos = chance(rng, 0.2),
@@ -220,12 +222,19 @@ static void check_done(struct workload *w)
 static void check_first(struct workload *w)
 {
     if (!w->equal_priorities || !w->eager) return;
-    const struct sequence *first = w->s->running_count ? w->s->running[0] : NULL;
-    bool same = first && first->name == w->first_name;
-    bool without = first && first->row_step != w->s->step_number && sequence_wants_row(first);
+    const struct request *first = w->s->running_count ? w->s->running[0] : NULL;
+    bool same = first && first->id == w->first_id, without = false;
+    for (const struct sequence *seq = first ? request_begin(first) : NULL; seq;
+         seq = sequence_next(seq)) {
+        if (seq->row_step == w->s->step_number) {
+            without = false;
+            break;
+        }
+        without = without || sequence_wants_row(seq);
+    }
     w->first_without_row = without ? (same ? w->first_without_row + 1 : 1) : 0;
-    w->first_name = first ? first->name : 0;
-    invariant(w->first_without_row < 3, "the first sequence has no row for %d ticks",
+    w->first_id = first ? first->id : 0;
+    invariant(w->first_without_row < 3, "the first request has no row for %d ticks",
               w->first_without_row);
 }
 

@@ -1,0 +1,184 @@
+/* Ends: of a sequence, of a stage, of a request.
+ *
+ * A sequence that ended leaves its tokens to the stages behind (keep_tokens). When the last one of
+ * a stage has ended, the next stage begins: at once, with sequences that are absent until they are
+ * admitted. The request's last event comes with its last sequence, the memory goes with the last
+ * row in flight.
+ */
+#include "scheduler/core.h"
+
+#include "base/base.h"
+
+static void request_unlink(struct scheduler *s, struct request *request)
+{
+    if (request->previous)
+        request->previous->next = request->next;
+    else
+        s->first = request->next;
+    if (request->next)
+        request->next->previous = request->previous;
+    else
+        s->last = request->previous;
+}
+
+void request_hold(struct request *request)
+{
+    request->holds++;
+}
+
+void request_release(struct scheduler *s, struct request *request)
+{
+    if (--request->holds > 0 || request->state != REQUEST_ENDED || request->in_flight > 0) return;
+    request_release_blocks(s, request);
+    request_unlink(s, request);
+    request_free(request);
+}
+
+static void request_done(struct scheduler *s, struct request *request, enum finish_reason reason)
+{
+    const struct request_events *events = &request->params.events;
+    if (request->state == REQUEST_RUNNING) running_remove(s, request);
+    if (request->state == REQUEST_WAITING) request_queue_remove(&s->waiting, request);
+    request->state = REQUEST_ENDED;
+    request->stats.finish_us = clock_now(&s->clock);
+    request->stats.reason = reason;
+    events->done(events->context, &request->stats);
+}
+
+/* --- stages */
+
+static void start_stage(struct scheduler *s, struct request *request, struct stage *stage)
+{
+    stage_append(&s->limits.hasher, request, stage);
+    for (int32_t i = 0; i < stage->count; i++)
+        stage->sequences[i].name = ++s->last_sequence;
+}
+
+/* The prompts alone are longer than the positions that are left. */
+static bool too_long(const struct request *request, const struct stage *stage)
+{
+    for (int32_t i = 0; i < stage->count; i++)
+        if (stage->context->position + stage->sequences[i].given > request->params.extent.positions)
+            return true;
+    return false;
+}
+
+/* Behind a stage whose sequences have all ended. */
+static void next_stage(struct scheduler *s, struct request *request, enum finish_reason reason)
+{
+    const struct request_events *events = &request->params.events;
+    struct stage_params params = {0};
+    if (request->stage->last || !events->next || !events->next(events->context, &params)) {
+        request_done(s, request, reason);
+        return;
+    }
+    struct stage *stage = stage_create(request, &params);
+    if (!stage) {
+        log_warn("request %llu ends: no memory for a stage of %d branches",
+                 (unsigned long long)request->id, params.count);
+        request_done(s, request, FINISH_ERROR);
+    } else if (too_long(request, stage)) {
+        stage_free(stage);
+        request_done(s, request, FINISH_LENGTH);
+    } else {
+        start_stage(s, request, stage);
+    }
+}
+
+void stage_pass_trunk(struct scheduler *s, struct request *request)
+{
+    struct sequence *trunk = &request->stage->sequences[0];
+    if (trunk->index >= 0 || trunk->finished || trunk->landed < sequence_target(trunk)) return;
+    trunk->finished = true;
+    trunk->needed = trunk->same = trunk->length - 1;
+    request->stage->unfinished--;
+    start_stage(s, request, request->answers);
+    request->answers = NULL;
+}
+
+/* --- sequences */
+
+/* What a sequence that ended leaves to the stages behind: its tokens, and how many of its slots. */
+static void keep_tokens(struct sequence *seq, const struct sequence_ending *ending)
+{
+    int32_t last = seq->request->params.extent.positions - sequence_first_position(seq);
+    seq->length = seq->given + max_i32(0, min_i32(ending->kept, seq->generated));
+    int32_t room = min_i32(seq->capacity, last) - seq->length;
+    int32_t appended = max_i32(0, min_i32(room, ending->appended_count));
+    int32_t same = seq->length;
+    for (int32_t i = 0; i < appended; i++)
+        seq->tokens[seq->length++] = ending->appended[i];
+    seq->needed = seq->stage->parallel ? seq->length : seq->length - 1;
+    seq->same = min_i32(same, seq->needed);
+    seq->landed = min_i32(seq->landed, seq->same);
+}
+
+static void report_end(struct scheduler *s, struct sequence *seq, enum finish_reason reason,
+                       bool by_token)
+{
+    const struct request_events *events = &seq->request->params.events;
+    struct sequence_ending ending = {
+        .reason = reason, .generated = seq->generated, .kept = seq->generated - by_token};
+    seq->finished = true;
+    seq->stage->unfinished--;
+    s->counters.finished[reason]++;
+    events->finish(events->context, seq->index, &ending);
+    if (seq->stage->last || reason >= FINISH_ABORT)
+        seq->needed = seq->same = 0;
+    else
+        keep_tokens(seq, &ending);
+}
+
+void sequence_end(struct scheduler *s, struct sequence *seq, enum finish_reason reason,
+                  bool by_token)
+{
+    struct request *request = seq->request;
+    report_end(s, seq, reason, by_token);
+    if (seq->stage->unfinished == 0) next_stage(s, request, reason);
+}
+
+void request_end(struct scheduler *s, struct request *request, enum finish_reason reason)
+{
+    struct stage *stage = request->answers ? request->answers : request->stage;
+    request_hold(request);
+    if (request->answers) { /* it ends with its trunk, which nobody hears of */
+        request->stage->sequences[0].finished = true;
+        request->stage->unfinished = 0;
+    }
+    if (request->state != REQUEST_ENDED) {
+        for (int32_t i = 0; i < stage->count; i++)
+            if (!stage->sequences[i].finished) report_end(s, &stage->sequences[i], reason, false);
+        request_done(s, request, reason);
+    }
+    request_release(s, request);
+}
+
+/* Slots from `same` on hold the KV of tokens that were cut; blocks of them may be in the tree,
+ * where nobody may write. Nothing of the sequence is in flight, so they can be given back. */
+static void cut_tail(struct scheduler *s, struct sequence *seq)
+{
+    bool writes = seq->needed > seq->same;
+    int32_t keep = writes && seq->chained * KV_BLOCK_SLOTS > seq->same
+                       ? seq->same / KV_BLOCK_SLOTS
+                       : blocks_for_slots(seq->needed);
+    while (seq->table.count > keep)
+        block_pool_drop(s->pool, seq->table.blocks[--seq->table.count]);
+    if (seq->chained > keep) prefix_cut(s, seq, keep);
+    int32_t slots = min_i32(seq->same, seq->table.count * KV_BLOCK_SLOTS);
+    seq->computed = min_i32(seq->computed, slots);
+    seq->landed = min_i32(seq->landed, slots);
+    seq->same = seq->needed;
+}
+
+void row_landed(struct scheduler *s, struct sequence *seq)
+{
+    struct request *request = seq->request;
+    if (request->state == REQUEST_LEAVING && request->in_flight == 0) request_requeue(s, request);
+    if (request->state != REQUEST_RUNNING || seq->in_flight > 0) return;
+    if (seq->finished && seq->needed > 0) {
+        seq->state = SEQUENCE_RESIDENT; /* not leaving any more: others will attend to it */
+        cut_tail(s, seq);
+    } else if (seq->finished || seq->state == SEQUENCE_LEAVING) {
+        sequence_release(s, seq);
+    }
+}
