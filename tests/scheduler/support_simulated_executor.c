@@ -26,12 +26,12 @@ struct simulated {
     struct simulated_counts counts;
 };
 
-static uint64_t hash_start(void)
+uint64_t simulated_hash_start(void)
 {
     return 0x243f6a8885a308d3u;
 }
 
-static uint64_t hash_token(uint64_t hash, int32_t token, int32_t position)
+uint64_t simulated_hash(uint64_t hash, int32_t token, int32_t position)
 {
     return mix64(hash ^ ((uint64_t)(uint32_t)token << 32 | (uint32_t)position)) + 1;
 }
@@ -44,8 +44,8 @@ static bool is_withheld(const struct sample_spec *spec, int32_t token, uint64_t 
     return false;
 }
 
-static struct token_score draw(int32_t vocab, uint64_t hash, const struct sample_spec *spec,
-                               uint64_t index)
+struct token_score simulated_draw(int32_t vocab, uint64_t hash, const struct sample_spec *spec,
+                                  uint64_t index)
 {
     if (spec->temperature > 0) hash ^= rng_at(spec->seed, index);
     struct token_score result = {.token = (int32_t)(mix64(hash) % (uint64_t)vocab)};
@@ -66,22 +66,22 @@ static struct token_score score_after(uint64_t hash, int32_t token, int32_t top)
 
 float simulated_prompt_logprob(const int32_t *prompt, int32_t position)
 {
-    uint64_t hash = hash_start();
+    uint64_t hash = simulated_hash_start();
     for (int32_t i = 0; i < position; i++)
-        hash = hash_token(hash, prompt[i], i);
+        hash = simulated_hash(hash, prompt[i], i);
     return score_after(hash, prompt[position], 0).logprob;
 }
 
 void simulated_answer(int32_t vocab, const int32_t *prompt, int32_t prompt_count,
                       const struct sample_spec *spec, int32_t count, int32_t *out)
 {
-    uint64_t hash = hash_start();
+    uint64_t hash = simulated_hash_start();
     int32_t position = 0;
     for (; position < prompt_count; position++)
-        hash = hash_token(hash, prompt[position], position);
+        hash = simulated_hash(hash, prompt[position], position);
     for (int32_t i = 0; i < count; i++, position++) {
-        out[i] = draw(vocab, hash, spec, (uint64_t)i).token;
-        hash = hash_token(hash, out[i], position);
+        out[i] = simulated_draw(vocab, hash, spec, (uint64_t)i).token;
+        hash = simulated_hash(hash, out[i], position);
     }
 }
 
@@ -291,8 +291,16 @@ static void copy_blocks(struct simulated *sim, const struct flight *flight)
                   "a copy of %d slots from block %d to %d", copy->slots, copy->from, copy->to);
         for (int32_t slot = 0; slot < copy->slots; slot++) {
             struct slot *to = &sim->slots[copy->to * KV_BLOCK_SLOTS + slot];
-            *to = sim->slots[copy->from * KV_BLOCK_SLOTS + slot];
+            const struct slot *from = &sim->slots[copy->from * KV_BLOCK_SLOTS + slot];
+            invariant(from->written != (int64_t)flight->ticket &&
+                          to->written != (int64_t)flight->ticket,
+                      "block %d is copied to %d, and another copy of the step writes one of them",
+                      copy->from, copy->to);
+            invariant(from->position >= 0 || sim->counts.failures, "slot %d of block %d is empty",
+                      slot, copy->from);
+            *to = *from;
             to->written = (int64_t)flight->ticket;
+            sim->counts.copied_slots++;
         }
     }
 }
@@ -302,17 +310,18 @@ static struct row_result compute_row(struct simulated *sim, const struct plan_ro
                                      struct token_score *scores)
 {
     struct row_result result = {.sampled.token = -1, .scores = scores};
-    uint64_t hash = hash_start();
+    uint64_t hash = simulated_hash_start();
     int32_t before = row->view.length - row->count;
     check_history(sim, row);
     for (int32_t i = 0; i < row->view.length; i++) {
         const struct slot *slot = context_slot(sim, &row->view, i);
-        hash = hash_token(hash, slot->token, slot->position);
+        hash = simulated_hash(hash, slot->token, slot->position);
         if (i >= before && i - before < row->target_count)
             scores[i - before] = score_after(hash, row->targets[i - before], row->target_top);
     }
     if (!row->sample) return result;
-    result.sampled = draw(sim->options.capacity.vocab, hash, row->sample, row->sample_index);
+    result.sampled =
+        simulated_draw(sim->options.capacity.vocab, hash, row->sample, row->sample_index);
     if (sim->options.bad_tokens > 0 && rng_unit(&sim->rng) < sim->options.bad_tokens)
         result.sampled.token = sim->options.capacity.vocab;
     return result;
@@ -365,6 +374,7 @@ static void count_step(struct simulated *sim, const struct step_plan *plan)
     counts->steps++;
     counts->rows += plan->row_count;
     counts->tokens += plan->token_count;
+    counts->copies += plan->copy_count;
     counts->most_rows = max_i32(counts->most_rows, plan->row_count);
     counts->most_tokens = max_i32(counts->most_tokens, plan->token_count);
     if (sim->options.now_us) *sim->options.now_us += 1000 + 10 * plan->token_count;

@@ -28,6 +28,7 @@ struct simulated_options {
 
 struct simulated_counts {
     int64_t steps, rows, tokens; /* computed */
+    int64_t copies, copied_slots;
     int64_t failures;
     int32_t most_rows, most_tokens, most_in_flight;
 };
@@ -46,6 +47,12 @@ void simulated_poison(struct simulated *sim, int32_t block);
  * of tokens, without blocks, spans or a scheduler. */
 void simulated_answer(int32_t vocab, const int32_t *prompt, int32_t prompt_count,
                       const struct sample_spec *spec, int32_t count, int32_t *out);
+
+/* The same token by token: the hash of a list of (token, position), and what is drawn after it. */
+uint64_t simulated_hash_start(void);
+uint64_t simulated_hash(uint64_t hash, int32_t token, int32_t position);
+struct token_score simulated_draw(int32_t vocab, uint64_t hash, const struct sample_spec *spec,
+                                  uint64_t index);
 
 /* The log probability of prompt[position] after what stands before it, position >= 1. */
 float simulated_prompt_logprob(const int32_t *prompt, int32_t position);
