@@ -9,6 +9,8 @@
 
 #include "base/base.h"
 
+#include <string.h>
+
 static void request_unlink(struct scheduler *s, struct request *request)
 {
     if (request->previous)
@@ -106,6 +108,11 @@ static void keep_tokens(struct sequence *seq, const struct sequence_ending *endi
     int32_t room = min_i32(seq->capacity, last) - seq->length;
     int32_t appended = max_i32(0, min_i32(room, ending->appended_count));
     int32_t same = seq->length;
+    if (appended) {
+        int32_t *old = seq->tokens;
+        seq->tokens = memcpy(seq->spare, old, (size_t)seq->length * sizeof *old);
+        seq->spare = old;
+    }
     for (int32_t i = 0; i < appended; i++)
         seq->tokens[seq->length++] = ending->appended[i];
     seq->needed = seq->stage->parallel ? seq->length : seq->length - 1;

@@ -212,15 +212,18 @@ static void add_row(struct scheduler *s, struct step *step, struct sequence *seq
     count_row(s, seq, from);
 }
 
-/* One token for each sequence that has one left. Making room preempts only what stands behind, so
- * what has a row keeps it. */
+/* One token for each sequence that has one left (its target is the slot behind). Making room
+ * preempts only what stands behind, so what has a row keeps it. */
 static void add_decode_rows(struct scheduler *s, struct step *step)
 {
     for (int32_t i = 0; i < s->ready_count; i++) {
         struct sequence *seq = s->ready[i];
-        if (!may_have_row(s, seq) || !sequence_is_decoding(seq)) continue;
-        if (!step_has_spans(step, seq)) continue;
-        if (make_room(s, seq, sequence_start(seq) + 1)) add_row(s, step, seq, 1);
+        if (!may_have_row(s, seq) || !step_has_spans(step, seq)) continue;
+        /* What was appended when a sequence ended needs room too; its row comes with the prefill.
+         */
+        bool decodes = sequence_is_decoding(seq);
+        if (!decodes && !seq->finished) continue;
+        if (make_room(s, seq, sequence_target(seq)) && decodes) add_row(s, step, seq, 1);
     }
 }
 
@@ -256,6 +259,7 @@ static void add_prefill_rows(struct scheduler *s, struct step *step)
         left--;
         prefix_catch_up(s, seq);
         if (prefix_is_coming(s, step, seq) || !step_has_spans(step, seq)) continue;
+        if (block_table_missing(&seq->table, sequence_target(seq)) > 0) continue;
         int32_t count = max_i32(1, room - left);
         count = min_i32(count, sequence_target(seq) - sequence_start(seq));
         count = min_i32(count, step->max_tokens - step->plan.token_count);

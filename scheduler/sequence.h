@@ -97,6 +97,8 @@ struct sequence {
     bool finished;
 
     int32_t *tokens; /* [capacity] copied, the parent's last, prompt, generated, appended */
+    int32_t *spare;  /* [capacity] or NULL: where they go when tokens are appended, because a row
+                        in flight may still show the old ones */
     int32_t capacity;
     int32_t given;      /* tokens before the first generated one */
     int32_t length;     /* known */

@@ -149,8 +149,8 @@ static void withhold_stops(struct sample_spec *sample, const struct request_para
 }
 
 /* What stands before a branch's prompt in its own slots: [*count]. */
-static const int32_t *tokens_before(const struct request *request, const struct context *context,
-                                    int32_t prompt_count, int32_t *count)
+static const int32_t *tokens_before(const struct context *context, int32_t prompt_count,
+                                    int32_t *count)
 {
     *count = 0;
     if (!context) return NULL;
@@ -159,10 +159,9 @@ static const int32_t *tokens_before(const struct request *request, const struct 
         return context->parent.sequence->tokens + context->shared;
     }
     /* Behind a join without a prompt: the last token is read once more, to have logits. */
-    const struct stage *branches = request->stage;
-    const struct sequence *last = &branches->sequences[branches->count - 1];
+    const struct token_run *last = &context->runs[context->count - 1];
     *count = prompt_count == 0;
-    return last->tokens + last->length - 1;
+    return last->tokens + last->count - 1;
 }
 
 /* Positions behind what is given, by the extent that the request declared. */
@@ -176,7 +175,7 @@ static bool sequence_init(struct sequence *seq, struct request *request, struct 
 {
     const struct request_params *params = &request->params;
     int32_t before;
-    const int32_t *copied = tokens_before(request, stage->context, branch->prompt_count, &before);
+    const int32_t *copied = tokens_before(stage->context, branch->prompt_count, &before);
     seq->request = request;
     seq->stage = stage;
     seq->sample = params->sample;
@@ -187,9 +186,13 @@ static bool sequence_init(struct sequence *seq, struct request *request, struct 
     if (params->events.next)
         seq->max_tokens = min_i32(branch->max_tokens, max_i32(0, positions_left(seq)));
     seq->capacity = seq->given + seq->max_tokens;
-    if (params->events.next && !stage->last) seq->capacity += SEQUENCE_APPENDED;
+    bool may_append = params->events.next && !stage->last;
+    if (may_append) seq->capacity += SEQUENCE_APPENDED;
     seq->tokens = try_alloc((size_t)seq->capacity, sizeof *seq->tokens);
-    if (!seq->tokens || !block_table_init(&seq->table, seq->capacity)) return false;
+    if (may_append) seq->spare = try_alloc((size_t)seq->capacity, sizeof *seq->spare);
+    if (!seq->tokens || (may_append && !seq->spare) ||
+        !block_table_init(&seq->table, seq->capacity))
+        return false;
     if (before) memcpy(seq->tokens, copied, (size_t)before * sizeof *seq->tokens);
     if (branch->prompt_count)
         memcpy(seq->tokens + before, branch->prompt,
@@ -234,6 +237,7 @@ void stage_free(struct stage *stage)
     for (int32_t i = 0; i < stage->count; i++) {
         block_table_free_memory(&stage->sequences[i].table);
         free(stage->sequences[i].tokens);
+        free(stage->sequences[i].spare);
     }
     context_free(stage->context);
     free(stage);

@@ -316,7 +316,7 @@ Test(stages_random, every_branch_is_what_recursion_says)
            " tokens cached, %" PRId64 " evictions, %" PRId64 " failed steps\n",
            sum.requests, sum.forked, sum.sequences, sum.steps, sum.copies, sum.preemptions,
            sum.cached, sum.evictions, sum.failed);
-    cr_assert_gt(sum.preemptions, runs);
+    cr_assert_gt(sum.preemptions, runs / 2);
     cr_assert_gt(sum.copies, 10 * runs);
     cr_assert_gt(sum.evictions, runs);
     cr_assert_gt(sum.cached, 10 * runs);
