@@ -8,6 +8,7 @@
 #define TAB_COLUMNS  4
 #define NEST_COLUMNS 2 /* one column more or less is how models write one list */
 #define MAX_DIGITS   9 /* as in Markdown */
+#define MAX_HEADING  6 /* likewise */
 
 static bool is_space(char c)
 {
@@ -36,25 +37,39 @@ size_t outline_trim(const char **text, size_t length)
     return length;
 }
 
+/* The bytes of the first of the marks that the text begins with, 0: none. */
+static size_t any_of(const char *text, size_t length, const char *const *marks, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (begins(text, length, marks[i])) return strlen(marks[i]);
+    return 0;
+}
+#define ANY_OF(text, length, marks) any_of(text, length, marks, sizeof(marks) / sizeof *(marks))
+
 size_t outline_number(const char *text, size_t length)
 {
-    size_t at = length && *text == '(', first = at;
+    static const char *const opens[] = {"(", "（"}, *const closes[] = {")", "）"},
+                             *const others[] = {".", ":", "．", "：", "、"};
+    size_t first = ANY_OF(text, length, opens), at = first;
     while (at < length && is_digit(text[at]))
         at++;
-    if (at == first || at - first > MAX_DIGITS || at == length) return 0;
-    bool ends = text[at] == ')' || (!first && (text[at] == '.' || text[at] == ':'));
-    if (!ends || (at + 1 < length && is_digit(text[at + 1]))) return 0;
-    return at + 1;
+    if (at == first || at - first > MAX_DIGITS) return 0;
+    size_t end = ANY_OF(text + at, length - at, closes);
+    if (!end && !first) end = ANY_OF(text + at, length - at, others);
+    at += end;
+    return end && (at == length || !is_digit(text[at])) ? at : 0;
 }
 
-/* An ASCII bullet needs white space behind it: "-5", "*emphasis*" and "---" are none. */
+/* An ASCII bullet and a dash need white space behind them: "-5", "*emphasis*" and "---" are none.
+ */
 static size_t bullet(const char *text, size_t length)
 {
-    static const char *const others[] = {"•", "‣", "◦", "▪", "●", "○", "■", "·", "⁃"};
-    if (length && strchr("-*+", *text) && *text) return length == 1 || is_space(text[1]) ? 1 : 0;
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (begins(text, length, others[i])) return strlen(others[i]);
-    return 0;
+    static const char *const spaced[] = {"-", "*", "+", "–", "—"};
+    static const char *const others[] = {"•", "‣", "◦", "▪", "●", "○",
+                                         "■", "·", "⁃", "►", "➤", "▸"};
+    size_t mark = ANY_OF(text, length, spaced);
+    if (mark) return mark == length || is_space(text[mark]) ? mark : 0;
+    return ANY_OF(text, length, others);
 }
 
 /* "---", "* * *": three or more of one character and nothing else. */
@@ -69,26 +84,46 @@ static bool is_rule(const char *text, size_t length)
     return marks >= 3;
 }
 
+/* The "## " of a heading; 0: none. */
+static size_t heading(const char *text, size_t length)
+{
+    size_t marks = 0;
+    while (marks < length && text[marks] == '#')
+        marks++;
+    if (!marks || marks > MAX_HEADING) return 0;
+    while (marks < length && is_space(text[marks]))
+        marks++;
+    return marks;
+}
+
+/* What stands behind a number in emphasis that is open: "**1.** Roses" all of it, "**1. Roses**"
+ * and "**1. Roses:** red ones" what is emphasised, for half an emphasis is no text. */
+static size_t emphasised(const char **text, size_t length)
+{
+    const char *end = memmem(*text, length, "**", 2);
+    if (!end) return length;
+    if (end != *text) return (size_t)(end - *text);
+    *text += 2;
+    return length - 2;
+}
+
 /* The item of a line that begins at its first byte that is no white space; length 0: none.
- * Emphasis that begins before the number ("**1.** Roses", "**1. Roses**") goes with the number. */
+ * A heading is an item when it is numbered: "### 1. Roses". */
 static size_t item_text(const char **line, size_t length)
 {
-    const char *text = *line;
-    size_t bold = begins(text, length, "**") ? 2 : 0;
-    size_t marker = outline_number(text + bold, length - bold);
+    const char *text = *line, *end = text + length;
+    text += heading(text, length);
+    bool bold = begins(text, (size_t)(end - text), "**");
+    if (bold) text += 2;
+    size_t marker = outline_number(text, (size_t)(end - text));
     if (!marker) {
-        if (bold || is_rule(text, length)) return 0;
+        if (text != *line || is_rule(text, length)) return 0;
         marker = bullet(text, length);
         if (!marker) return 0;
     }
-    text += bold + marker;
-    length -= bold + marker;
-    if (bold && begins(text, length, "**")) {
-        text += 2;
-        length -= 2;
-    } else if (bold && length >= 2 && !memcmp(text + length - 2, "**", 2)) {
-        length -= 2;
-    }
+    text += marker;
+    length = (size_t)(end - text);
+    if (bold) length = emphasised(&text, length);
     *line = text;
     return outline_trim(line, length);
 }

@@ -1,10 +1,12 @@
 /* The items of an outline that a chat model wrote, and the prompts of the branches made from them
  * ("from": "outline"; the stages that will use them come next). Text in, views of it out; no state.
  *
- * An item is one line that begins with a number ("1." "1)" "(1)" "1:") or a bullet ("-" "*" "+" or
- * a Unicode bullet). Its text is what follows the marker on that line, trimmed of white space;
- * Markdown in it is kept as written. Two columns or more to the right of the list it stands in, an
- * item is nested: it is no item, nor part of one. All other lines are passed over.
+ * An item is one line that begins with a number ("1." "1)" "(1)" "1:" and their full-width forms,
+ * also as a heading, "## 1.") or a bullet ("-" "*" "+", a dash or a Unicode bullet). Its text is
+ * what follows the marker on that line, trimmed of white space; Markdown in it is kept as written,
+ * but where emphasis begins before the number ("**1. Roses:** red") it is what is emphasised. Two
+ * columns or more to the right of the list it stands in, an item is nested: it is no item, nor part
+ * of one. All other lines are passed over.
  */
 #ifndef SERVER_OUTLINE_H
 #define SERVER_OUTLINE_H
@@ -36,7 +38,8 @@ void outline_fill(const char *template, size_t template_length, const char *item
 /* The text without white space at either end; a view of it. Moves `*text`, returns the length. */
 size_t outline_trim(const char **text, size_t length);
 
-/* The bytes of "1." "1)" "(1)" or "1:" that the text begins with, 0: none. A digit right behind
+/* The bytes of "1." "1)" "(1)" "1:" or "1、" that the text begins with, 0: none. A digit right
+ * behind
  * ("1.5") makes it a number in a sentence. */
 size_t outline_number(const char *text, size_t length);
 

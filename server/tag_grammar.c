@@ -109,11 +109,13 @@ bool tag_grammar_read(const json_t *value, struct tag_grammar *out, struct api_e
 {
     static const char name[] = "branching.grammar";
     if (json_is_string(value)) {
-        const struct tag_grammar *preset = tag_grammar_preset(json_string_value(value));
+        const char *word = json_string_value(value);
+        bool whole = strlen(word) == json_string_length(value); /* "npr\u0000" is not "npr" */
+        const struct tag_grammar *preset = whole ? tag_grammar_preset(word) : NULL;
         if (!preset)
             return refuse(error, REFUSAL_INVALID_VALUE, name,
                           "%s '%.40s' is unknown; \"multiverse\", \"npr\" or an object is allowed",
-                          name, json_string_value(value));
+                          name, word);
         *out = *preset;
         return true;
     }

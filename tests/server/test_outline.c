@@ -64,8 +64,25 @@ Test(outline, emphasis_around_a_number_goes_with_it)
 {
     expect("**1.** a\n**2.** b", "a|b|");
     expect("**1. Roses**\n**2) Tulips**\n", "Roses|Tulips|");
-    expect("**Bold words**\n", "");
+    expect("**Bold words**\n**Bold:** words\n", "");
+    expect("**1. Roses:** red ones\n**2) Tulips** - yellow\n**3. Lilies**:\n",
+           "Roses:|Tulips|Lilies|");
+    expect("**1.** **Roses**: red\n**2. Never closed\n", "**Roses**: red|Never closed|");
     expect("**1.**\n**2. **\n", "");
+}
+
+Test(outline, numbered_headings)
+{
+    expect("# Plan\n\n## 1. Roses\nRed.\n\n### **2. Tulips**\n\n#3: Lilies\n",
+           "Roses|Tulips|Lilies|");
+    expect("# Words\n#\n## - a\n### **b**\n####### 1. seven\n###\t4. four\n", "four|");
+}
+
+Test(outline, other_scripts)
+{
+    expect("1、玫瑰\n2．郁金香\n3：百合\n（4）蕨\n5）草\n", "玫瑰|郁金香|百合|蕨|草|");
+    expect("– a\n— b\n–c\n—\n► d\n➤ e\n", "a|b|d|e|");
+    expect("（1、a\n1、2\n1\xe3\x80\n", "");
 }
 
 Test(outline, nested_items_are_passed_over)

@@ -68,6 +68,8 @@ Test(tag_grammar, refusals_name_the_field)
 {
     refused("3", INVALID_TYPE, "branching.grammar");
     refused("[]", INVALID_TYPE, "branching.grammar");
+    refused("\"npr\\u0000\"", INVALID_VALUE, "branching.grammar");
+    refused("\"\"", INVALID_VALUE, "branching.grammar");
     refused("{}", INVALID_VALUE, "branching.grammar.open");
     refused(OWN("null", "\"<i>\"", "\"<f>\"") "}", INVALID_VALUE, "branching.grammar.open");
     refused(OWN("7", "\"<i>\"", "\"<f>\"") "}", INVALID_TYPE, "branching.grammar.open");
