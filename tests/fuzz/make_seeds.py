@@ -367,6 +367,34 @@ def text_seeds():
             seed("stop", f"{name}{flags}", bytes([flags]) + stops.encode() + b"\n\n" + text.encode())
 
 
+def branch_seeds():
+    outlines = {"numbers": "Tips:\n\n1. Water early.\n2) Mulch\n(3) Prune\n4: **Weed**: often\n", "beyond": "- a\n" * 20,
+                "bullets": "- a\n* b\n+ c\n\u2022 d\n\u2013 e\n  - nested\n\t* nested\n---\n",
+                "bold": "**1. Roses**\n**2.** Tulips\n### 3. Lilies\n## **4. Ferns**: green\n", "empty": "1.\n- \n**5.**\n",
+                "windows": "  1. a \r\n  2. b\r\n\r\n     - c\r\n", "wide": "1\u3001a\n2\uff0eb\n\uff083\uff09c\n"}
+    for i, (name, text) in enumerate(outlines.items()):
+        seed("outline", name, bytes([3 + i]) + ("## {index}. {item}" if i & 1 else "{item").encode() + b"\n" + text.encode())
+    own = {"open": "<b>", "plan_open": "<p>", "item_open": "<i>", "item_close": "</i>", "fork": "<f>", "path_end": "</w>",
+           "close": "</b>", "path_prompt": "<w>{index} {item}", "join_prompt": "<s>"}
+    short = dict(own, open="(", plan_open=None, item_open="[", item_close="]", fork="x" * 64, path_end=";", close=")")
+    texts = {"multiverse": "So.\n<Parallel>\n<Goal>\n<Outline>1: a</Outline>\n<Outline>\n2: b\n</Outline>\n</Goal>\n<Path>"
+             " c </Path><Conclusion>d</Conclusion></Parallel>", "own": "<b><p><i>1) a</i> and <i>b</i><f></w></b><<b><p>",
+             "npr": "<guideline>\n<plan>1: a</plan>\n</guideline>\n<step>\n1:b</step><takeaway>c</takeaway> ",
+             "short": "a([b][2. c]" + "x" * 70 + ";)"}
+    for start in range(3):
+        for name, text in texts.items():
+            grammar = {"own": own, "short": short}.get(name, name)
+            data = text.split("</Goal>" if name == "multiverse" else "<f>" if name == "own" else "\0", 1)
+            for part in {text, data[-1]}:
+                seed("tag_grammar", f"{name}{start}{len(part)}",
+                     bytes([start | 12 | (32 if start == 2 else 0), 6]) + compact(grammar).encode() + b"\n" + part.encode())
+    long = "<plan>" + "a" * 600
+    seed("tag_grammar", "long", b"\x3c\x64" + b'"npr"\n' + ("<guideline>" + long).encode())
+    for name, bad in (("inside", dict(own, fork="a<i>")), ("missing", {}), ("type", dict(own, close=1)), ("unknown", "apar"),
+                      ("longer", dict(own, open="y" * 65)), ("zero", dict(own, item_open="\0")), ("list", [])):
+        seed("tag_grammar", name, b"\x0c\x00" + compact(bad).encode() + b"\nx")
+
+
 def sample_seeds():
     inf, nan = float("inf"), float("nan")
     for i, logits in enumerate(([1.0, 2.0, 3.0], [0.0] * 20, [inf, -inf, nan, 1.0], [-1e38, 1e38, 5.0] * 12,
@@ -381,4 +409,5 @@ tokenizer_seeds()
 weights_seeds()
 request_seeds()
 text_seeds()
+branch_seeds()
 sample_seeds()
