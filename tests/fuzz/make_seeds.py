@@ -393,6 +393,10 @@ def branch_seeds():
     for name, bad in (("inside", dict(own, fork="a<i>")), ("missing", {}), ("type", dict(own, close=1)), ("unknown", "apar"),
                       ("longer", dict(own, open="y" * 65)), ("zero", dict(own, item_open="\0")), ("list", [])):
         seed("tag_grammar", name, b"\x0c\x00" + compact(bad).encode() + b"\nx")
+    texts = ("Roses are red.\n\n- violets\tare\r\nblue \u73ab\u7470 e\u0301 \U0001f600 ", "\x1b[2J\x1b]0;t\x07\u009b1m\u202ex\u2066")
+    for i, text in enumerate(texts):
+        for width, flags, piece in ((80, 0x3a, 0), (30, 0x54, 6), (3, 0x13, 2), (0, 0, 40)):
+            seed("terminal", f"{i}{width}", bytes([width, flags, piece]) + text.encode() * 3 + b"\xe7\x8e")
 
 
 def sample_seeds():
