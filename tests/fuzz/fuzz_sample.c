@@ -110,6 +110,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     spec.bias_count = count;
     spec.withheld = tokens;
     spec.withheld_count = spec.seed & 32 ? count : 0;
-    check(logits, vocab, &spec, (struct token_history){tokens, MAX_LIST, (int32_t)count});
+    int32_t cut = (int32_t)(spec.seed & 3); /* 0: the first run is empty */
+    const struct token_run runs[] = {{tokens, cut}, {tokens + cut, MAX_LIST - cut}};
+    check(logits, vocab, &spec, (struct token_history){runs, COUNT_OF(runs), count});
     return 0;
 }

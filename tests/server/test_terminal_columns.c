@@ -392,9 +392,8 @@ Test(terminal_columns, a_model_cannot_play_with_the_terminal)
 {
     static const char hostile[] = "a\033[2J\033]0;t\007b\r\nc\rd\x7f\b\xc2\x9b"
                                   "1m\xe2\x80\xaex\xe2\x81\xa6y\0z\xff\xed\xa0\x80.";
-    static const char tame[] =
-        "a?[2J?]0;t?b\ncd???1m?x?y?z\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef"
-        "\xbf\xbd.";
+    static const char tame[] = "a?[2J?]0;t?b\ncd???1m?x?y?z\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef"
+                               "\xbf\xbd.";
     for (size_t piece = 1; piece < sizeof hostile; piece++) {
         struct terminal_text filter = {0};
         struct strbuf out = {0};
