@@ -101,17 +101,7 @@ bool completion_finished(struct completion *c)
 
 bool completion_has_news(struct completion *c)
 {
-    return completion_finished(c) || token_log_count(&c->log) > c->read;
-}
-
-/* true: the log was read to where it ends now. */
-static bool read_log(struct completion *c, size_t enough, struct strbuf *out)
-{
-    size_t count = token_log_count(&c->log);
-    for (; c->read < count && (!out || out->length < enough); c->read++)
-        renderer_record(c->renderer, &c->log.records[c->read], token_log_top(&c->log, c->read),
-                        out);
-    return c->read == count;
+    return completion_finished(c) || renderer_has_news(c->renderer, &c->log);
 }
 
 static struct usage usage_of(const struct completion *c)
@@ -133,28 +123,28 @@ static bool failure_of(const struct completion *c, struct api_error *error)
 void completion_stream(struct completion *c, size_t enough, struct strbuf *out, bool *ended)
 {
     bool finished = completion_finished(c); /* first this, then the log: it is complete if so */
-    bool read = read_log(c, enough, out);
+    bool read = renderer_read(c->renderer, &c->log, enough, out);
     *ended = finished && read;
     if (!*ended || c->ended) return;
     c->ended = true;
     struct usage usage = usage_of(c);
     struct api_error error = {0};
     bool failed = failure_of(c, &error);
-    renderer_stream_end(c->renderer, &usage, failed ? &error : NULL, out);
+    renderer_stream_end(c->renderer, &usage, NULL, failed ? &error : NULL, out);
 }
 
 void completion_answer(struct completion *c)
 {
     struct exchange *exchange = c->exchange;
     struct api_error error = {0};
-    read_log(c, 0, NULL);
+    renderer_read(c->renderer, &c->log, 0, NULL);
     if (failure_of(c, &error)) {
         exchange_refuse(exchange, &error);
         return;
     }
     struct strbuf text = {.may_fail = true};
     struct usage usage = usage_of(c);
-    renderer_answer(c->renderer, &usage, &text);
+    renderer_answer(c->renderer, &usage, NULL, &text);
     exchange_answer(exchange, MHD_HTTP_OK, &text);
 }
 

@@ -49,7 +49,6 @@ struct completion {
 
     /* the reader's side */
     struct renderer *renderer;
-    size_t read;
     int64_t prompt_tokens;
     bool ended;
 };

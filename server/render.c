@@ -5,6 +5,7 @@
 #include "server/logprobs.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +23,7 @@ struct renderer {
     struct render_options options;
     struct choice *choices;
     int64_t completion_tokens;
+    size_t read; /* records of the log */
 };
 
 /* --- JSON pieces */
@@ -267,8 +269,8 @@ static void render_event(struct renderer *renderer, int32_t index, struct strbuf
     choice->tokens.count = 0;
 }
 
-void renderer_record(struct renderer *renderer, const struct token_record *record,
-                     const struct token_logprob *top, struct strbuf *out)
+static void take_record(struct renderer *renderer, const struct token_record *record,
+                        const struct token_logprob *top, struct strbuf *out)
 {
     const struct render_options *o = &renderer->options;
     struct choice *choice = &renderer->choices[record->choice];
@@ -287,18 +289,67 @@ void renderer_record(struct renderer *renderer, const struct token_record *recor
     if (o->stream && !silent_end) render_event(renderer, record->choice, out);
 }
 
+bool renderer_has_news(const struct renderer *renderer, struct token_log *log)
+{
+    return token_log_count(log) > renderer->read;
+}
+
+bool renderer_read(struct renderer *renderer, struct token_log *log, size_t enough,
+                   struct strbuf *out)
+{
+    size_t count = token_log_count(log);
+    for (; renderer->read < count && (!out || out->length < enough); renderer->read++)
+        take_record(renderer, &log->records[renderer->read], token_log_top(log, renderer->read),
+                    out);
+    return renderer->read == count;
+}
+
+static void render_number(struct strbuf *out, const char *name, double ms)
+{
+    if (isfinite(ms))
+        strbuf_format(out, "\"%s\":%.3f,", name, ms);
+    else
+        strbuf_format(out, "\"%s\":null,", name);
+}
+
+static void render_timings(struct strbuf *out, const struct timings *t)
+{
+    strbuf_text(out, "\"timings\":{");
+    render_number(out, "queue_ms", t->queue_ms);
+    render_number(out, "ttft_ms", t->ttft_ms);
+    render_number(out, "tpot_ms", t->tpot_ms);
+    render_number(out, "e2e_ms", t->e2e_ms);
+    strbuf_format(out, "\"steps\":%" PRId64 ",\"deferred_branch_steps\":%" PRId64 ",\"slo_met\":%s",
+                  t->steps, t->deferred_branch_steps,
+                  !t->has_slo  ? "null"
+                  : t->slo_met ? "true"
+                               : "false");
+    if (t->malformed_branching) strbuf_text(out, ",\"malformed_branching\":true");
+    if (t->empty_outline) strbuf_text(out, ",\"empty_outline\":true");
+    if (t->outline_beyond) strbuf_format(out, ",\"outline_beyond\":%d", t->outline_beyond);
+    strbuf_char(out, '}');
+}
+
 void renderer_stream_end(struct renderer *renderer, const struct usage *usage,
-                         const struct api_error *error, struct strbuf *out)
+                         const struct timings *timings, const struct api_error *error,
+                         struct strbuf *out)
 {
     if (error) {
         strbuf_text(out, "data: ");
         api_error_render(error, out);
         strbuf_text(out, "\n\n");
-    } else if (renderer->options.include_usage) {
+    } else if (renderer->options.include_usage || timings) {
         strbuf_text(out, "data: ");
         render_head(renderer, out);
-        strbuf_text(out, "\"choices\":[],");
-        render_usage(out, usage);
+        strbuf_text(out, "\"choices\":[]");
+        if (renderer->options.include_usage) {
+            strbuf_char(out, ',');
+            render_usage(out, usage);
+        }
+        if (timings) {
+            strbuf_char(out, ',');
+            render_timings(out, timings);
+        }
         strbuf_text(out, "}\n\n");
     }
     strbuf_text(out, "data: [DONE]\n\n");
@@ -325,7 +376,8 @@ static void render_choice(struct renderer *renderer, int32_t index, struct strbu
     out->failed |= choice->shown.failed || choice->tokens.failed;
 }
 
-void renderer_answer(struct renderer *renderer, const struct usage *usage, struct strbuf *out)
+void renderer_answer(struct renderer *renderer, const struct usage *usage,
+                     const struct timings *timings, struct strbuf *out)
 {
     const struct render_options *o = &renderer->options;
     render_head(renderer, out);
@@ -335,5 +387,9 @@ void renderer_answer(struct renderer *renderer, const struct usage *usage, struc
     strbuf_text(out, "],");
     render_usage(out, usage);
     if (o->return_token_ids && o->chat) render_prompt_ids(renderer, 0, out);
+    if (timings) {
+        strbuf_char(out, ',');
+        render_timings(out, timings);
+    }
     strbuf_char(out, '}');
 }

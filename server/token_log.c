@@ -8,6 +8,7 @@
 bool token_log_init(struct token_log *log, size_t capacity, size_t top)
 {
     *log = (struct token_log){.capacity = capacity, .top = top};
+    if (capacity >= UINT32_MAX) return false; /* token_record.link numbers them from 1 */
     log->records = try_alloc(capacity, sizeof *log->records);
     if (top) log->tops = try_alloc(capacity, top * sizeof *log->tops);
     return log->records && (!top || log->tops);

@@ -2,8 +2,9 @@
  * lock.
  *
  * A ring that is sized at admission for everything its request can ever produce: every token of
- * every sequence and one end for each. So it never wraps, never overflows and never makes the tick
- * wait, and a reader may come late, or twice. Its pages are touched only as tokens come.
+ * every sequence, what was given to it, one end for each, one beginning for each stage. So it never
+ * wraps, never overflows and never makes the tick wait, and a reader may come late. Its pages are
+ * touched only as tokens come.
  *
  *     writer:  records[count] = record;  count = count + 1 (release)
  *     reader:  up to count (acquire)
@@ -18,19 +19,46 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* A choice without stages has records of the kinds prompt, token and finish only. One with stages
+ * begins each by RECORD_STAGE, whose sequences then come, in this order:
+ *
+ *     given *   branch 0's prompt, then branch 1's, ... (all of them right behind RECORD_STAGE)
+ *     token *   of all branches as they were sampled, among each other
+ *     given *   of one branch behind its last token: what it shows of a token that was cut, read
+ *               again (sequence_ending.appended; all of it `skip`)
+ *     end       of one branch
+ *
+ * A stage begins when every branch of the one before has its end; finish comes once, at last
+ * (FINISH_ABORT and FINISH_ERROR: at any time). */
 enum record_kind {
-    RECORD_PROMPT, /* a token of the prompt with its log probability */
+    RECORD_PROMPT, /* a token of the request's prompt with its log probability */
     RECORD_TOKEN,  /* a sampled token */
-    RECORD_FINISH,
+    RECORD_FINISH, /* the choice is complete */
+    RECORD_STAGE,  /* a stage begins: `branch` is how many it has */
+    RECORD_GIVEN,  /* a token of the prompt of a stage or branch: shown, not sampled */
+    RECORD_END,    /* a sequence of a stage has ended */
 };
 
 struct token_record {
-    int32_t token;
+    union {
+        int32_t token; /* prompt, token, given */
+        int32_t stops; /* stage: which of render_options.stop_sets; -1: render_options.stops */
+    };
     float logprob;
     int32_t choice;
-    uint8_t kind;      /* enum record_kind */
-    uint8_t ends;      /* token: the sequence's last */
-    uint8_t reason;    /* finish: enum finish_reason */
+    /* Bytes that are not shown. Given: of the text from here on, because they were already (they
+     * are of a token that was cut). Token: of the text that it made visible, at its end (behind a
+     * tag that ends the sequence). */
+    uint32_t skip;
+    uint32_t link;  /* the reader's own */
+    uint16_t stage; /* stage and all behind it: its number in the answer */
+    uint16_t branch;
+    uint8_t kind; /* enum record_kind */
+    union {
+        uint8_t ends;     /* token: the sequence's last */
+        uint8_t parallel; /* stage */
+    };
+    uint8_t reason;    /* end, finish: enum finish_reason */
     uint8_t top_count; /* alternatives beside the token */
 };
 
@@ -41,7 +69,8 @@ struct token_log {
     _Atomic size_t count;
 };
 
-/* `top`: the most alternatives a record comes with. false: there is no memory for it. */
+/* `top`: the most alternatives a record comes with. false: there is no memory for it (of more than
+ * 2^32 - 1 records never). */
 bool token_log_init(struct token_log *log, size_t capacity, size_t top);
 void token_log_release(struct token_log *log);
 

@@ -23,6 +23,7 @@ struct answer {
     struct strbuf texts[MAX_CHOICES];        /* gathered from a stream */
     size_t ids[MAX_CHOICES], scores[MAX_CHOICES];
     bool finished[MAX_CHOICES];
+    struct token_log log;
 };
 
 static size_t count_scores(const json_t *logprobs)
@@ -77,10 +78,12 @@ static void add_stream(struct answer *a, const struct strbuf *stream)
 
 /* --- the tokens, as the engine would report them */
 
-static void record(struct renderer *renderer, struct token_record record, struct strbuf *out)
+static void record(struct answer *a, struct renderer *renderer, struct token_record record,
+                   struct strbuf *out)
 {
     struct token_logprob top[2] = {{record.token, record.logprob}, {65, -INFINITY}};
-    renderer_record(renderer, &record, top, out);
+    token_log_append(&a->log, record, top);
+    renderer_read(renderer, &a->log, SIZE_MAX, out);
 }
 
 /* No token of the byte 0: it may be a key of top_logprobs, which jansson cannot read. */
@@ -101,7 +104,7 @@ static size_t run_tokens(struct answer *a, struct renderer *renderer, struct inp
         int32_t choice = input_byte(&tokens) % o->choices;
         int32_t token = token_of(o->tokenizer, input_byte(&tokens));
         if (a->watches[choice].stopped) continue;
-        record(renderer,
+        record(a, renderer,
                (struct token_record){.kind = RECORD_TOKEN,
                                      .token = token,
                                      .choice = choice,
@@ -114,7 +117,7 @@ static size_t run_tokens(struct answer *a, struct renderer *renderer, struct inp
         total++;
     }
     for (int32_t i = 0; i < o->choices; i++)
-        record(renderer,
+        record(a, renderer,
                (struct token_record){.kind = RECORD_FINISH,
                                      .choice = i,
                                      .reason = a->watches[i].stopped ? FINISH_STOP : FINISH_LENGTH},
@@ -130,13 +133,14 @@ static void answer_once(struct answer *a, struct input tokens, bool stream)
     a->options.stream = stream;
     for (int32_t i = 0; i < a->options.choices; i++)
         choice_text_init(&a->watches[i], a->options.stops, a->options.stop_count);
+    invariant(token_log_init(&a->log, tokens.left / 2 + MAX_CHOICES, 2), "no memory");
     struct renderer *renderer = renderer_create(&a->options);
     size_t total = run_tokens(a, renderer, tokens, stream ? &out : NULL, counts);
     struct usage usage = {1, (int64_t)total, 0};
     if (stream)
-        renderer_stream_end(renderer, &usage, NULL, &out);
+        renderer_stream_end(renderer, &usage, NULL, NULL, &out);
     else
-        renderer_answer(renderer, &usage, &out);
+        renderer_answer(renderer, &usage, NULL, &out);
     if (stream)
         add_stream(a, &out);
     else
@@ -150,6 +154,7 @@ static void answer_once(struct answer *a, struct input tokens, bool stream)
         choice_text_release(&a->watches[i]);
     }
     renderer_free(renderer);
+    token_log_release(&a->log);
     strbuf_free(&out);
 }
 

@@ -13,10 +13,12 @@ static struct token_list prompt;
 static struct render_options options;
 static struct renderer *renderer;
 static struct strbuf out;
+static struct token_log log_;
 
 static void begin(void)
 {
     tokenizer = test_tokenizer();
+    cr_assert(token_log_init(&log_, 4096, 2));
     token_list_append(&prompt, BYTE_ID('P'));
     token_list_append(&prompt, BYTE_ID('q'));
     options = (struct render_options){
@@ -37,6 +39,7 @@ static void end(void)
     tokenizer_free(tokenizer);
     free(prompt.ids);
     strbuf_free(&out);
+    token_log_release(&log_);
 }
 
 TestSuite(render, .init = begin, .fini = end);
@@ -46,18 +49,25 @@ static void start(void)
     renderer = renderer_create(&options);
 }
 
+static void record(struct token_record record, const struct token_logprob *top)
+{
+    token_log_append(&log_, record, top);
+    cr_assert(renderer_has_news(renderer, &log_));
+    cr_assert(renderer_read(renderer, &log_, SIZE_MAX, options.stream ? &out : NULL));
+    cr_assert_not(renderer_has_news(renderer, &log_));
+}
+
 static void token(int32_t choice, int32_t id, bool ends)
 {
-    struct token_record record = {
-        .token = id, .choice = choice, .kind = RECORD_TOKEN, .ends = ends};
-    renderer_record(renderer, &record, NULL, options.stream ? &out : NULL);
+    record((struct token_record){.token = id, .choice = choice, .kind = RECORD_TOKEN, .ends = ends},
+           NULL);
 }
 
 static void finish(int32_t choice, enum finish_reason reason)
 {
-    struct token_record record = {
-        .choice = choice, .kind = RECORD_FINISH, .reason = (uint8_t)reason};
-    renderer_record(renderer, &record, NULL, options.stream ? &out : NULL);
+    record(
+        (struct token_record){.choice = choice, .kind = RECORD_FINISH, .reason = (uint8_t)reason},
+        NULL);
 }
 
 #define HEAD(id, object)                      \
@@ -76,7 +86,7 @@ Test(render, a_text_answer)
     token(0, BYTE_ID('"'), false);
     finish(0, FINISH_LENGTH);
     struct usage usage = {2, 2, 0};
-    renderer_answer(renderer, &usage, &out);
+    renderer_answer(renderer, &usage, NULL, &out);
     cr_assert_str_eq(out.data, TEXT_HEAD
                      "{\"index\":0,\"text\":\"a\\\"\",\"logprobs\":null,\"finish_reason\":"
                      "\"length\"}]," USAGE(2, 2, 4) "}");
@@ -92,7 +102,7 @@ Test(render, a_chat_answer_with_token_ids)
     token(0, TEST_EOS, true);
     finish(0, FINISH_STOP);
     struct usage usage = {2, 2, 0};
-    renderer_answer(renderer, &usage, &out);
+    renderer_answer(renderer, &usage, NULL, &out);
     cr_assert_str_eq(
         out.data, HEAD("cmpl-1", "chat.completion") "{\"index\":0,\"message\":{\"role\":"
                                                     "\"assistant\",\"content\":\"a\"},"
@@ -110,7 +120,7 @@ Test(render, a_chat_stream_byte_for_byte)
     token(0, BYTE_ID('\n'), false);
     finish(0, FINISH_LENGTH);
     struct usage usage = {2, 2, 0};
-    renderer_stream_end(renderer, &usage, NULL, &out);
+    renderer_stream_end(renderer, &usage, NULL, NULL, &out);
     cr_assert_str_eq(out.data, "data: " CHUNK_HEAD
                                "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"a\"},"
                                "\"logprobs\":null,\"finish_reason\":null}]}\n\n"
@@ -162,7 +172,7 @@ Test(render, choices_keep_apart_and_echo_their_prompt)
     finish(1, FINISH_LENGTH);
     finish(0, FINISH_LENGTH);
     struct usage usage = {2, 2, 0};
-    renderer_answer(renderer, &usage, &out);
+    renderer_answer(renderer, &usage, NULL, &out);
     cr_assert_not_null(strstr(out.data, "{\"index\":0,\"text\":\"Pqa\""), "%s", out.data);
     cr_assert_not_null(strstr(out.data, "{\"index\":1,\"text\":\"Pqb\""), "%s", out.data);
 }
@@ -177,7 +187,7 @@ static const char *stopped_text(bool include, int32_t min_tokens, const char *to
         token(0, BYTE_ID(*tokens), false);
     finish(0, FINISH_LENGTH);
     struct usage usage = {2, 4, 0};
-    renderer_answer(renderer, &usage, &out);
+    renderer_answer(renderer, &usage, NULL, &out);
     return out.data;
 }
 
@@ -214,7 +224,7 @@ Test(render, a_failed_stream_ends_with_an_error_and_done)
     struct api_error error = {0};
     struct usage usage = {0};
     refuse(&error, REFUSAL_INTERNAL, NULL, "it broke");
-    renderer_stream_end(renderer, &usage, &error, &out);
+    renderer_stream_end(renderer, &usage, NULL, &error, &out);
     cr_assert_str_eq(out.data,
                      "data: {\"error\":{\"message\":\"it broke\",\"type\":\"server_error\","
                      "\"param\":null,\"code\":\"internal_error\"}}\n\ndata: [DONE]\n\n");
@@ -252,9 +262,10 @@ static void scored(enum record_kind kind, int32_t id, float logprob, struct toke
 {
     struct token_logprob top[] = {first, second};
     uint8_t count = (uint8_t)((first.token >= 0) + (second.token >= 0));
-    struct token_record record = {
-        .token = id, .logprob = logprob, .kind = (uint8_t)kind, .top_count = count};
-    renderer_record(renderer, &record, top, options.stream ? &out : NULL);
+    record(
+        (struct token_record){
+            .token = id, .logprob = logprob, .kind = (uint8_t)kind, .top_count = count},
+        top);
 }
 
 static const struct token_logprob none = {-1, 0};
@@ -280,7 +291,7 @@ Test(render, completions_logprobs_with_the_prompt_echoed)
     scored(RECORD_TOKEN, BYTE_ID(0xa9), -2, none, none);
     finish(0, FINISH_LENGTH);
     struct usage usage = {2, 3, 0};
-    renderer_answer(renderer, &usage, &out);
+    renderer_answer(renderer, &usage, NULL, &out);
     expect_words("\"text\":\"Pqa\xc3\xa9\",\"logprobs\":{\"text_offset\":[0,1,2,3,4],"
                  "\"token_logprobs\":[null,-1.5,-0.5,-9999.0,-2],"
                  "\"tokens\":[\"P\",\"q\",\"a\",\"bytes:\\\\xc3\",\"bytes:\\\\xa9\"],"
@@ -316,9 +327,10 @@ Test(render, chat_logprobs_come_with_their_tokens)
     expect_words("\"logprobs\":{\"content\":[{\"token\":\"\\\\xc3\",\"logprob\":-1,\"bytes\":[195],"
                  "\"top_logprobs\":[]}],\"refusal\":null}");
     strbuf_clear(&out);
-    struct token_record end = {
-        .token = TEST_EOS, .logprob = -0.125f, .kind = RECORD_TOKEN, .ends = true};
-    renderer_record(renderer, &end, NULL, &out);
+    record(
+        (struct token_record){
+            .token = TEST_EOS, .logprob = -0.125f, .kind = RECORD_TOKEN, .ends = true},
+        NULL);
     cr_assert_eq(out.length, 0);
     finish(0, FINISH_STOP);
     expect_words("\"logprob\":-0.125");
