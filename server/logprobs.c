@@ -44,8 +44,7 @@ static void render_token(struct strbuf *out, const char *bytes, size_t length, b
 
 /* --- completions */
 
-/* How many characters begin in these bytes. */
-static int64_t characters(const char *bytes, size_t length)
+int64_t logprobs_characters(const char *bytes, size_t length)
 {
     int64_t count = 0;
     for (size_t i = 0; i < length; i++)
@@ -62,14 +61,16 @@ static void add_place(struct logprobs_text *text, const struct tokenizer *tokeni
     comma(&text->offsets);
     strbuf_format(&text->offsets, "%" PRId64, text->offset);
     const char *shown = tokenizer_token_view(tokenizer, token, false, &visible);
-    text->offset += characters(shown, visible);
+    text->offset += logprobs_characters(shown, visible);
 }
 
-void logprobs_add_first(struct logprobs_text *text, const struct tokenizer *tokenizer,
+void logprobs_add_given(struct logprobs_text *text, const struct tokenizer *tokenizer,
                         int32_t token)
 {
     add_place(text, tokenizer, token);
+    comma(&text->numbers);
     strbuf_text(&text->numbers, "null");
+    comma(&text->tops);
     strbuf_text(&text->tops, "null");
 }
 

@@ -27,9 +27,12 @@ struct logprobs_text {
 
 void logprobs_release(struct logprobs_text *text);
 
-/* The first token of an echoed prompt: nothing stands before it, so it has no probability.
- * Completions only. */
-void logprobs_add_first(struct logprobs_text *text, const struct tokenizer *tokenizer,
+/* How many characters begin in these bytes. */
+int64_t logprobs_characters(const char *bytes, size_t length);
+
+/* A token without a probability: the first of an echoed prompt, as nothing stands before it, or one
+ * of the prompt of a stage or branch. Completions only. */
+void logprobs_add_given(struct logprobs_text *text, const struct tokenizer *tokenizer,
                         int32_t token);
 
 /* A record of kind token or prompt; `top` as token_log_top gives it. */
