@@ -361,6 +361,13 @@ def text_seeds():
         tokens = b"".join(bytes([i % 3, c]) for i, c in enumerate(b"ab\xe2\x82\xacEND\xf6x\xc3\n\"" * 2))
         seed("render", f"stops{flags}", bytes([flags, 2]) + b"END\n\xe2\x82\xac\n\n" + tokens)
         seed("render", f"plain{flags}", bytes([flags, flags << 2 & 255]) + b"\n" + tokens)
+        # fuzz_stages: less than 190: a branch samples; 190: a token that is cut; more: a branch ends; or a stage begins
+        branches = b"".join(bytes([i * 7 % 5, c]) for i, c in enumerate(b"ab\xe2\x82\xacENDE\xf6x\xc3\n\"EN" * 2))
+        ends = b"".join(bytes([200 + i, i]) for i in (4, 2, 0, 1, 3))
+        stages = b"".join(bytes([how, 0]) + branches + bytes([190, 0xfd]) + (ends if how & 1 else bytes([195, 0]))
+                          for how in (0, 64, 41, 64, 128, 16, 9, 103, 64))
+        seed("stages", f"stops{flags}", bytes([flags]) + b"ND\n\xe2\x82\xac\n\n" + stages)
+        seed("stages", f"plain{flags}", bytes([flags << 1 & 255]) + b"\n" + stages)
     for name, stops, text in (("end", "END", "some text END more"), ("overlap", "aab\nabcabd", "aaabcabcabdx"),
                               ("longest", "cd\nbcd\nd", "abcd"), ("lines", "\u20ac", "5 \u20ad 5 \u20ac")):
         for flags in (0, 3, 30):

@@ -32,6 +32,7 @@ longest() {
     gguf) echo 8192 ;;
     directory | chat) echo 6144 ;;
     tokenizer_json) echo 4096 ;;
+    stages) echo 512 ;; # each is rendered three times
     *) echo 2048 ;;
     esac
 }
