@@ -5,6 +5,7 @@
  * In an answer with stages (choice_text_keep) a token stays in the context only when all its bytes
  * are visible. `kept` counts these tokens and `rest` is what is visible behind them: empty, or the
  * beginning of a token that was cut. Both are certain once the sequence has ended.
+ * Both sides must give the same stop strings, min_tokens and include_stop, and in stages no EOS.
  *
  *     init, keep?, (push, cut?)*, finish or end, release
  */

@@ -29,7 +29,9 @@
  *     end       of one branch
  *
  * A stage begins when every branch of the one before has its end; finish comes once, at last
- * (FINISH_ABORT and FINISH_ERROR: at any time). */
+ * (FINISH_ABORT and FINISH_ERROR: at any time). So there is room wanted for one record a stage and
+ * one a sequence, for the prompts, max_tokens, SEQUENCE_APPENDED for a sequence that may be cut,
+ * and the finish. */
 enum record_kind {
     RECORD_PROMPT, /* a token of the request's prompt with its log probability */
     RECORD_TOKEN,  /* a sampled token */
