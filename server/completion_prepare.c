@@ -11,8 +11,6 @@
 #include <sys/random.h>
 #include <time.h>
 
-#define DEFAULT_MAX_TOKENS 16 /* of /v1/completions, as OpenAI's */
-
 bool request_tokens(const struct api_request *request, size_t index,
                     const struct served_model *model, struct token_list *out,
                     struct api_error *error)
@@ -66,8 +64,8 @@ static bool fit_context(struct completion *c, int32_t index, struct api_error *e
             named ? wanted : 1, completion_prompt_field(c));
     if (!named) {
         wanted = (int32_t)room;
-        if (c->request.endpoint == API_COMPLETIONS && wanted > DEFAULT_MAX_TOKENS)
-            wanted = DEFAULT_MAX_TOKENS;
+        if (c->request.endpoint == API_COMPLETIONS && wanted > MAX_TOKENS_COMPLETIONS)
+            wanted = MAX_TOKENS_COMPLETIONS;
     }
     if (c->request.min_tokens > wanted)
         return refuse(error, REFUSAL_INVALID_VALUE, "min_tokens",
@@ -182,8 +180,21 @@ static void make_renderer(struct completion *c)
     c->renderer = renderer_create(&options);
 }
 
+/* Parsed and checked, but nothing runs it yet. */
+static bool refuse_branches(const struct api_request *request, struct api_error *error)
+{
+    const char *name = request->stage_count     ? "stages"
+                       : request->grammar       ? "branching"
+                       : request->branch_events ? "stream_options.branch_events"
+                       : request->timings       ? "timings"
+                                                : NULL;
+    return !name ||
+           refuse(error, REFUSAL_UNSUPPORTED, name, "%s is not supported by this version", name);
+}
+
 bool completion_prepare(struct completion *c, struct api_error *error)
 {
+    if (!refuse_branches(&c->request, error)) return false;
     const struct server *server = c->exchange->server;
     c->part_count = c->request.endpoint == API_CHAT ? 1 : (int32_t)c->request.prompt_count;
     int64_t choices = (int64_t)c->part_count * c->request.n;

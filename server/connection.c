@@ -10,6 +10,7 @@
 #include "server/completion.h"
 #include "server/exchange.h"
 #include "server/request_head.h"
+#include "server/request_slo.h"
 #include "server/routes.h"
 #include "server/server_internal.h"
 
@@ -53,6 +54,17 @@ static bool check_doors(struct exchange *exchange)
     if (!atomic_load(&server->loaded))
         return refuse(&exchange->error, REFUSAL_LOADING, NULL, "the model is still loading");
     return true;
+}
+
+static bool check_slo(struct exchange *exchange)
+{
+    if (exchange->route->get) return true;
+    static const char ttft[] = "x-slo-ttft-ms", tpot[] = "x-slo-tpot-ms";
+    struct api_slo *slo = &exchange->slo;
+    return parse_slo_header(ttft, head_value(exchange->connection, ttft), &slo->ttft_us,
+                            &exchange->error) &&
+           parse_slo_header(tpot, head_value(exchange->connection, tpot), &slo->tpot_us,
+                            &exchange->error);
 }
 
 static bool refuse_body(struct exchange *exchange)
@@ -204,6 +216,7 @@ static enum MHD_Result begin(struct server *server, struct MHD_Connection *conne
     exchange->close = !head_is_clear(connection, &exchange->error);
     exchange->refused = exchange->close || !head_is_small(connection, limits, &exchange->error) ||
                         !check_route(exchange, url, method) || !check_doors(exchange) ||
+                        !check_slo(exchange) ||
                         (declared > limits->max_body && !refuse_body(exchange));
     if (declared) watcher_reads_body(server->watcher, exchange->slot);
     /* A client that waits for "100 Continue" listens already; nobody reads an endless body. */

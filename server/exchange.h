@@ -20,6 +20,7 @@
 
 #include "base/strbuf.h"
 #include "server/api_error.h"
+#include "server/request_parse.h"
 #include "server/server.h"
 
 #include <microhttpd.h>
@@ -36,6 +37,7 @@ struct exchange {
     const struct route *route;
     char request_id[129]; /* echoed as X-Request-Id: the client's own where it is clean */
     int64_t received_us;  /* when the body was complete */
+    struct api_slo slo;   /* of the header; wins over the body's */
 
     /* MHD's thread only */
     struct MHD_Connection *connection;

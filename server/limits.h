@@ -18,7 +18,9 @@ struct server_limits {
     int32_t max_depth;      /* nested arrays and objects */
     int32_t max_n;          /* sequences for one prompt */
     int32_t max_prompts;    /* prompts in one request */
-    int32_t max_sequences;  /* prompts times n */
+    int32_t max_sequences;  /* prompts times n, or times the branches of all stages */
+    int32_t max_stages;     /* of one answer */
+    int32_t max_branches;   /* of one stage */
     int32_t max_messages;   /* of a chat */
     int32_t max_stops;      /* stop strings */
     int32_t max_stop_bytes; /* of one stop string */
@@ -39,7 +41,7 @@ struct server_limits server_limits_default(void);
 
 /* The options that change *limits, to a table that has room for LIMIT_OPTION_COUNT; returns how
  * many. */
-#define LIMIT_OPTION_COUNT 23
+#define LIMIT_OPTION_COUNT 25
 size_t server_limits_table(struct server_limits *limits, struct option_spec *table);
 
 /* After the options were read: raises what would contradict another (the bodies together hold two

@@ -37,6 +37,8 @@ static json_t *values_of(const struct server_limits *limits, const struct served
     } numbers[] = {
         {"max_n", limits->max_n},
         {"max_prompts", limits->max_prompts},
+        {"max_stages", limits->max_stages},
+        {"max_branches", limits->max_branches},
         {"max_messages", limits->max_messages},
         {"max_stops", limits->max_stops},
         {"max_stop_bytes", limits->max_stop_bytes},

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A word to compare, or NULL: no string, or one with a NUL within, which is no word. */
-static const char *word_of(const json_t *value)
+const char *json_word(const json_t *value)
 {
     const char *text = json_string_value(value);
     return text && strlen(text) == json_string_length(value) ? text : NULL;
@@ -30,8 +29,8 @@ static bool parse_ids(const json_t *list, const char *name, int32_t vocab, int32
     return true;
 }
 
-static bool parse_prompt(const json_t *value, const char *name, int32_t vocab,
-                         struct api_prompt *prompt, struct api_error *error)
+bool parse_prompt(const json_t *value, const char *name, int32_t vocab, struct api_prompt *prompt,
+                  struct api_error *error)
 {
     if (json_is_string(value)) {
         prompt->text = json_string_value(value);
@@ -102,7 +101,7 @@ static bool join_parts(const json_t *parts, const char *name, char **joined, siz
     struct strbuf text = {0};
     for (size_t i = 0; i < json_array_size(parts); i++) {
         const json_t *part = json_array_get(parts, i);
-        const char *type = word_of(json_object_get(part, "type"));
+        const char *type = json_word(json_object_get(part, "type"));
         const json_t *value = json_object_get(part, "text");
         if (!type || strcmp(type, "text") != 0 || !json_is_string(value)) {
             strbuf_free(&text);
@@ -126,7 +125,7 @@ static bool parse_role(const json_t *message, size_t index, struct chat_message 
     static const char *const roles[] = {"system", "user", "assistant", "tool", "developer"};
     char name[64];
     snprintf(name, sizeof name, "messages[%zu].role", index);
-    const char *role = word_of(json_object_get(message, "role"));
+    const char *role = json_word(json_object_get(message, "role"));
     for (size_t i = 0; role && i < sizeof roles / sizeof roles[0]; i++)
         if (strcmp(role, roles[i]) == 0) {
             /* "developer" is OpenAI's newer word for the system's voice. */
@@ -307,27 +306,34 @@ static bool parse_stop(const json_t *value, const char *name, const struct serve
     return true;
 }
 
+bool parse_stop_list(const json_t *value, const char *name, const struct server_limits *limits,
+                     const char ***stops, size_t *stop_count, struct api_error *error)
+{
+    bool list = json_is_array(value);
+    size_t count = list ? json_array_size(value) : 1;
+    if (count > (size_t)limits->max_stops)
+        return refuse(error, REFUSAL_INVALID_VALUE, name,
+                      "%s holds %zu strings; at most %d are allowed", name, count,
+                      limits->max_stops);
+    *stops = try_alloc(count, sizeof **stops);
+    if (!*stops) return refuse_memory(error);
+    for (size_t i = 0; i < count; i++) {
+        char element[64];
+        snprintf(element, sizeof element, list ? "%.40s[%zu]" : "%.40s", name, i);
+        if (!parse_stop(list ? json_array_get(value, i) : value, element, limits, &(*stops)[i],
+                        error))
+            return false;
+    }
+    *stop_count = count;
+    return true;
+}
+
 bool parse_stops(struct api_request *request, const struct server_limits *limits,
                  struct api_error *error)
 {
     const json_t *value = json_field(request->root, "stop");
-    if (!value) return true;
-    bool list = json_is_array(value);
-    size_t count = list ? json_array_size(value) : 1;
-    if (count > (size_t)limits->max_stops)
-        return refuse(error, REFUSAL_INVALID_VALUE, "stop",
-                      "stop holds %zu strings; at most %d are allowed", count, limits->max_stops);
-    request->stops = try_alloc(count, sizeof *request->stops);
-    if (!request->stops) return refuse_memory(error);
-    for (size_t i = 0; i < count; i++) {
-        char element[64] = "stop";
-        if (list) snprintf(element, sizeof element, "stop[%zu]", i);
-        if (!parse_stop(list ? json_array_get(value, i) : value, element, limits,
-                        &request->stops[i], error))
-            return false;
-    }
-    request->stop_count = count;
-    return true;
+    return !value ||
+           parse_stop_list(value, "stop", limits, &request->stops, &request->stop_count, error);
 }
 
 bool parse_stop_ids(struct api_request *request, const struct server_limits *limits, int32_t vocab,

@@ -2,6 +2,8 @@
 #include "base/alloc.h"
 #include "model/json_reader.h"
 #include "server/request_content.h"
+#include "server/request_slo.h"
+#include "server/request_stages.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -38,6 +40,7 @@ static const struct api_field fields[] = {
     FIELD("include_stop_str_in_output", FIELD_BOOL, include_stop, 0, 0, GENERATE),
     FIELD("stream", FIELD_BOOL, stream, 0, 0, GENERATE),
     FIELD("return_token_ids", FIELD_BOOL, return_token_ids, 0, 0, GENERATE),
+    FIELD("timings", FIELD_BOOL, timings, 0, 0, GENERATE),
     FIELD("add_special_tokens", FIELD_BOOL, add_special_tokens, 0, 0,
           API_COMPLETIONS | API_TOKENIZE),
     FIELD("add_generation_prompt", FIELD_BOOL, add_generation_prompt, 0, 0,
@@ -182,13 +185,24 @@ static bool parse_stream_options(struct api_request *request, struct api_error *
     if (!request->stream)
         return refuse(error, REFUSAL_INVALID_VALUE, "stream_options",
                       "stream_options is allowed only with \"stream\": true");
-    const json_t *value = json_field(options, "include_usage");
-    if (value &&
-        !json_to_bool(value, "stream_options.include_usage", &request->include_usage, error))
-        return false;
-    value = json_field(options, "continuous_usage_stats");
-    return !value || json_to_bool(value, "stream_options.continuous_usage_stats",
-                                  &request->continuous_usage, error);
+    bool timings = false; /* one of the two places is enough to ask for them */
+    const struct {
+        const char *name, *path;
+        bool *target;
+    } switches[] = {
+        {"include_usage", "stream_options.include_usage", &request->include_usage},
+        {"continuous_usage_stats", "stream_options.continuous_usage_stats",
+         &request->continuous_usage},
+        {"branch_events", "stream_options.branch_events", &request->branch_events},
+        {"timings", "stream_options.timings", &timings},
+    };
+    for (size_t i = 0; i < sizeof switches / sizeof switches[0]; i++) {
+        const json_t *value = json_field(options, switches[i].name);
+        if (value && !json_to_bool(value, switches[i].path, switches[i].target, error))
+            return false;
+    }
+    request->timings |= timings;
+    return true;
 }
 
 /* --- fields that this version does not honour: refused rather than ignored in silence */
@@ -221,8 +235,6 @@ static bool refuse_unsupported(const struct api_request *request, struct api_err
         {"suffix", NAN},
         {"tools", NAN},
         {"functions", NAN},
-        {"stages", NAN},
-        {"branching", NAN},
         /* What vLLM and llama-server know and would change the answer. */
         {"structured_outputs", NAN},
         {"guided_json", NAN},
@@ -331,7 +343,8 @@ static bool parse_generation(struct api_request *request, const struct server_li
            parse_stream_options(request, error) && parse_stops(request, limits, error) &&
            parse_stop_ids(request, limits, vocab, error) &&
            parse_logit_bias(request, limits, vocab, error) &&
-           parse_logprobs(request, limits, error);
+           parse_logprobs(request, limits, error) && parse_slo(request, error) &&
+           parse_stages(request, limits, vocab, error) && parse_branching(request, error);
 }
 
 static bool parse_content(struct api_request *request, const struct server_limits *limits,
@@ -396,6 +409,7 @@ void api_request_drop_document(struct api_request *request)
 void api_request_release(struct api_request *request)
 {
     api_request_drop_document(request);
+    release_stages(request);
     free(request->stop_ids);
     free(request->biases);
     *request = (struct api_request){0};

@@ -3,7 +3,8 @@
  * JSON null means "default" for every optional field, unknown fields are ignored, a key given twice
  * is refused.
  *
- * A parsed request owns its JSON document; every text in it is a view of that document.
+ * A parsed request owns its JSON document; every text in it is a view of that document. What the
+ * branches need lives as long as the request: it keeps references of its own to those parts.
  */
 #ifndef SERVER_REQUEST_PARSE_H
 #define SERVER_REQUEST_PARSE_H
@@ -12,6 +13,7 @@
 #include "scheduler/request.h"
 #include "server/api_error.h"
 #include "server/limits.h"
+#include "server/tag_grammar.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -26,7 +28,8 @@ enum api_endpoint {
     API_DETOKENIZE = 8,
 };
 
-#define MAX_TOKENS_DEFAULT (-1)
+#define MAX_TOKENS_DEFAULT     (-1)
+#define MAX_TOKENS_COMPLETIONS 16 /* the default of /v1/completions, as OpenAI's */
 
 /* A field that is one number or one truth value. */
 enum api_field_kind { FIELD_BOOL, FIELD_INT32, FIELD_FLOAT };
@@ -48,6 +51,27 @@ struct api_prompt {
     size_t length;
     int32_t *ids;
     size_t id_count;
+};
+
+/* One sequence of a stage. */
+struct api_branch {
+    struct api_prompt prompt; /* put before what the model writes; may be absent or empty */
+    int32_t max_tokens;       /* its own, the stage's or the request's; 0 only with a prompt */
+};
+
+/* A piece of the answer: one sequence, or several at the same time that join at its end. */
+struct api_stage {
+    bool parallel;       /* else serial: one branch */
+    bool outline;        /* parallel, one branch for each item that the stage before wrote */
+    int32_t outline_max; /* at most so many */
+    struct api_branch *branches; /* outline: one; its prompt is a text with {item} and {index} */
+    size_t branch_count;
+    const char **stops; /* the stage's own, else the request's */
+    size_t stop_count;
+};
+
+struct api_slo {
+    int64_t ttft_us, tpot_us; /* 0: none */
 };
 
 struct api_request {
@@ -79,8 +103,14 @@ struct api_request {
     int32_t priority;
     char cache_salt[256]; /* a copy: it outlives the document */
     size_t cache_salt_length;
+    struct api_slo slo;
 
-    bool stream, include_usage, continuous_usage, return_token_ids;
+    struct api_stage *stages; /* NULL: one serial piece, the plain answer */
+    size_t stage_count;
+    struct tag_grammar *grammar;      /* NULL: the model's tags are plain text */
+    json_t *stage_texts, *stop_texts; /* what the stages' texts are views of */
+
+    bool stream, include_usage, continuous_usage, branch_events, timings, return_token_ids;
     bool add_special_tokens, add_generation_prompt;
 };
 
@@ -91,8 +121,8 @@ bool api_request_parse(struct api_request *request, enum api_endpoint endpoint, 
                        struct api_error *error);
 void api_request_release(struct api_request *request);
 
-/* Frees the document and all texts (model, prompts, messages, stops); numbers and counts stay. A
- * body may hold megabytes of unknown fields, an answer may take minutes. */
+/* Frees the document and its texts (model, prompts, messages, stops); numbers, counts, stages and
+ * the grammar stay. A body may hold megabytes of unknown fields, an answer may take minutes. */
 void api_request_drop_document(struct api_request *request);
 
 /* Whether arrays and objects nest at most `depth` deep. Looks at brackets outside strings only. */

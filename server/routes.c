@@ -2,6 +2,7 @@
 #include "base/alloc.h"
 #include "server/completion.h"
 #include "server/render.h"
+#include "server/request_slo.h"
 #include "server/server_internal.h"
 
 #include <inttypes.h>
@@ -177,6 +178,7 @@ static bool serve(struct exchange *exchange, struct api_request *request, struct
                                     &server->options.limits, server->model.vocab, error);
     exchange_drop_body(exchange);
     if (!parsed) return false;
+    slo_override(&request->slo, &exchange->slo);
     if (!check_model(request, &server->model, error)) return false;
     switch (exchange->route->endpoint) {
     case API_TOKENIZE:

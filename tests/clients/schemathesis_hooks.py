@@ -11,6 +11,11 @@ import schemathesis
 STATED_ELSEWHERE = {
     "context_length_exceeded": r"maximum context length is \d+ tokens",
     "invalid_json": r"NUL byte in object key not supported|too big (negative )?integer|nests deeper than \d+ levels",
+    "unsupported_parameter": "|".join([
+        r"^echo with logprobs is not supported with (stages|branching)$",
+        # Goes when they are served (completion_prepare.c).
+        r"^(stages|branching|timings|stream_options\.branch_events) is not supported by this version$",
+    ]),
     "invalid_value": "|".join([
         r'^max(_completion)?_tokens must be at least 1; 0 is allowed only with "echo": true$',
         r"^min_tokens must be at most max_tokens \(",
@@ -18,9 +23,15 @@ STATED_ELSEWHERE = {
         r'^continue_final_message needs "add_generation_prompt": false$',
         r'^top_logprobs is allowed only with "logprobs": true$',
         r"^logit_bias names token '\d+'; token ids of this model are 0 to \d+$",
-        r"^stop(\[\d+\])? is \d+ bytes long; 1 to \d+ are allowed$",
+        r"^(stages\[\d+\]\.)?stop(\[\d+\])? is \d+ bytes long; 1 to \d+ are allowed$",
         r"log probabilities each are asked for; at most \d+ in all are allowed",
         r"^\d+ prompts with n = \d+ are \d+ sequences; at most \d+ are allowed$",
+        r"^stages may make \d+ sequences ",
+        r"^stages\[\d+\]\.\S*max_tokens (must be at least 1; 0 is allowed only with a prompt|is required)",
+        r"^stages\[\d+\]\.branches\.from: an outline is read from the serial stage just before",
+        r"^(n must be 1|min_tokens must be 0) with (stages|branching), not \d+$",
+        r"^give stages or branching, not both$",
+        r"^branching\.grammar\.\w+ ('.*' contains branching\.grammar|has \d+ bytes; 1 to)",
     ]),
 }
 

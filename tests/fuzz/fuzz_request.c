@@ -78,6 +78,31 @@ static void check_generation(const struct api_request *r, const struct server_li
     invariant(!r->include_usage || r->stream, "usage events without a stream");
 }
 
+/* After the document was dropped: the texts must still be there. */
+static void check_stages(const struct api_request *r, const struct server_limits *limits)
+{
+    uint64_t sequences = 0;
+    invariant(r->stage_count <= (size_t)limits->max_stages, "%zu stages", r->stage_count);
+    for (size_t i = 0; i < r->stage_count; i++) {
+        const struct api_stage *stage = &r->stages[i];
+        invariant(stage->branch_count >= 1 && (stage->parallel || stage->branch_count == 1),
+                  "stage %zu", i);
+        sequences += stage->outline ? (uint64_t)stage->outline_max : stage->branch_count;
+        for (size_t j = 0; j < stage->branch_count; j++) {
+            const struct api_prompt *prompt = &stage->branches[j].prompt;
+            invariant(stage->branches[j].max_tokens >= (prompt->length + prompt->id_count ? 0 : 1),
+                      "branch %zu of stage %zu", j, i);
+            check_ids(prompt->ids, prompt->id_count);
+            if (prompt->text) invariant(is_utf8(prompt->text, prompt->length), "no UTF-8");
+        }
+        for (size_t j = 0; j < stage->stop_count; j++)
+            invariant(stage->stops[j][0], "stop %zu of stage %zu", j, i);
+    }
+    invariant(sequences <= (uint64_t)limits->max_sequences, "%llu sequences",
+              (unsigned long long)sequences);
+    invariant(!r->grammar || !r->stages, "stages and a grammar");
+}
+
 /* A chat that was taken can be rendered by every family, or the family says why not. */
 static void render_chat(const struct api_request *request, uint8_t family)
 {
@@ -103,6 +128,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_generation(&request, &limits);
         if (request.message_count) render_chat(&request, choice >> 2);
         api_request_drop_document(&request);
+        check_stages(&request, &limits);
     } else {
         check_refusal(&error);
     }

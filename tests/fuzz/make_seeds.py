@@ -311,6 +311,18 @@ def request_seeds():
         "mixed": (0, {"prompt": ["a", [1]]}), "stops": (0, {"prompt": "a", "stop": ["a\u0000b", 1, ""]}),
         "tokenize": (2, {"prompt": "Hi", "add_special_tokens": False}), "tokenize_chat": (2, {"messages": messages}),
         "detokenize": (3, {"tokens": [1, 2, 999]}), "defaults": (0, {"prompt": "x", **{k: None for k in sampling}}),
+        "stages": (0, {"prompt": "x", "stop": "s", "slo": {"ttft_ms": 500, "tpot_ms": 0.5}, "timings": True, "stages": [
+            {"type": "serial", "max_tokens": 9, "stop": ["\n\n"]},
+            {"type": "parallel", "branches": {"from": "outline", "max": 3, "prompt": "{item}{index}"}, "max_tokens": 5},
+            {"type": "serial", "prompt": [1, 2], "max_tokens": 0},
+            {"type": "parallel", "branches": [{"prompt": "a"}, {"max_tokens": 4}], "stop": []}]}),
+        "nested": (1, {"messages": messages[:1], "max_tokens": 3, "stages": [
+            {"type": "parallel", "branches": [{"type": "parallel", "branches": [{}]}]}]}),
+        "branching": (1, {"messages": messages[:1], "branching": {"grammar": "npr"}, "stream": True,
+                          "stream_options": {"branch_events": True, "timings": True}}),
+        "grammar": (0, {"prompt": "x", "branching": {"grammar": {
+            "open": "<a>", "item_open": "<b>", "item_close": "</b>", "fork": "</a>", "path_end": "</c>",
+            "close": "</d>", "path_prompt": "<c>{index}", "join_prompt": "<d>"}}}),
         "odd": (0, {"prompt": "x", "n": 1.0, "seed": 2**63 - 1, "temperature": 1e-300, "stop": "s", "top_k": -1}),
     }
     for name, (endpoint, body) in bodies.items():

@@ -61,7 +61,8 @@ def refusal(server, path, fields, status=400):
 def small():
     """A server whose limits are all small."""
     server = Server("--max-body", "2000", "--max-header", "1KiB", "--max-headers", "10", "--max-json-depth", "8",
-                    "--max-n", "3", "--max-prompts", "2", "--max-sequences", "4", "--max-messages", "2",
+                    "--max-n", "3", "--max-prompts", "2", "--max-sequences", "4", "--max-stages", "2",
+                    "--max-branches", "3", "--max-messages", "2",
                     "--max-stops", "2", "--max-stop-bytes", "4", "--max-stop-ids", "2", "--max-logit-bias",
                     "2", "--max-logprobs", "2", "--max-logprob-total", "30", "--context", "64")
     yield server
@@ -100,6 +101,20 @@ def test_small_limits(small, path, right, wrong, param, words):
     assert status == 200, answer
     error = refusal(small, path, wrong)
     assert error["param"] == param and words in error["message"], error
+
+
+SERIAL = {"type": "serial"}
+
+
+@pytest.mark.parametrize("fields, param, words", [
+    ({"stages": [SERIAL] * 3}, "stages", "1 to 2"),
+    ({"stages": [SERIAL, {"type": "parallel", "branches": [{}] * 4}]}, "stages[1].branches", "1 to 3"),
+    ({"stages": [SERIAL, {"type": "parallel", "branches": [{}] * 3}], "prompt": ["a", "b"]}, "stages",
+     "8 sequences"),
+])
+def test_small_limits_of_stages(small, fields, param, words):
+    error = refusal(small, COMPLETIONS, {**X, **fields})
+    assert error["code"] == "invalid_value" and error["param"] == param and words in error["message"], error
 
 
 def test_small_bodies_and_headers(small):

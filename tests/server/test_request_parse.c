@@ -245,7 +245,7 @@ static const struct {
      "frequency_penalty"},
     {API_COMPLETIONS, TEXT(",\"repetition_penalty\":0"), REFUSAL_INVALID_VALUE,
      "repetition_penalty"},
-    {API_COMPLETIONS, TEXT(",\"stages\":[1]"), REFUSAL_UNSUPPORTED, "stages"},
+    {API_COMPLETIONS, TEXT(",\"best_of\":2"), REFUSAL_UNSUPPORTED, "best_of"},
     {API_CHAT, CHAT(",\"guided_json\":{\"type\":\"object\"}"), REFUSAL_UNSUPPORTED, "guided_json"},
     {API_COMPLETIONS, TEXT(",\"prompt_logprobs\":1"), REFUSAL_UNSUPPORTED, "prompt_logprobs"},
 
