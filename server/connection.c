@@ -56,17 +56,6 @@ static bool check_doors(struct exchange *exchange)
     return true;
 }
 
-static bool check_slo(struct exchange *exchange)
-{
-    if (exchange->route->get) return true;
-    static const char ttft[] = "x-slo-ttft-ms", tpot[] = "x-slo-tpot-ms";
-    struct api_slo *slo = &exchange->slo;
-    return parse_slo_header(ttft, head_value(exchange->connection, ttft), &slo->ttft_us,
-                            &exchange->error) &&
-           parse_slo_header(tpot, head_value(exchange->connection, tpot), &slo->tpot_us,
-                            &exchange->error);
-}
-
 static bool refuse_body(struct exchange *exchange)
 {
     return refuse(&exchange->error, REFUSAL_BODY_TOO_LARGE, NULL,
@@ -216,8 +205,11 @@ static enum MHD_Result begin(struct server *server, struct MHD_Connection *conne
     exchange->close = !head_is_clear(connection, &exchange->error);
     exchange->refused = exchange->close || !head_is_small(connection, limits, &exchange->error) ||
                         !check_route(exchange, url, method) || !check_doors(exchange) ||
-                        !check_slo(exchange) ||
                         (declared > limits->max_body && !refuse_body(exchange));
+    exchange->slo = (struct api_slo){
+        .ttft_us = slo_header_us(head_value(connection, "x-slo-ttft-ms")),
+        .tpot_us = slo_header_us(head_value(connection, "x-slo-tpot-ms")),
+    };
     if (declared) watcher_reads_body(server->watcher, exchange->slot);
     /* A client that waits for "100 Continue" listens already; nobody reads an endless body. */
     bool listens = head_value(connection, MHD_HTTP_HEADER_EXPECT) != NULL;

@@ -18,7 +18,7 @@ struct server_limits {
     int32_t max_depth;      /* nested arrays and objects */
     int32_t max_n;          /* sequences for one prompt */
     int32_t max_prompts;    /* prompts in one request */
-    int32_t max_sequences;  /* prompts times n, or times the branches of all stages */
+    int32_t max_sequences;  /* prompts times n, or the branches of all stages */
     int32_t max_stages;     /* of one answer */
     int32_t max_branches;   /* of one stage */
     int32_t max_messages;   /* of a chat */
@@ -45,7 +45,7 @@ struct server_limits server_limits_default(void);
 size_t server_limits_table(struct server_limits *limits, struct option_spec *table);
 
 /* After the options were read: raises what would contradict another (the bodies together hold two
- * of the largest, the sequences together one prompt's). */
+ * of the largest, the sequences one prompt's and one stage's). */
 void server_limits_settle(struct server_limits *limits);
 
 #endif

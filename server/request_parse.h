@@ -56,7 +56,7 @@ struct api_prompt {
 /* One sequence of a stage. */
 struct api_branch {
     struct api_prompt prompt; /* put before what the model writes; may be absent or empty */
-    int32_t max_tokens;       /* its own, the stage's or the request's; 0 only with a prompt */
+    int32_t max_tokens;       /* its own, the stage's or the request's; may be 0 */
 };
 
 /* A piece of the answer: one sequence, or several at the same time that join at its end. */

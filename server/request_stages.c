@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OUTLINE_MAX_DEFAULT 8
+#define OUTLINE_MAX_DEFAULT 32
 #define PATH_LENGTH         64
 
 struct reader {
@@ -103,21 +103,6 @@ static bool read_max_tokens(const json_t *object, const char *path, int32_t inhe
     return true;
 }
 
-static bool check_max_tokens(const struct api_branch *branch, const char *path,
-                             struct api_error *error)
-{
-    char name[PATH_LENGTH];
-    snprintf(name, sizeof name, "%.40s.max_tokens", path);
-    if (branch->max_tokens == MAX_TOKENS_DEFAULT)
-        return refuse(error, REFUSAL_INVALID_VALUE, name,
-                      "%s is required: nothing around it has a max_tokens", name);
-    if (branch->max_tokens == 0 && branch->prompt.length + branch->prompt.id_count == 0)
-        return refuse(error, REFUSAL_INVALID_VALUE, name,
-                      "%s must be at least 1; 0 is allowed only with a prompt that is not empty",
-                      name);
-    return true;
-}
-
 /* What a serial stage, a branch and an outline have in common. */
 static bool read_branch(const struct reader *r, const json_t *object, const char *path,
                         int32_t inherited, struct api_branch *branch)
@@ -125,9 +110,12 @@ static bool read_branch(const struct reader *r, const json_t *object, const char
     char name[PATH_LENGTH];
     snprintf(name, sizeof name, "%.40s.prompt", path);
     const json_t *prompt = json_field(object, "prompt");
-    return (!prompt || parse_prompt(prompt, name, r->vocab, &branch->prompt, r->error)) &&
-           read_max_tokens(object, path, inherited, &branch->max_tokens, r->error) &&
-           check_max_tokens(branch, path, r->error);
+    if (prompt && !parse_prompt(prompt, name, r->vocab, &branch->prompt, r->error)) return false;
+    if (!read_max_tokens(object, path, inherited, &branch->max_tokens, r->error)) return false;
+    if (branch->max_tokens != MAX_TOKENS_DEFAULT) return true;
+    snprintf(name, sizeof name, "%.40s.max_tokens", path);
+    return refuse(r->error, REFUSAL_INVALID_VALUE, name,
+                  "%s is required: nothing around it has a max_tokens", name);
 }
 
 static bool alloc_branches(const struct reader *r, struct api_stage *stage, size_t count)
@@ -271,6 +259,9 @@ static bool check_company(const struct api_request *request, const char *name,
     if (request->n > 1)
         return refuse(error, REFUSAL_INVALID_VALUE, "n", "n must be 1 with %s, not %d", name,
                       request->n);
+    if (request->prompt_count > 1)
+        return refuse(error, REFUSAL_INVALID_VALUE, "prompt",
+                      "prompt must be one prompt with %s, not %zu", name, request->prompt_count);
     if (request->min_tokens > 0)
         return refuse(error, REFUSAL_INVALID_VALUE, "min_tokens",
                       "min_tokens must be 0 with %s, not %d", name, request->min_tokens);
@@ -284,18 +275,16 @@ static bool check_company(const struct api_request *request, const char *name,
 static bool check_sequences(const struct reader *r)
 {
     const struct api_request *request = r->request;
-    uint64_t sequences = 0, prompts = request->prompt_count ? request->prompt_count : 1;
+    uint64_t sequences = 0; /* of limited numbers of limited size: no overflow */
     for (size_t i = 0; i < request->stage_count; i++) {
         const struct api_stage *stage = &request->stages[i];
         sequences += stage->outline ? (uint64_t)stage->outline_max : stage->branch_count;
     }
-    sequences *= prompts; /* each factor is limited: no overflow */
     if (sequences <= (uint64_t)r->limits->max_sequences) return true;
     return refuse(r->error, REFUSAL_INVALID_VALUE, "stages",
-                  "stages may make %llu sequences (the branches of all stages, a serial stage is "
-                  "one, times %llu prompts); at most %d are allowed",
-                  (unsigned long long)sequences, (unsigned long long)prompts,
-                  r->limits->max_sequences);
+                  "stages may make %llu sequences (the branches of all stages; a serial stage is "
+                  "one, an outline its max); at most %d are allowed",
+                  (unsigned long long)sequences, r->limits->max_sequences);
 }
 
 bool parse_stages(struct api_request *request, const struct server_limits *limits, int32_t vocab,
@@ -330,8 +319,8 @@ bool parse_branching(struct api_request *request, struct api_error *error)
     if (request->stage_count)
         return refuse(error, REFUSAL_INVALID_VALUE, "branching",
                       "give stages or branching, not both");
-    const json_t *grammar = json_field(branching, "grammar");
-    if (!grammar)
+    json_t *grammar = json_object_get(branching, "grammar");
+    if (!grammar || json_is_null(grammar))
         return refuse(error, REFUSAL_INVALID_VALUE, "branching.grammar",
                       "branching.grammar is required: \"multiverse\", \"npr\" or an object");
     request->grammar = try_alloc(1, sizeof *request->grammar);

@@ -105,13 +105,33 @@ static bool check_tags(const struct tag_grammar *grammar, struct api_error *erro
     return true;
 }
 
-bool tag_grammar_read(const json_t *value, struct tag_grammar *out, struct api_error *error)
+/* plan_open may be absent, so a misspelt one would pass in silence. */
+static bool check_names(json_t *object, struct api_error *error)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach(object, name, value)
+    {
+        size_t field = 0;
+        while (field < FIELDS && strcmp(fields[field].name, name) != 0)
+            field++;
+        if (field < FIELDS || json_is_null(value)) continue;
+        char path[64];
+        snprintf(path, sizeof path, "branching.grammar.%.20s", name);
+        return refuse(error, REFUSAL_INVALID_VALUE, path,
+                      "%s is not allowed; a grammar takes open, plan_open, item_open, item_close, "
+                      "fork, path_end, close, path_prompt, join_prompt",
+                      path);
+    }
+    return true;
+}
+
+bool tag_grammar_read(json_t *value, struct tag_grammar *out, struct api_error *error)
 {
     static const char name[] = "branching.grammar";
     if (json_is_string(value)) {
-        const char *word = json_string_value(value);
-        bool whole = strlen(word) == json_string_length(value); /* "npr\u0000" is not "npr" */
-        const struct tag_grammar *preset = whole ? tag_grammar_preset(word) : NULL;
+        const char *word = json_word(value);
+        const struct tag_grammar *preset = word ? tag_grammar_preset(word) : NULL;
         if (!preset)
             return refuse(error, REFUSAL_INVALID_VALUE, name,
                           "%s '%.40s' is unknown; \"multiverse\", \"npr\" or an object is allowed",
@@ -124,6 +144,7 @@ bool tag_grammar_read(const json_t *value, struct tag_grammar *out, struct api_e
                       "%s must be \"multiverse\", \"npr\" or an object, not %s", name,
                       json_type_name(value));
     *out = (struct tag_grammar){0};
+    if (!check_names(value, error)) return false;
     for (size_t i = 0; i < FIELDS; i++)
         if (!read_field(value, i, out, error)) return false;
     return check_tags(out, error);

@@ -42,8 +42,8 @@ struct tag_grammar {
 const struct tag_grammar *tag_grammar_preset(const char *name);
 
 /* `branching.grammar`: a preset's name, or an object with every field of the struct, where
- * plan_open may be left out and is then `open`. */
-bool tag_grammar_read(const json_t *value, struct tag_grammar *out, struct api_error *error);
+ * plan_open may be left out and is then `open`, and no other. */
+bool tag_grammar_read(json_t *value, struct tag_grammar *out, struct api_error *error);
 
 /* Where in a block the watched sequence begins. */
 enum tag_start {

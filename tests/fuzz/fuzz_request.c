@@ -90,8 +90,7 @@ static void check_stages(const struct api_request *r, const struct server_limits
         sequences += stage->outline ? (uint64_t)stage->outline_max : stage->branch_count;
         for (size_t j = 0; j < stage->branch_count; j++) {
             const struct api_prompt *prompt = &stage->branches[j].prompt;
-            invariant(stage->branches[j].max_tokens >= (prompt->length + prompt->id_count ? 0 : 1),
-                      "branch %zu of stage %zu", j, i);
+            invariant(stage->branches[j].max_tokens >= 0, "branch %zu of stage %zu", j, i);
             check_ids(prompt->ids, prompt->id_count);
             if (prompt->text) invariant(is_utf8(prompt->text, prompt->length), "no UTF-8");
         }
@@ -101,6 +100,8 @@ static void check_stages(const struct api_request *r, const struct server_limits
     invariant(sequences <= (uint64_t)limits->max_sequences, "%llu sequences",
               (unsigned long long)sequences);
     invariant(!r->grammar || !r->stages, "stages and a grammar");
+    bool branches = r->grammar || r->stages;
+    invariant(!branches || (r->n == 1 && !(r->echo && r->sample.want_logprob)), "n or echo");
 }
 
 /* A chat that was taken can be rendered by every family, or the family says why not. */

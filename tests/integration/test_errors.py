@@ -45,17 +45,6 @@ def test_rule_1_the_status_is_decided_before_a_stream_begins(server, path, field
         assert "maximum context length is 2048 tokens" in error["message"]
 
 
-@pytest.mark.parametrize("path", [COMPLETIONS, CHAT])
-def test_headers_of_an_slo(server, path):
-    body = json.dumps({"prompt": "x", "messages": MESSAGES, "max_tokens": 1})
-    for name in ("x-slo-ttft-ms", "X-SLO-TPOT-MS"):
-        assert server.request("POST", path, body, {name: "12.5"})[0] == 200
-        for value in ("", "0", "-5", "soon", "9" * 400, "NaN"):
-            status, error, _ = error_of(server, "POST", path, body, {name: value})
-            assert (status, error["code"], error["param"]) == (400, "invalid_value", name.lower())
-            assert name.lower() in error["message"]
-
-
 @pytest.mark.parametrize("fields, param", [
     ({"stages": [{"type": "serial"}]}, "stages"), ({"branching": {"grammar": "npr"}}, "branching"),
     ({"timings": True}, "timings"),

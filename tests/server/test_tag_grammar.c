@@ -44,7 +44,7 @@ Test(tag_grammar, presets)
 
 Test(tag_grammar, an_object_with_the_same_fields)
 {
-    cr_assert(read_grammar(OWN("\"<b>\"", "\"<i>\"", "\"<f>\"") ",\"else\":1}"), "%s",
+    cr_assert(read_grammar(OWN("\"<b>\"", "\"<i>\"", "\"<f>\"") ",\"else\":null}"), "%s",
               error.message);
     cr_assert_str_eq(grammar.open, "<b>");
     cr_assert_str_eq(grammar.plan_open, "<b>");
@@ -79,6 +79,9 @@ Test(tag_grammar, refusals_name_the_field)
     refused(OWN("\"<b>\"", "\"<i>\"", "[\"<f>\"]") "}", INVALID_TYPE, "branching.grammar.fork");
     refused(OWN("\"<b>\"", "\"<b>\"", "\"<f>\"") "}", INVALID_VALUE, "branching.grammar.open");
     refused(OWN("\"<b>\"", "\"<i>\"", "\"a<i>\"") "}", INVALID_VALUE, "branching.grammar.fork");
+    refused(OWN("\"<b>\"", "\"<i>\"", "\"<f>\"") ",\"plan_opn\":\"<p>\"}", INVALID_VALUE,
+            "branching.grammar.plan_opn");
+    refused("\"npr\\u0000\"", INVALID_VALUE, "branching.grammar");
 }
 
 Test(tag_grammar, the_longest_tag)
