@@ -25,7 +25,7 @@ static struct request_params params_of(struct completion *c, int32_t index)
 {
     const struct api_request *r = &c->request;
     struct part *part = &c->parts[index];
-    return (struct request_params){
+    struct request_params params = {
         .prompt = c->prompts[index].ids,
         .prompt_count = (int32_t)c->prompts[index].count,
         .n = r->n,
@@ -40,8 +40,10 @@ static struct request_params params_of(struct completion *c, int32_t index)
         .priority = r->priority,
         .cache_salt = r->cache_salt,
         .cache_salt_length = r->cache_salt_length,
-        .events = completion_events(part),
+        .events = part->driver ? completion_stage_events(part) : completion_events(part),
     };
+    if (part->driver) stage_driver_first(part->driver, &params);
+    return params;
 }
 
 /* All parts or none: a request that is refused has started nothing. */
@@ -106,7 +108,14 @@ bool completion_has_news(struct completion *c)
 
 static struct usage usage_of(const struct completion *c)
 {
-    return (struct usage){c->prompt_tokens, c->output_tokens, c->cached_tokens};
+    /* What the first stage is given may have been cached too. */
+    int64_t cached = c->cached_tokens < c->prompt_tokens ? c->cached_tokens : c->prompt_tokens;
+    return (struct usage){c->prompt_tokens, c->output_tokens, cached};
+}
+
+static const struct timings *timings_of(const struct completion *c)
+{
+    return c->request.timings ? &c->timings : NULL;
 }
 
 static bool failure_of(const struct completion *c, struct api_error *error)
@@ -130,7 +139,7 @@ void completion_stream(struct completion *c, size_t enough, struct strbuf *out, 
     struct usage usage = usage_of(c);
     struct api_error error = {0};
     bool failed = failure_of(c, &error);
-    renderer_stream_end(c->renderer, &usage, NULL, failed ? &error : NULL, out);
+    renderer_stream_end(c->renderer, &usage, timings_of(c), failed ? &error : NULL, out);
 }
 
 void completion_answer(struct completion *c)
@@ -144,7 +153,7 @@ void completion_answer(struct completion *c)
     }
     struct strbuf text = {.may_fail = true};
     struct usage usage = usage_of(c);
-    renderer_answer(c->renderer, &usage, NULL, &text);
+    renderer_answer(c->renderer, &usage, timings_of(c), &text);
     exchange_answer(exchange, MHD_HTTP_OK, &text);
 }
 
@@ -152,8 +161,12 @@ void completion_free(struct completion *c)
 {
     if (!c) return;
     renderer_free(c->renderer);
-    for (int32_t i = 0; c->watches && i < c->choices; i++)
-        if (c->request.stop_count) choice_text_release(&c->watches[i].text);
+    for (int32_t i = 0; c->watches && !c->stages && i < c->choices; i++)
+        choice_text_release(&c->watches[i].text);
+    for (int32_t i = 0; c->parts && i < c->part_count; i++)
+        stage_driver_free(c->parts[i].driver);
+    stage_plan_free(c->stages);
+    free(c->stop_sets);
     for (int32_t i = 0; c->prompts && i < c->part_count; i++)
         free(c->prompts[i].ids);
     free(c->watches);

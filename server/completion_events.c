@@ -2,81 +2,48 @@
  * waits. */
 #include "server/completion_private.h"
 
+#include <math.h>
+
 static struct metrics *metrics_of(struct completion *c)
 {
     return &c->exchange->server->metrics;
 }
 
-static void time_token(struct completion *c, struct sequence_watch *watch)
+/* --- for answers with and without stages */
+
+void completion_time_token(struct part *part, int32_t sequence)
 {
+    struct completion *c = part->completion;
+    struct sequence_watch *watch = &part->watches[sequence];
     struct metrics *metrics = metrics_of(c);
     int64_t now_us = clock_now(&c->exchange->server->options.clock);
     if (watch->tokens++ == 0)
         watch->first_us = now_us;
     else
         metrics_observe(metrics, &metrics->itl, now_us - watch->last_us);
-    watch->last_us = now_us;
+    watch->last_us = c->last_token_us = now_us;
     if (c->first_token_us) return;
     c->first_token_us = now_us;
     metrics_observe(metrics, &metrics->ttft, now_us - c->exchange->received_us);
 }
 
-static void log_score(struct completion *c, int32_t choice, enum record_kind kind,
-                      const struct token_score *score, bool ends)
+void completion_time_finish(struct part *part, int32_t sequence, enum finish_reason reason)
 {
-    struct token_record record = {.token = score->token,
-                                  .logprob = score->logprob,
-                                  .choice = choice,
-                                  .kind = (uint8_t)kind,
-                                  .ends = ends,
-                                  .top_count = (uint8_t)score->top_count};
-    token_log_append(&c->log, record, score->top);
-}
-
-static void on_score(void *context, int32_t index, int32_t position,
-                     const struct token_score *score)
-{
-    struct part *part = context;
-    (void)position; /* they come in order, each once */
-    log_score(part->completion, part->first_choice + index, RECORD_PROMPT, score, false);
-}
-
-static enum token_verdict on_token(void *context, int32_t index, const struct token_score *sampled,
-                                   bool ends)
-{
-    struct part *part = context;
-    struct completion *c = part->completion;
-    int32_t choice = part->first_choice + index;
-    struct sequence_watch *watch = &c->watches[choice];
-    time_token(c, watch);
-
-    enum token_verdict verdict = TOKEN_KEEP;
-    if (c->request.stop_count && !ends) {
-        strbuf_clear(&c->scratch);
-        if (choice_text_push(&watch->text, c->exchange->server->model.tokenizer, sampled->token,
-                             c->request.min_tokens, false, &c->scratch))
-            verdict = TOKEN_STOP;
-    }
-    log_score(c, choice, RECORD_TOKEN, sampled, ends);
-    if (c->request.stream) exchange_notify(c->exchange);
-    return verdict;
-}
-
-static void on_finish(void *context, int32_t index, struct sequence_ending *ending)
-{
-    struct part *part = context;
-    struct completion *c = part->completion;
-    struct sequence_watch *watch = &c->watches[part->first_choice + index];
-    struct metrics *metrics = metrics_of(c);
-    if (ending->reason < FINISH_ABORT && watch->tokens > 1)
+    const struct sequence_watch *watch = &part->watches[sequence];
+    struct metrics *metrics = metrics_of(part->completion);
+    if (reason < FINISH_ABORT && watch->tokens > 1)
         metrics_observe(metrics, &metrics->tpot,
                         (watch->last_us - watch->first_us) / (watch->tokens - 1));
-    if (ending->reason > c->worst) c->worst = ending->reason;
-    struct token_record record = {.choice = part->first_choice + index,
-                                  .kind = RECORD_FINISH,
-                                  .reason = (uint8_t)ending->reason};
-    token_log_append(&c->log, record, NULL);
-    if (c->request.stream) exchange_notify(c->exchange);
+}
+
+void completion_log_score(struct completion *c, struct token_record record,
+                          const struct token_score *score)
+{
+    record.token = score->token;
+    record.logprob = score->logprob;
+    record.top_count = (uint8_t)score->top_count;
+    token_log_append(&c->log, record, score->top);
+    if (c->request.stream && record.kind == RECORD_TOKEN) exchange_notify(c->exchange);
 }
 
 static void count_ended(struct completion *c)
@@ -93,9 +60,32 @@ static void count_ended(struct completion *c)
     metrics_observe(m, &m->decode, c->finish_us - c->first_token_us);
 }
 
-static void on_done(void *context, const struct request_stats *stats)
+/* From `since` to `until`, where both were reached. */
+static double milliseconds(int64_t since, int64_t until)
 {
-    struct part *part = context;
+    return since && until ? (double)(until - since) / 1e3 : NAN;
+}
+
+/* Before the reader looks at them: while a part is left. */
+static void sum_up(struct completion *c)
+{
+    struct timings *t = &c->timings;
+    const struct api_slo *slo = &c->request.slo;
+    int64_t received_us = c->exchange->received_us;
+    t->queue_ms = milliseconds(received_us, c->scheduled_us);
+    t->ttft_ms = milliseconds(received_us, c->first_token_us);
+    t->e2e_ms = milliseconds(received_us, c->finish_us);
+    t->tpot_ms = c->output_tokens > 1 ? milliseconds(c->first_token_us, c->last_token_us) /
+                                            (double)(c->output_tokens - 1)
+                                      : NAN;
+    t->has_slo = slo->ttft_us || slo->tpot_us;
+    bool late = slo->ttft_us && !(t->ttft_ms * 1e3 <= (double)slo->ttft_us);
+    bool slow = slo->tpot_us && t->tpot_ms * 1e3 > (double)slo->tpot_us;
+    t->slo_met = c->worst < FINISH_ABORT && !late && !slow;
+}
+
+void completion_done(struct part *part, const struct request_stats *stats)
+{
     struct completion *c = part->completion;
     struct exchange *exchange = c->exchange;
     if (!c->scheduled_us || (stats->scheduled_us && stats->scheduled_us < c->scheduled_us))
@@ -103,7 +93,12 @@ static void on_done(void *context, const struct request_stats *stats)
     if (stats->finish_us > c->finish_us) c->finish_us = stats->finish_us;
     c->output_tokens += stats->output_tokens;
     c->cached_tokens += stats->cached_tokens;
-    if (atomic_load(&c->parts_left) == 1) count_ended(c);
+    c->timings.steps += stats->steps;
+    c->timings.deferred_branch_steps += stats->deferred_rows;
+    if (atomic_load(&c->parts_left) == 1) {
+        count_ended(c);
+        sum_up(c);
+    }
     if (atomic_fetch_sub(&c->parts_left, 1) == 1) {
         if (c->request.stream)
             exchange_notify(exchange);
@@ -111,6 +106,55 @@ static void on_done(void *context, const struct request_stats *stats)
             frontend_finish(exchange->server->frontend, exchange);
     }
     exchange_unref(exchange);
+}
+
+/* --- without stages */
+
+static void on_score(void *context, int32_t index, int32_t position,
+                     const struct token_score *score)
+{
+    struct part *part = context;
+    (void)position; /* they come in order, each once */
+    struct token_record record = {.kind = RECORD_PROMPT, .choice = part->first_choice + index};
+    completion_log_score(part->completion, record, score);
+}
+
+static enum token_verdict on_token(void *context, int32_t index, const struct token_score *sampled,
+                                   bool ends)
+{
+    struct part *part = context;
+    struct completion *c = part->completion;
+    completion_time_token(part, index);
+
+    enum token_verdict verdict = TOKEN_KEEP;
+    if (c->request.stop_count && !ends) {
+        strbuf_clear(&c->scratch);
+        if (choice_text_push(&part->watches[index].text, c->exchange->server->model.tokenizer,
+                             sampled->token, c->request.min_tokens, false, &c->scratch))
+            verdict = TOKEN_STOP;
+    }
+    struct token_record record = {
+        .kind = RECORD_TOKEN, .choice = part->first_choice + index, .ends = ends};
+    completion_log_score(c, record, sampled);
+    return verdict;
+}
+
+static void on_finish(void *context, int32_t index, struct sequence_ending *ending)
+{
+    struct part *part = context;
+    struct completion *c = part->completion;
+    completion_time_finish(part, index, ending->reason);
+    if (ending->reason > c->worst) c->worst = ending->reason;
+    struct token_record record = {.choice = part->first_choice + index,
+                                  .kind = RECORD_FINISH,
+                                  .reason = (uint8_t)ending->reason};
+    token_log_append(&c->log, record, NULL);
+    if (c->request.stream) exchange_notify(c->exchange);
+}
+
+static void on_done(void *context, const struct request_stats *stats)
+{
+    completion_done(context, stats);
 }
 
 struct request_events completion_events(struct part *part)

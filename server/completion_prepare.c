@@ -75,6 +75,17 @@ static bool fit_context(struct completion *c, int32_t index, struct api_error *e
     return true;
 }
 
+static bool fit(struct completion *c, int32_t index, struct api_error *error)
+{
+    size_t count = c->prompts[index].count;
+    /* Each stage has its own max_tokens. */
+    if (!c->request.stage_count && !fit_context(c, index, error)) return false;
+    if (count == 0)
+        return refuse(error, REFUSAL_INVALID_VALUE, completion_prompt_field(c), "%s is empty",
+                      completion_prompt_field(c));
+    return !c->stages || completion_fit_stages(c, &c->parts[index], count, error);
+}
+
 /* Its part of what all answers may grow to: a client that reads slowly keeps it until it has read
  * everything. */
 static bool reserve_answer(struct completion *c, uint64_t records, struct api_error *error)
@@ -83,7 +94,8 @@ static bool reserve_answer(struct completion *c, uint64_t records, struct api_er
     int64_t most = server->options.limits.max_answers;
     uint64_t each = sizeof(struct token_record) +
                     (uint64_t)c->request.sample.top_logprobs * sizeof(struct token_logprob);
-    uint64_t bytes = records * each + (uint64_t)c->prompt_tokens * sizeof(int32_t);
+    uint64_t copies = c->stages ? 2 : 1; /* of the prompts */
+    uint64_t bytes = records * each + copies * (uint64_t)c->prompt_tokens * sizeof(int32_t);
     if (bytes > (uint64_t)most)
         return refuse(error, REFUSAL_INVALID_VALUE, "max_tokens",
                       "the answer may grow to %llu bytes of tokens; at most %lld are allowed for "
@@ -113,6 +125,15 @@ static bool make_log(struct completion *c, uint64_t records, struct api_error *e
     return true;
 }
 
+/* At most 2^31 tokens each, n, the prompts and the sequences are limited: no overflow. */
+static uint64_t records_of(const struct completion *c, int32_t index)
+{
+    if (c->stages) return (uint64_t)c->parts[index].need.records;
+    uint64_t each = (uint64_t)c->parts[index].max_tokens + 1;
+    if (completion_scores_prompt(&c->request)) each += c->prompts[index].count;
+    return (uint64_t)c->request.n * each;
+}
+
 static bool prepare_parts(struct completion *c, struct api_error *error)
 {
     const struct server *server = c->exchange->server;
@@ -121,13 +142,10 @@ static bool prepare_parts(struct completion *c, struct api_error *error)
         c->parts[i].completion = c;
         c->parts[i].first_choice = i * c->request.n;
         if (!request_tokens(&c->request, (size_t)i, &server->model, &c->prompts[i], error) ||
-            !fit_context(c, i, error))
+            !fit(c, i, error))
             return false;
         c->prompt_tokens += (int64_t)c->prompts[i].count;
-        /* At most 2^31 tokens each, n and the prompts are limited: no overflow. */
-        uint64_t each = (uint64_t)c->parts[i].max_tokens + 1;
-        if (completion_scores_prompt(&c->request)) each += c->prompts[i].count;
-        records += (uint64_t)c->request.n * each;
+        records += records_of(c, i);
     }
     return make_log(c, records, error);
 }
@@ -142,6 +160,21 @@ static void gather_stop_ids(struct completion *c)
     for (int32_t i = 0; i < c->eos_count; i++)
         c->stop_ids[i] = model->eos[i];
     if (own) memcpy(c->stop_ids + c->eos_count, c->request.stop_ids, own * sizeof *c->stop_ids);
+}
+
+static void make_watches(struct completion *c)
+{
+    const struct api_request *r = &c->request;
+    size_t count = 0;
+    for (int32_t i = 0; i < c->part_count; i++)
+        count += (size_t)(c->stages ? c->parts[i].need.width : r->n);
+    c->watches = must_alloc(count * sizeof *c->watches);
+    for (int32_t i = 0, at = 0; i < c->part_count; i++) {
+        c->parts[i].watches = c->watches + at;
+        at += c->stages ? c->parts[i].need.width : r->n;
+    }
+    for (int32_t i = 0; !c->stages && r->stop_count && i < c->choices; i++)
+        choice_text_init(&c->watches[i].text, r->stops, r->stop_count);
 }
 
 static void random_bytes(void *bytes, size_t count)
@@ -165,13 +198,15 @@ static void make_renderer(struct completion *c)
         .continuous_usage = r->include_usage && r->continuous_usage,
         .return_token_ids = r->return_token_ids,
         .echo = r->echo,
+        .branch_events = r->branch_events,
         .logprobs = r->sample.want_logprob,
         .include_stop = r->include_stop,
         .choices = c->choices,
         .n = r->n,
         .min_tokens = r->min_tokens,
-        .stops = r->stops,
-        .stop_count = r->stop_count,
+        .stops = r->grammar ? stage_plan_stops(c->stages) : r->stops,
+        .stop_count = r->stage_count ? 0 : r->stop_count, /* else the stages' own */
+        .stop_sets = c->stop_sets,
         .stop_ids = c->stop_ids + hidden,
         .stop_id_count = (size_t)(c->stop_count - hidden),
         .prompts = c->prompts,
@@ -180,21 +215,8 @@ static void make_renderer(struct completion *c)
     c->renderer = renderer_create(&options);
 }
 
-/* Parsed and checked, but nothing runs it yet. */
-static bool refuse_branches(const struct api_request *request, struct api_error *error)
-{
-    const char *name = request->stage_count     ? "stages"
-                       : request->grammar       ? "branching"
-                       : request->branch_events ? "stream_options.branch_events"
-                       : request->timings       ? "timings"
-                                                : NULL;
-    return !name ||
-           refuse(error, REFUSAL_UNSUPPORTED, name, "%s is not supported by this version", name);
-}
-
 bool completion_prepare(struct completion *c, struct api_error *error)
 {
-    if (!refuse_branches(&c->request, error)) return false;
     const struct server *server = c->exchange->server;
     c->part_count = c->request.endpoint == API_CHAT ? 1 : (int32_t)c->request.prompt_count;
     int64_t choices = (int64_t)c->part_count * c->request.n;
@@ -211,11 +233,9 @@ bool completion_prepare(struct completion *c, struct api_error *error)
     c->choices = (int32_t)choices;
     c->parts = must_alloc((size_t)c->part_count * sizeof *c->parts);
     c->prompts = must_alloc((size_t)c->part_count * sizeof *c->prompts);
-    c->watches = must_alloc((size_t)choices * sizeof *c->watches);
+    if (completion_in_stages(c) && !completion_plan_stages(c, error)) return false;
     if (!prepare_parts(c, error)) return false;
-
-    for (int32_t i = 0; c->request.stop_count && i < c->choices; i++)
-        choice_text_init(&c->watches[i].text, c->request.stops, c->request.stop_count);
+    make_watches(c);
     gather_stop_ids(c);
     uint64_t words[2];
     random_bytes(words, sizeof words);
@@ -224,6 +244,7 @@ bool completion_prepare(struct completion *c, struct api_error *error)
              (unsigned long long)words[1]);
     if (!c->request.has_seed) random_bytes(&c->request.sample.seed, sizeof(uint64_t));
     make_renderer(c);
+    if (completion_in_stages(c) && !completion_drive_stages(c, error)) return false;
     api_request_drop_document(&c->request); /* from here on only numbers are needed */
     atomic_store(&c->parts_left, c->part_count);
     return true;

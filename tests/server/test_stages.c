@@ -83,6 +83,7 @@ static struct api_branch *add_branch(const char *prompt, int32_t most)
 
 static struct api_stage *add_stage(bool parallel, const char **own_stops)
 {
+    finish(); /* what was made of the stages so far */
     struct api_stage *stage = &stages[stage_count++];
     *stage = (struct api_stage){.parallel = parallel, .branches = &branches[branch_count]};
     stage->stops = own_stops;
@@ -298,6 +299,7 @@ static void expect_at(int line, const char *const *script, const char *wanted)
 
 static void restart(void)
 {
+    finish();
     stage_count = branch_count = 0;
 }
 
