@@ -16,7 +16,7 @@ struct server_limits server_limits_default(void)
         .max_depth = 64,
         .max_n = 16,
         .max_prompts = 16,
-        .max_sequences = 256,
+        .max_sequences = 192,
         .max_stages = 16,
         .max_branches = 128,
         .max_messages = 1024,
@@ -48,7 +48,7 @@ size_t server_limits_table(struct server_limits *l, struct option_spec *table)
         {"max-n", OPT_INT32, &l->max_n, "N", "sequences for one prompt (default 16)", 1, 4096},
         {"max-prompts", OPT_INT32, &l->max_prompts, "N", "prompts (default 16)", 1, 4096},
         {"max-sequences", OPT_INT32, &l->max_sequences, "N",
-         "prompts times n, or the branches of all stages (default 256)", 1, 1 << 20},
+         "prompts times n, or the branches of all stages (default 192)", 1, 1 << 20},
         {"max-stages", OPT_INT32, &l->max_stages, "N", "stages of an answer (default 16)", 1, 4096},
         {"max-branches", OPT_INT32, &l->max_branches, "N", "branches of a stage (default 128)", 1,
          4096},
@@ -87,6 +87,5 @@ size_t server_limits_table(struct server_limits *l, struct option_spec *table)
 void server_limits_settle(struct server_limits *limits)
 {
     if (limits->max_bodies < 2 * limits->max_body) limits->max_bodies = 2 * limits->max_body;
-    int32_t together = max_i32(limits->max_n, limits->max_branches);
-    limits->max_sequences = max_i32(limits->max_sequences, together);
+    limits->max_sequences = max_i32(limits->max_sequences, limits->max_n);
 }

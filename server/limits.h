@@ -45,7 +45,7 @@ struct server_limits server_limits_default(void);
 size_t server_limits_table(struct server_limits *limits, struct option_spec *table);
 
 /* After the options were read: raises what would contradict another (the bodies together hold two
- * of the largest, the sequences one prompt's and one stage's). */
+ * of the largest, the sequences together one prompt's). */
 void server_limits_settle(struct server_limits *limits);
 
 #endif
