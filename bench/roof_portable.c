@@ -1,36 +1,44 @@
 #include "bench/roof.h"
 
-/* What the compiler makes of plain C for any x86-64 (or any other machine). */
+/* What the compiler makes of plain C for any x86-64 (or any other machine). Sums are variables of
+ * their own: an array of them would stay in memory (roof_avx512.c). */
 typedef int32_t i32x4 __attribute__((vector_size(16)));
 typedef float f32x4 __attribute__((vector_size(16)));
 
-#define CHAINS 8
+#define CHAINS        8
+#define ALL_CHAINS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#define KEPT(s)       __asm__ volatile("" : "+x"(s)) /* in a register, and not foreseen */
 
 static double int8_loop(int64_t rounds)
 {
-    i32x4 sum[CHAINS];
-    int16_t a[4] = {3, 3, 3, 3};
-    for (int k = 0; k < CHAINS; k++)
-        sum[k] = (i32x4){k, k, k, k};
+    i32x4 a = {3, 3, 3, 3};
+#define BEGIN(k) i32x4 sum##k = {k};
+#define ADD(k)       \
+    sum##k += a * a; \
+    KEPT(sum##k);    \
+    KEPT(a);
+    ALL_CHAINS(BEGIN)
     for (int64_t i = 0; i < rounds; i++) {
-        for (int k = 0; k < CHAINS; k++)
-            sum[k] += (i32x4){a[0], a[1], a[2], a[3]} * (int32_t)(i & 7);
-        __asm__ volatile("" : "+m"(sum), "+m"(a));
+        ALL_CHAINS(ADD)
     }
+#undef BEGIN
+#undef ADD
     return 2.0 * 4 * CHAINS * (double)rounds;
 }
 
 static double f32_loop(int64_t rounds)
 {
-    f32x4 sum[CHAINS];
-    float a = 0.5f;
-    for (int k = 0; k < CHAINS; k++)
-        sum[k] = (f32x4){(float)k};
+    f32x4 a = {0.5f, 0.5f, 0.5f, 0.5f};
+#define BEGIN(k) f32x4 sum##k = {k};
+#define ADD(k)               \
+    sum##k = sum##k * a + a; \
+    KEPT(sum##k);
+    ALL_CHAINS(BEGIN)
     for (int64_t i = 0; i < rounds; i++) {
-        for (int k = 0; k < CHAINS; k++)
-            sum[k] = sum[k] * a + 0.25f;
-        __asm__ volatile("" : "+m"(sum), "+x"(a));
+        ALL_CHAINS(ADD)
     }
+#undef BEGIN
+#undef ADD
     return 2.0 * 4 * CHAINS * (double)rounds;
 }
 
