@@ -86,7 +86,10 @@ commands_check() {
         echo text | build/espalier tokenize --model $model --json &&
         build/espalier generate --model $model --prompt text --max-tokens 4 --json &&
         build/espalier perplexity --model $model --text README.md --context 64 --windows 2 --json &&
-        build/espalier bench --model $model --rows 1,2 --prompt 32 --depth 16 --steps 2 --repeats 1 --json
+        build/espalier bench --model $model --rows 1,2 --prompt 32 --depth 16 --steps 2 --repeats 1 --json &&
+        build/espalier bench --roof --json &&
+        build/espalier bench --forest --model $model --depth 300 --steps 2 --repeats 1 --json &&
+        build/espalier bench --tree --blocks 1000 --json
 }
 
 default_model_check() {

@@ -1,5 +1,6 @@
-#include "bench/roof.h"
+#include "bench/measure.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,4 +91,61 @@ struct roof roof_measure(struct thread_pool *pool, enum cpu_isa isa)
     return (struct roof){.bytes_per_s = read_bandwidth(pool),
                          .int8_ops_per_s = loop_rate(pool, loops->int8),
                          .f32_ops_per_s = loop_rate(pool, loops->f32)};
+}
+
+/* --- the command's */
+
+enum status bench_machine_open(const struct bench_options *o, struct bench_machine *machine,
+                               struct error *err)
+{
+    enum status status = cpu_isa_select(&machine->isa, err);
+    if (!status) status = thread_pool_create((int)o->load.threads, &machine->pool, err);
+    if (!status) machine->roof = roof_measure(machine->pool, machine->isa);
+    return status;
+}
+
+static double larger(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+void roof_raise(struct roof *roof, struct roof other)
+{
+    roof->bytes_per_s = larger(roof->bytes_per_s, other.bytes_per_s);
+    roof->int8_ops_per_s = larger(roof->int8_ops_per_s, other.int8_ops_per_s);
+    roof->f32_ops_per_s = larger(roof->f32_ops_per_s, other.f32_ops_per_s);
+}
+
+void roof_to_json(const struct roof *roof, json_t *doc)
+{
+    json_object_set_new(doc, "roof_gb_per_s", json_real(roof->bytes_per_s / 1e9));
+    json_object_set_new(doc, "roof_int8_gop_per_s", json_real(roof->int8_ops_per_s / 1e9));
+    json_object_set_new(doc, "roof_f32_gop_per_s", json_real(roof->f32_ops_per_s / 1e9));
+}
+
+void print_roof_words(const json_t *doc)
+{
+    printf("%lld threads; roof %.1f GB/s, %.0f int8 Gop/s, %.0f f32 Gop/s\n",
+           json_integer_value(json_object_get(doc, "threads")),
+           json_number_value(json_object_get(doc, "roof_gb_per_s")),
+           json_number_value(json_object_get(doc, "roof_int8_gop_per_s")),
+           json_number_value(json_object_get(doc, "roof_f32_gop_per_s")));
+}
+
+enum status measure_roof(const struct bench_options *o, json_t **out, struct error *err)
+{
+    struct bench_machine machine;
+    enum status status = bench_machine_open(o, &machine, err);
+    if (status) return status;
+    *out = json_pack("{s:s, s:s, s:s, s:i}", "command", "bench --roof", "version", ESPALIER_VERSION,
+                     "isa", cpu_isa_name(machine.isa), "threads", thread_pool_size(machine.pool));
+    roof_to_json(&machine.roof, *out);
+    thread_pool_free(machine.pool);
+    return ST_OK;
+}
+
+void print_roof(const json_t *doc)
+{
+    printf("%s, ", json_string_value(json_object_get(doc, "isa")));
+    print_roof_words(doc);
 }
