@@ -9,6 +9,9 @@
  * Slots that a query does not see are never touched with arithmetic that could carry them over: K
  * of such a slot only reaches its own lane, which is masked by position, and V is not read. */
 
+/* Blocks that are fetched ahead of the products: one takes about 60 ns, memory 100. */
+#define FETCH_ITEMS 3
+
 INLINE const void *ISA(item_k)(const struct attend_args *a, const struct plan_item *item)
 {
     return a->kv + (size_t)item->block * a->block_bytes;
@@ -31,18 +34,31 @@ INLINE void ISA(store_scores)(float *scores, const struct plan_item *item, const
         scores[item->offset + i] = lanes[item->first + i];
 }
 
+/* Where the block lies whose K and V are fetched while item i is multiplied. */
+INLINE const char *ISA(ahead)(const struct attend_args *a, int32_t i)
+{
+    return i + FETCH_ITEMS < a->item_count + a->items_behind
+               ? ISA(item_k)(a, &a->items[i + FETCH_ITEMS])
+               : NULL;
+}
+
+/* `ahead`: the block to fetch meanwhile, or NULL. K is wanted first. */
 INLINE void ISA(score_tile)(const struct attend_args *a, const struct plan_item *item, int query,
-                            enum dtype type, const int Q)
+                            const char *ahead, enum dtype type, const int Q)
 {
     const void *k = ISA(item_k)(a, item);
-    const float *q = a->q + (int64_t)query * a->head_dim;
+    const size_t row_bytes = BLOCK_SLOTS * (type == DT_F32 ? 4 : 2);
+    if (!ahead) ahead = k;
+    const float *q = a->q + query;
     vf sum[SCORE_QUERIES][VN] = {};
-    for (int32_t d = 0; d < a->head_dim; d++) {
+    for (int32_t d = 0; d < a->head_dim; d++, q += a->q_stride, ahead += row_bytes) {
         vf column[VN];
+        __builtin_prefetch(ahead, 0, 3);
+        __builtin_prefetch(ahead + a->v_offset, 0, 2);
         UNROLL for (int j = 0; j < VN; j++) column[j] =
             vf_load_as(type, k, (int64_t)d * BLOCK_SLOTS + j * VL);
         UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < VN; j++) sum[i][j] =
-            vf_fma(vf_set(q[i * a->head_dim + d]), column[j], sum[i][j]);
+            vf_fma(vf_set(q[i]), column[j], sum[i][j]);
     }
     for (int i = 0; i < Q; i++)
         ISA(store_scores)(a->scores + (query + i) * SCORE_STRIDE, item, sum[i]);
@@ -52,16 +68,17 @@ INLINE void ISA(scores)(const struct attend_args *a, enum dtype type)
 {
     for (int32_t i = 0; i < a->item_count; i++) {
         const struct plan_item *item = &a->items[i];
+        const char *ahead = ISA(ahead)(a, i);
         int query = 0;
         while (query < a->queries && a->limit[query] <= item->offset)
             query++; /* limits ascend: the first queries may end before this item */
         while (query < a->queries) {
             int left = a->queries - query;
-#define TRY(Q)                                    \
-    if (left >= Q) {                              \
-        ISA(score_tile)(a, item, query, type, Q); \
-        query += Q;                               \
-        continue;                                 \
+#define TRY(Q)                                                          \
+    if (left >= Q) {                                                    \
+        ISA(score_tile)(a, item, query, query ? NULL : ahead, type, Q); \
+        query += Q;                                                     \
+        continue;                                                       \
     }
             SCORE_TILES(TRY)
 #undef TRY

@@ -10,7 +10,7 @@
 
 /* Memory of one member: everything about the tile it works on. */
 struct tile_scratch {
-    float *q;                     /* [queries][head_dim] */
+    float *q;                     /* [head_dim][queries], so that a register tile has one pointer */
     float *scores;                /* [queries][SCORE_STRIDE] */
     float *o, *sum;               /* [queries][v_stride]: of the chunk, of the chunks so far */
     float *m, *l, *m_sum, *l_sum; /* [queries] */
@@ -68,7 +68,7 @@ static int32_t step_row(const struct attention_plan *plan, const struct plan_til
     return tile->first_member < 0 ? tile->row + r : owner(plan, tile, r)->row;
 }
 
-/* Queries of a tile in the order [row][head of the group], scaled. */
+/* Queries of a tile in the order (row, head of the group), scaled. */
 static void load_queries(const struct attention_job *job, const struct plan_tile *tile,
                          int32_t head, float *q)
 {
@@ -77,8 +77,9 @@ static void load_queries(const struct attention_job *job, const struct plan_tile
     for (int32_t r = 0; r < tile->rows; r++) {
         const float *row = job->q->data + step_row(job->backend->plan, tile, r) * job->q->stride;
         const float *from = row + (int64_t)head * job->group * dim;
-        for (int32_t i = 0; i < job->group * dim; i++)
-            *q++ = from[i] * scale;
+        for (int32_t g = 0; g < job->group; g++)
+            for (int32_t d = 0; d < dim; d++)
+                q[d * job->queries + r * job->group + g] = from[g * dim + d] * scale;
     }
 }
 
@@ -106,8 +107,10 @@ static int32_t run_chunk(const struct attention_job *job, const struct plan_tile
         .v_offset = pool->v_offset,
         .items = plan->items + bounds[0],
         .item_count = bounds[1] - bounds[0],
+        .items_behind = plan->chunk_items[sequence->first_chunk + tile->end_chunk] - bounds[1],
         .queries = queries - first,
-        .q = s->q + (int64_t)first * pool->head_dim,
+        .q = s->q + first,
+        .q_stride = job->queries,
         .limit = s->limit + first,
         .scores = s->scores + (int64_t)first * SCORE_STRIDE,
         .m = s->m + first,

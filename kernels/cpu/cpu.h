@@ -183,8 +183,10 @@ struct attend_args {
     size_t v_offset;
     const struct plan_item *items;
     int32_t item_count;
+    int32_t items_behind; /* of the following chunks, behind these: soon to be read */
     int32_t queries;
-    const float *q; /* [queries][head_dim], times 1 / sqrt(head_dim) */
+    const float *q; /* [head_dim][q_stride], times 1 / sqrt(head_dim) */
+    int32_t q_stride;
     const int32_t
         *limit;    /* [queries] slots of the chunk that the query sees, 1 .. 256, ascending */
     float *scores; /* scratch [queries][SCORE_STRIDE] */
