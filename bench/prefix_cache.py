@@ -7,6 +7,7 @@ Starts a server of its own on a free port. With --url it measures any OpenAI-sty
 llama-server needs --parallel 8 and a context for eight). Prints one JSON document.
 """
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
@@ -61,9 +62,28 @@ def measure(url, tokens, repeats):
     first = statistics.median(run[0] for run in serial)
     later = statistics.median(t for run in serial for t in run[1:])
     last = statistics.median(max(run) for run in parallel)
+    spread = statistics.median((max(run) - min(run)) / min(run) for run in parallel)
     return {"document_tokens": tokens, "repeats": repeats, "first_ms": round(first, 2), "later_ms": round(later, 2),
             "later_over_first": round(later / first, 4), "together_last_ms": round(last, 2),
-            "together_last_over_first": round(last / first, 4)}
+            "together_last_over_first": round(last / first, 4), "together_last_behind_first": round(spread, 4)}
+
+
+@contextlib.contextmanager
+def serving(espalier, model, *options):
+    """The URL of a server of its own on a free port."""
+    server = subprocess.Popen([espalier, "serve", "--model", model, "--port", "0", "--json", *options],
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        text = ""
+        while not text.rstrip().endswith("}"):
+            line = server.stdout.readline()
+            if not line:
+                raise SystemExit("the server did not start: run the same serve command by hand")
+            text += line
+        yield json.loads(text)["url"]
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def main():
@@ -77,19 +97,8 @@ def main():
     if options.url:
         print(json.dumps(measure(options.url, options.tokens, options.repeats), indent=2))
         return
-    server = subprocess.Popen([options.espalier, "serve", "--model", options.model, "--port", "0", "--json"],
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        text = ""
-        while not text.rstrip().endswith("}"):
-            line = server.stdout.readline()
-            if not line:
-                raise SystemExit("the server did not start: run the same serve command by hand")
-            text += line
-        print(json.dumps(measure(json.loads(text)["url"], options.tokens, options.repeats), indent=2))
-    finally:
-        server.terminate()
-        server.wait()
+    with serving(options.espalier, options.model) as url:
+        print(json.dumps(measure(url, options.tokens, options.repeats), indent=2))
 
 
 if __name__ == "__main__":
