@@ -60,7 +60,7 @@ INLINE void ISA(score_tile)(const struct attend_args *a, const struct plan_item 
         UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < VN; j++) sum[i][j] =
             vf_fma(vf_set(q[i]), column[j], sum[i][j]);
     }
-    for (int i = 0; i < Q; i++)
+    UNROLL for (int i = 0; i < Q; i++)
         ISA(store_scores)(a->scores + (query + i) * SCORE_STRIDE, item, sum[i]);
 }
 
@@ -90,19 +90,23 @@ INLINE void ISA(scores)(const struct attend_args *a, enum dtype type)
 static void ISA(softmax)(float *scores, int32_t limit, float *m, float *l)
 {
     vf largest[VN], sums[VN] = {};
+    int32_t whole = limit / 16 * 16;
     for (int j = 0; j < VN; j++)
         largest[j] = vf_set(-__builtin_inff());
-    for (int32_t i = 0; i < limit; i += 16)
-        for (int j = 0; j < VN; j++) {
-            vf s = vf_load(scores + i + j * VL);
-            s = vf_select(vi_lanes_below(limit - i, j), s, vf_set(-__builtin_inff()));
-            vf_store(scores + i + j * VL, s);
-            largest[j] = vf_max(s, largest[j]);
-        }
+    for (int32_t i = 0; i < whole; i += 16)
+        for (int j = 0; j < VN; j++)
+            largest[j] = vf_max(vf_load(scores + i + j * VL), largest[j]);
+    for (int j = 0; j < VN && whole < limit; j++) {
+        vf s = vf_load(scores + whole + j * VL);
+        s = vf_select(vi_lanes_below(limit - whole, j), s, vf_set(-__builtin_inff()));
+        vf_store(scores + whole + j * VL, s);
+        largest[j] = vf_max(s, largest[j]);
+    }
     *m = lanes_max(largest);
+    vf top = vf_set(*m);
     for (int32_t i = 0; i < limit; i += 16)
         for (int j = 0; j < VN; j++) {
-            vf p = vf_exp(vf_load(scores + i + j * VL) - *m);
+            vf p = vf_exp_down(vf_load(scores + i + j * VL) - top);
             vf_store(scores + i + j * VL, p);
             sums[j] += p;
         }

@@ -161,14 +161,12 @@ INLINE vi vi_round(vf x)
     return (vi)(x + ROUNDING_MAGIC) - (vi)vf_set(ROUNDING_MAGIC);
 }
 
-/* e^x: x = n ln 2 + r, e^r by a polynomial of degree 6 (relative error 1.1e-8 before rounding), 2^n
- * in the exponent. 0 below -87.3 (no subnormals), 2^127 * e^(88 - 127 ln 2) above 88, NaN for NaN.
- */
-INLINE vf vf_exp(vf x)
+/* e^x for x <= 0: x = n ln 2 + r, e^r by a polynomial of degree 6 (relative error 1.1e-8 before
+ * rounding), 2^n in the exponent. 0 below -87.3 (no subnormals), NaN for NaN. */
+INLINE vf vf_exp_down(vf x)
 {
     vi tiny = x < vf_set(-87.3f);
     x = vf_max(vf_set(-87.3f), x);
-    x = (vf)vf_select(x > vf_set(88.0f), vf_set(88.0f), x);
     vf shifted = vf_fma(x, vf_set(0x1.715476p+0f), vf_set(ROUNDING_MAGIC));
     vi n = (vi)shifted - (vi)vf_set(ROUNDING_MAGIC);
     vf whole = shifted - ROUNDING_MAGIC;
@@ -183,6 +181,12 @@ INLINE vf vf_exp(vf x)
     p = vf_fma(p * r, r, r) + 1.0f;
     vf scale = (vf)((n + 127) << 23);
     return (vf)(~tiny & (vi)(p * scale));
+}
+
+/* e^x for any x; 2^127 * e^(88 - 127 ln 2) above 88. */
+INLINE vf vf_exp(vf x)
+{
+    return vf_exp_down((vf)vf_select(x > vf_set(88.0f), vf_set(88.0f), x));
 }
 
 INLINE vf vf_silu(vf x)
