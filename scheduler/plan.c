@@ -87,12 +87,13 @@ static void add_targets(struct plan_row *row, const struct sequence *seq)
 static void add_copy(struct step *step, const struct sequence *seq)
 {
     const struct context *context = seq->stage->context;
-    if (seq->computed > 0 || !context || context->copied == 0) return;
+    int32_t slots = sequence_start(seq);
+    if (seq->computed > 0 || !context || slots <= 0) return;
     const struct block_table *from = &context->parent.sequence->table;
     step->copies[step->plan.copy_count++] =
         (struct block_copy){.from = from->blocks[context->shared / KV_BLOCK_SLOTS],
                             .to = seq->table.blocks[0],
-                            .slots = context->copied};
+                            .slots = slots};
 }
 
 /* The spans of the context, then its own `end` slots. */
@@ -257,9 +258,11 @@ static void add_prefill_rows(struct scheduler *s, struct step *step)
         struct sequence *seq = s->ready[i];
         if (!may_have_row(s, seq) || sequence_is_decoding(seq)) continue;
         left--;
-        prefix_catch_up(s, seq);
-        if (prefix_is_coming(s, step, seq) || !step_has_spans(step, seq)) continue;
         if (block_table_missing(&seq->table, sequence_target(seq)) > 0) continue;
+        prefix_catch_up(s, seq);
+        stage_pass_trunk(s, seq->request);
+        if (!sequence_wants_row(seq)) continue; /* all of it was there */
+        if (prefix_is_coming(s, step, seq) || !step_has_spans(step, seq)) continue;
         int32_t count = max_i32(1, room - left);
         count = min_i32(count, sequence_target(seq) - sequence_start(seq));
         count = min_i32(count, step->max_tokens - step->plan.token_count);

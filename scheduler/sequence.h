@@ -225,17 +225,20 @@ static inline struct block_key sequence_root(const struct sequence *seq)
     return seq->stage->context ? seq->stage->context->key : seq->request->root;
 }
 
-/* Where the next row begins: behind what is copied before it. */
-static inline int32_t sequence_start(const struct sequence *seq)
-{
-    return seq->computed == 0 && seq->stage->context ? seq->stage->context->copied : seq->computed;
-}
-
 /* Slots to compute so far. */
 static inline int32_t sequence_target(const struct sequence *seq)
 {
     if (seq->finished) return seq->needed;
     return seq->index < 0 ? seq->length - 1 : seq->length + seq->pending;
+}
+
+/* Where the next row begins: behind what is copied before it, but a row computes something. */
+static inline int32_t sequence_start(const struct sequence *seq)
+{
+    const struct context *context = seq->stage->context;
+    if (seq->computed > 0 || !context) return seq->computed;
+    int32_t last = sequence_target(seq) - 1;
+    return context->copied < last ? context->copied : last;
 }
 
 static inline bool sequence_is_live(const struct sequence *seq)
