@@ -92,6 +92,10 @@ void sequence_end(struct scheduler *s, struct sequence *seq, enum finish_reason 
 /* Ends every sequence of the request that has not ended, and the request. */
 void request_end(struct scheduler *s, struct request *request, enum finish_reason reason);
 
+/* A running request's serial stage that samples nothing and is computed, or was found in the tree,
+ * is over: true. */
+bool request_pass_stage(struct scheduler *s, struct request *request);
+
 /* A trunk whose prompt is computed, or was in the tree, is over: the n answers begin. */
 void stage_pass_trunk(struct scheduler *s, struct request *request);
 

@@ -65,6 +65,19 @@ static bool too_long(const struct request *request, const struct stage *stage)
     return false;
 }
 
+/* Its sequences end before they begin. */
+static void refuse_stage(struct scheduler *s, struct request *request,
+                         const struct stage_params *params, enum finish_reason reason)
+{
+    const struct request_events *events = &request->params.events;
+    for (int32_t i = 0; i < params->count; i++) {
+        struct sequence_ending ending = {.reason = reason};
+        s->counters.finished[reason]++;
+        events->finish(events->context, params->first_index + i, &ending);
+    }
+    request_done(s, request, reason);
+}
+
 /* Behind a stage whose sequences have all ended. */
 static void next_stage(struct scheduler *s, struct request *request, enum finish_reason reason)
 {
@@ -75,16 +88,15 @@ static void next_stage(struct scheduler *s, struct request *request, enum finish
         return;
     }
     struct stage *stage = stage_create(request, &params);
-    if (!stage) {
+    if (stage && !too_long(request, stage)) {
+        start_stage(s, request, stage);
+        return;
+    }
+    if (!stage)
         log_warn("request %llu ends: no memory for a stage of %d branches",
                  (unsigned long long)request->id, params.count);
-        request_done(s, request, FINISH_ERROR);
-    } else if (too_long(request, stage)) {
-        stage_free(stage);
-        request_done(s, request, FINISH_LENGTH);
-    } else {
-        start_stage(s, request, stage);
-    }
+    refuse_stage(s, request, &params, stage ? FINISH_LENGTH : FINISH_ERROR);
+    stage_free(stage);
 }
 
 void stage_pass_trunk(struct scheduler *s, struct request *request)
@@ -99,6 +111,20 @@ void stage_pass_trunk(struct scheduler *s, struct request *request)
 }
 
 /* --- sequences */
+
+bool request_pass_stage(struct scheduler *s, struct request *request)
+{
+    struct sequence *seq = &request->stage->sequences[0];
+    if (seq->finished || seq->state != SEQUENCE_RESIDENT || !sequence_leaves_last(seq) ||
+        seq->landed < sequence_target(seq))
+        return false;
+    s->idle_ticks = 0; /* something moved, although nothing was computed */
+    if (seq->index < 0)
+        stage_pass_trunk(s, request);
+    else
+        sequence_end(s, seq, FINISH_LENGTH, false);
+    return true;
+}
 
 /* What a sequence that ended leaves to the stages behind: its tokens, and how many of its slots. */
 static void keep_tokens(struct sequence *seq, const struct sequence_ending *ending)

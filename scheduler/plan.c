@@ -289,12 +289,28 @@ static void reserve_ready(struct scheduler *s, int32_t *spans)
     s->ready_capacity = sequences;
 }
 
+/* Each running request comes to a stage that has something to compute, and a sequence of it in. */
+static bool pass_stages(struct scheduler *s)
+{
+    bool any = false;
+    admit_firsts(s);
+    for (int32_t i = 0; i < s->running_count; i++) {
+        struct request *request = s->running[i];
+        request_hold(request);
+        any = request_pass_stage(s, request) || any;
+        if (request->state != REQUEST_RUNNING) i--;
+        request_release(s, request);
+    }
+    return any;
+}
+
 bool plan_step(struct scheduler *s, struct step *step)
 {
+    while (pass_stages(s)) {
+    }
     int32_t spans;
     reserve_ready(s, &spans);
     step_begin(step, ++s->step_number, spans);
-    admit_firsts(s);
     choose(s);
     add_decode_rows(s, step);
     admit_waiting(s);

@@ -200,7 +200,7 @@ bool make_room(struct scheduler *s, struct sequence *seq, int32_t slots)
 static int32_t known_slots(const struct sequence *seq)
 {
     if (seq->finished) return seq->needed;
-    return seq->index < 0 ? seq->length - 1 : seq->length;
+    return seq->length - sequence_leaves_last(seq);
 }
 
 /* Of an absent one: takes what the tree has and then what is missing, leaving `spare` blocks free;

