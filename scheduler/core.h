@@ -70,7 +70,7 @@ void admit_waiting(struct scheduler *s);
 bool make_room(struct scheduler *s, struct sequence *seq, int32_t slots);
 
 /* Live sequences with blocks. */
-int32_t resident_count(const struct scheduler *s);
+int32_t request_resident_count(const struct request *request);
 
 void running_remove(struct scheduler *s, const struct request *request);
 

@@ -70,14 +70,19 @@ static struct sequence *last_resident(const struct request *request)
     return NULL;
 }
 
-int32_t resident_count(const struct scheduler *s)
+int32_t request_resident_count(const struct request *request)
 {
     int32_t count = 0;
-    for (int32_t i = 0; i < s->running_count; i++) {
-        const struct stage *stage = s->running[i]->stage;
-        for (int32_t k = 0; k < stage->count; k++)
-            count += is_resident(&stage->sequences[k]);
-    }
+    for (int32_t i = 0; i < request->stage->count; i++)
+        count += is_resident(&request->stage->sequences[i]);
+    return count;
+}
+
+static int32_t resident_count(const struct scheduler *s)
+{
+    int32_t count = 0;
+    for (int32_t i = 0; i < s->running_count; i++)
+        count += request_resident_count(s->running[i]);
     return count;
 }
 

@@ -120,14 +120,22 @@ int32_t scheduler_max_length(const struct scheduler *s)
     return request_limits_length(&s->limits);
 }
 
-/* Sequences of requests that wait. */
+/* Sequences with blocks, as many as a step has rows. A request between two stages counts one. */
+static int32_t running_count(const struct scheduler *s)
+{
+    int32_t count = 0;
+    for (int32_t i = 0; i < s->running_count; i++)
+        count += max_i32(1, request_resident_count(s->running[i]));
+    return min_i32(count, s->max_rows);
+}
+
+/* All others that have not ended: without blocks, or without a place in the steps. */
 static int32_t waiting_count(const struct scheduler *s)
 {
     int32_t count = 0;
     for (const struct request *request = s->first; request; request = request->next)
-        if (request->state == REQUEST_WAITING || request->state == REQUEST_LEAVING)
-            count += request_width(request);
-    return count;
+        if (request->state != REQUEST_ENDED) count += request_width(request);
+    return count - running_count(s);
 }
 
 enum status scheduler_add(struct scheduler *s, const struct request_params *params, uint64_t *id,
@@ -223,7 +231,7 @@ void scheduler_counters(const struct scheduler *s, struct scheduler_counters *co
 {
     struct block_counts blocks = block_pool_counts(s->pool);
     *counters = s->counters;
-    counters->running = resident_count(s);
+    counters->running = running_count(s);
     counters->waiting = waiting_count(s);
     counters->blocks_total = blocks.total;
     counters->blocks_held = blocks.held;

@@ -27,7 +27,7 @@ struct scheduler_options scheduler_options_default(void);
 
 /* Counters for /metrics; plain numbers, copied out by value. */
 struct scheduler_counters {
-    int32_t running, waiting; /* sequences: with blocks and a place in the steps; in the queue */
+    int32_t running, waiting; /* sequences: with blocks, as many as a step has rows; all others */
     int32_t blocks_total, blocks_held, blocks_cached, blocks_free;
     int64_t steps, preemptions;
     int64_t prompt_tokens;     /* computed for the first time */
