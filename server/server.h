@@ -4,8 +4,9 @@
  *   api_error.h      what a refused client is told: status and the four fields of the contract
  *   request_head.h   a header: sizes, framing, ids, paths
  *   request_parse.h  a JSON body to a checked request; nothing reaches the engine unchecked
- *   outline.h        the items of a list that a model wrote; for stages, nothing calls it yet
- *   tag_grammar.h    the tags with which a model branches by itself; nothing calls it yet
+ *   outline.h        the items of a list that a model wrote, for stages
+ *   tag_grammar.h    the tags with which a model branches by itself
+ *   branching/       answers in stages: what their fields become for the scheduler
  *   token_log.h      the tokens of one answer, from the engine's thread to HTTP, without a lock
  *   render.h         tokens to the bytes of a JSON answer or of server-sent events
  *   completion.h     one completion: its sequences in the engine, its events, its answer

@@ -10,12 +10,9 @@ import schemathesis
 
 STATED_ELSEWHERE = {
     "context_length_exceeded": r"maximum context length is \d+ tokens",
+    "kv_cache_too_small": r"^The KV cache has room for \d+ tokens ",
     "invalid_json": r"NUL byte in object key not supported|too big (negative )?integer|nests deeper than \d+ levels",
-    "unsupported_parameter": "|".join([
-        r"^echo with logprobs is not supported with (stages|branching)$",
-        # Goes when they are served (completion_prepare.c).
-        r"^(stages|branching|timings|stream_options\.branch_events) is not supported by this version$",
-    ]),
+    "unsupported_parameter": r"^echo with logprobs is not supported with (stages|branching)$",
     "invalid_value": "|".join([
         r'^max(_completion)?_tokens must be at least 1; 0 is allowed only with "echo": true$',
         r"^min_tokens must be at most max_tokens \(",

@@ -45,15 +45,6 @@ def test_rule_1_the_status_is_decided_before_a_stream_begins(server, path, field
         assert "maximum context length is 2048 tokens" in error["message"]
 
 
-@pytest.mark.parametrize("fields, param", [
-    ({"stages": [{"type": "serial"}]}, "stages"), ({"branching": {"grammar": "npr"}}, "branching"),
-    ({"timings": True}, "timings"),
-    ({"stream": True, "stream_options": {"branch_events": True}}, "stream_options.branch_events")])
-def test_what_is_checked_and_not_served_yet(server, fields, param):
-    status, error, _ = error_of(server, "POST", COMPLETIONS, json.dumps({"prompt": "x", **fields}))
-    assert (status, error["code"], error["param"]) == (400, "unsupported_parameter", param)
-
-
 def test_paths_and_methods(server):
     assert error_of(server, "GET", "/nothing")[:1] == (404,)
     assert error_of(server, "POST", "/v1/engines/x/completions", "{}")[1]["code"] == "unknown_path"
