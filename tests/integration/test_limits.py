@@ -133,11 +133,11 @@ def test_small_bodies_and_headers(small):
 
 
 def test_answers_together(launch):
-    """16 sequences of 2,000 tokens are 512,000 bytes and a little: two such answers fit, however slowly
+    """16 sequences of 2,000 tokens are 896,000 bytes and a little: two such answers fit, however slowly
     they are read."""
-    server = launch("--max-answers", "1100KiB", "--max-n", "40")
+    server = launch("--max-answers", "1900KiB", "--max-n", "40")
     error = refusal(server, COMPLETIONS, {**LONG, "n": 40})
-    assert error["param"] == "max_tokens" and "1126400" in error["message"]
+    assert error["param"] == "max_tokens" and "1945600" in error["message"]
     slow = [server.send({**LONG, "n": 16, "stream": True}) for _ in range(2)]
     for client in slow:
         read_until(client, b"data: ")
