@@ -73,6 +73,34 @@ static void start_sequence(const struct stage_driver *driver, struct live_sequen
     tag_watcher_init(&seq->tags, source->grammar, start, source->max_branches);
 }
 
+/* A list is often begun for the model: "1." at the end of what it goes on from belongs to the first
+ * line that it writes. */
+static void begin_outline(struct stage_driver *driver)
+{
+    const struct branch_params *given = &driver->now.branches[0];
+    const int32_t *ids = given->prompt;
+    int32_t count = given->prompt_count, most = 8;
+    if (!count && driver->now.view.first_index == 0) {
+        ids = driver->first.ids;
+        count = (int32_t)driver->first.count;
+    }
+    int32_t from = max_i32(0, count - most);
+    struct strbuf text = {0};
+    if (count)
+        tokenizer_decode(driver->plan->source.tokenizer, ids + from, (size_t)(count - from), false,
+                         &text);
+    const char *line = strrchr(strbuf_cstr(&text), '\n');
+    size_t start = line ? (size_t)(line + 1 - text.data) : 0;
+    size_t length = text.length - start;
+    strbuf_char(&text, 'x');
+    struct outline outline;
+    outline_parse(text.data + start, length + 1, 1, &outline);
+    bool marker = (line || from == 0) && outline.count == 1 && outline.items[0].length == 1;
+    if (marker) strbuf_append(&driver->outline, text.data + start, length);
+    outline_release(&outline);
+    strbuf_free(&text);
+}
+
 bool driver_enter(struct stage_driver *driver)
 {
     release_sequences(driver);
@@ -91,6 +119,7 @@ bool driver_enter(struct stage_driver *driver)
     driver->end = 0;
     strbuf_free(&driver->carry);
     strbuf_clear(&driver->outline);
+    if (driver_feeds_outline(driver)) begin_outline(driver);
     return true;
 }
 

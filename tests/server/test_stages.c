@@ -410,6 +410,20 @@ Test(stages, items_of_an_outline)
     expect("0:- a\n- b\n 1:(\n## 1. a:x|\n## 2. b:y) 2:\nend .", "[- a\n- b\n]", "x", "y", ".");
 }
 
+Test(stages, a_list_that_was_begun_for_the_model)
+{
+    serial("Tips:\n1.", 60, NULL);
+    outline("<{item}>", 8, 1);
+    expect("0:Tips:\n1. a\n2. b 1:(<a>|<b>)", " a\n2. b", "", "");
+    branches[0].prompt = (struct api_prompt){.text = "1. old", .length = 6}; /* not written here */
+    expect("0:1. old\n2. b 1:(<b>)", "\n2. b", "");
+    branches[0].prompt = (struct api_prompt){.text = "see 1.", .length = 6};
+    expect("0:see 1. a\n2. b 1:(<b>)", " a\n2. b", "");
+    branches[0].prompt = (struct api_prompt){0};
+    make("x\n- ");
+    cr_expect_str_eq(play(SCRIPT("a\n- b", "", "")), "0:a\n- b 1:(<a>|<b>)");
+}
+
 Test(stages, an_outline_without_items)
 {
     serial(NULL, 60, STOPS("\n"));
