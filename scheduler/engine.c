@@ -82,9 +82,9 @@ void engine_counters(const struct engine *engine, struct scheduler_counters *cou
     counters->waiting = max_i32(counters->waiting, atomic_load(&engine->places));
 }
 
-int32_t engine_max_length(const struct engine *engine)
+int32_t engine_max_length(const struct engine *engine, int32_t n)
 {
-    return request_limits_length(&engine->limits);
+    return request_limits_length(&engine->limits, n);
 }
 
 enum status engine_create(const struct scheduler_options *options, struct executor executor,

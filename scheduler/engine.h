@@ -38,7 +38,7 @@ void engine_close(struct engine *engine);
 bool engine_wait_idle(struct engine *engine, int64_t timeout_us);
 
 /* As scheduler_max_length; constant, from any thread. */
-int32_t engine_max_length(const struct engine *engine);
+int32_t engine_max_length(const struct engine *engine, int32_t n);
 
 /* From any thread. `waiting` includes what still lies in the inbox. */
 void engine_counters(const struct engine *engine, struct scheduler_counters *counters);

@@ -6,19 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-int32_t request_limits_length(const struct request_limits *limits)
+int32_t request_limits_length(const struct request_limits *limits, int32_t n)
 {
-    int64_t slots = (int64_t)limits->block_count * KV_BLOCK_SLOTS;
+    /* The incomplete last block of what n answers share stays there beside their own. */
+    int64_t slots = ((int64_t)limits->block_count - (n > 1)) * KV_BLOCK_SLOTS;
     return slots < limits->max_context ? (int32_t)slots : limits->max_context;
 }
 
 static enum status check_length(const struct request_limits *limits,
                                 const struct request_params *params, struct error *err)
 {
-    int32_t longest = request_limits_length(limits);
+    int32_t longest = request_limits_length(limits, params->n);
     int64_t length = (int64_t)params->prompt_count + params->max_tokens;
-    /* The incomplete last block of what n answers share stays there beside their own. */
-    if (params->n > 1 && longest < limits->max_context) longest -= KV_BLOCK_SLOTS;
     if (length <= longest) return ST_OK;
     char why[96] = "";
     if (longest < limits->max_context)

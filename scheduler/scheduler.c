@@ -115,9 +115,9 @@ struct request_limits scheduler_limits(const struct scheduler *s)
     return s->limits;
 }
 
-int32_t scheduler_max_length(const struct scheduler *s)
+int32_t scheduler_max_length(const struct scheduler *s, int32_t n)
 {
-    return request_limits_length(&s->limits);
+    return request_limits_length(&s->limits, n);
 }
 
 /* Sequences with blocks, as many as a step has rows. A request between two stages counts one. */

@@ -52,9 +52,9 @@ void scheduler_free(struct scheduler *s);
 enum status scheduler_add(struct scheduler *s, const struct request_params *params, uint64_t *id,
                           struct error *err);
 
-/* The longest prompt and answer of one sequence together: the model's context, or the whole KV pool
- * when that is smaller. What scheduler_add takes at most, and a default for max_tokens. */
-int32_t scheduler_max_length(const struct scheduler *s);
+/* The longest prompt and answer of one sequence of n together: the model's context, or the whole KV
+ * pool when that is smaller. What scheduler_add takes at most, and a default for max_tokens. */
+int32_t scheduler_max_length(const struct scheduler *s, int32_t n);
 
 /* Ends a request within one step: its events come in the next tick, whose step it has no row in;
  * unknown ids are ignored (it may have just finished). */

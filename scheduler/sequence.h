@@ -156,8 +156,9 @@ struct request_limits {
     struct block_hasher hasher; /* of the prefix tree */
 };
 
-/* Prompt and answer of one sequence together: the context, or the pool when that is smaller. */
-int32_t request_limits_length(const struct request_limits *limits);
+/* Prompt and answer of one sequence of n together: the context, or the pool when that is smaller.
+ */
+int32_t request_limits_length(const struct request_limits *limits, int32_t n);
 
 /* ST_INVALID with the words a client should read: a value out of range, or too long for here. */
 enum status request_check(const struct request_limits *limits, const struct request_params *params,

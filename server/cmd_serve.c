@@ -153,7 +153,7 @@ static struct served_model served_model_of(const struct serving *s)
         .name = s->name,
         .tokenizer = model_tokenizer(s->model),
         .chat = model_chat_template(s->model),
-        .context = engine_max_length(s->engine),
+        .context = engine_max_length(s->engine, 1),
         .vocab = config->vocab,
         .eos = config->eos,
         .eos_count = config->eos_count,

@@ -3,6 +3,8 @@
 #include "base/alloc.h"
 #include "base/checked.h"
 #include "server/completion_private.h"
+
+#include "base/base.h"
 #include "server/request_content.h"
 
 #include <stdio.h>
@@ -53,14 +55,15 @@ static bool fit_context(struct completion *c, int32_t index, struct api_error *e
     if (count == 0)
         return refuse(error, REFUSAL_INVALID_VALUE, completion_prompt_field(c), "%s is empty",
                       completion_prompt_field(c));
-    int64_t room = (int64_t)model->context - (int64_t)count;
+    int32_t context = min_i32(model->context, engine_max_length(model->engine, c->request.n));
+    int64_t room = (int64_t)context - (int64_t)count;
     if (room < (named ? wanted : 1))
         return refuse(
             error, REFUSAL_CONTEXT_LENGTH, completion_prompt_field(c),
             "This model's maximum context length is %d tokens. However, you requested %zu "
             "tokens (%zu in the %s, %d in the completion). Please reduce the length of "
             "the %s or the completion.",
-            model->context, count + (size_t)(named ? wanted : 1), count, completion_prompt_field(c),
+            context, count + (size_t)(named ? wanted : 1), count, completion_prompt_field(c),
             named ? wanted : 1, completion_prompt_field(c));
     if (!named) {
         wanted = (int32_t)room;

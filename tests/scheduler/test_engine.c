@@ -146,7 +146,7 @@ Test(engine, refuses_before_it_accepts)
     struct error err = {0};
     struct remote *a = remote_create(1, 20, 10, 3), *b = remote_create(2, 20, 10, 2),
                   *c = remote_create(3, 20, 10, 1), *d = remote_create(4, 60, 197, 1);
-    cr_assert_eq(engine_max_length(house.engine), 256);
+    cr_assert_eq(engine_max_length(house.engine, 1), 256);
     cr_assert_eq(submit(&house, a, &err), ST_OK);
     cr_assert_eq(submit(&house, b, &err), ST_FULL);
     cr_assert(strstr(err.text, "at most 4"), "%s", err.text);

@@ -354,7 +354,7 @@ Test(scheduler, small_requests_do_not_starve_a_big_one)
 Test(scheduler, refuses_what_could_never_run)
 {
     struct bench *bench = bench_default(1);
-    cr_assert_eq(scheduler_max_length(bench->s), 1024);
+    cr_assert_eq(scheduler_max_length(bench->s, 4), 1024);
     expect_refused(bench, ask(1000, 25), ST_INVALID, "maximum context length is 1024 tokens");
     expect_refused(bench, ask(1, INT32_MAX), ST_INVALID, "maximum context length is 1024 tokens");
     expect_refused(bench, ask(0, 5), ST_INVALID, "prompt is empty");
@@ -376,7 +376,8 @@ Test(scheduler, refuses_what_could_never_run)
 Test(scheduler, refuses_what_the_pool_could_never_hold)
 {
     struct bench *bench = bench_tight(1);
-    cr_assert_eq(scheduler_max_length(bench->s), 128);
+    cr_assert_eq(scheduler_max_length(bench->s, 1), 128);
+    cr_assert_eq(scheduler_max_length(bench->s, 2), 112);
     expect_refused(bench, ask(100, 29), ST_INVALID, "maximum context length is 128 tokens");
     expect_refused(bench, ask(100, 29), ST_INVALID, "8 blocks of 16");
     struct client *longest = add(bench, ask(100, 28));

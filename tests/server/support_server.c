@@ -77,7 +77,7 @@ struct served_model world_model(struct world *world)
     return (struct served_model){.name = "script",
                                  .tokenizer = world->tokenizer,
                                  .chat = CHAT_CHATML,
-                                 .context = engine_max_length(world->engine),
+                                 .context = engine_max_length(world->engine, 1),
                                  .vocab = TEST_VOCAB,
                                  .eos = &world->eos,
                                  .eos_count = 1,
