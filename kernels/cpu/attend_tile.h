@@ -10,7 +10,7 @@
  * of such a slot only reaches its own lane, which is masked by position, and V is not read. */
 
 /* Blocks that are fetched ahead of the products: one takes about 60 ns, memory 100. */
-#define FETCH_ITEMS 3
+#define FETCH_ITEMS 4
 
 INLINE const void *ISA(item_k)(const struct attend_args *a, const struct plan_item *item)
 {
@@ -34,55 +34,92 @@ INLINE void ISA(store_scores)(float *scores, const struct plan_item *item, const
         scores[item->offset + i] = lanes[item->first + i];
 }
 
-/* Where the block lies whose K and V are fetched while item i is multiplied. */
+/* Where the block lies whose K and V are fetched while item i is multiplied; the item's own when
+ * there is nothing more to fetch. */
 INLINE const char *ISA(ahead)(const struct attend_args *a, int32_t i)
 {
-    return i + FETCH_ITEMS < a->item_count + a->items_behind
-               ? ISA(item_k)(a, &a->items[i + FETCH_ITEMS])
-               : NULL;
+    bool there = i + FETCH_ITEMS < a->item_count + a->items_behind;
+    return ISA(item_k)(a, &a->items[there ? i + FETCH_ITEMS : i]);
 }
 
-/* `ahead`: the block to fetch meanwhile, or NULL. K is wanted first. */
-INLINE void ISA(score_tile)(const struct attend_args *a, const struct plan_item *item, int query,
-                            const char *ahead, enum dtype type, const int Q)
+/* Scores of Q queries and the N items from item i on. The first queries fetch what comes, K
+ * and then V. */
+INLINE void ISA(score_tile)(const struct attend_args *a, int32_t i, int query, enum dtype type,
+                            const int Q, const int N)
 {
-    const void *k = ISA(item_k)(a, item);
-    const size_t row_bytes = BLOCK_SLOTS * (type == DT_F32 ? 4 : 2);
-    if (!ahead) ahead = k;
+    const int32_t fetched = 2 * BLOCK_SLOTS * (type == DT_F32 ? 4 : 2); /* K and V of a dimension */
+    const char *k[SCORE_ITEMS], *ahead[SCORE_ITEMS];
     const float *q = a->q + query;
-    vf sum[SCORE_QUERIES][VN] = {};
-    for (int32_t d = 0; d < a->head_dim; d++, q += a->q_stride, ahead += row_bytes) {
-        vf column[VN];
-        __builtin_prefetch(ahead, 0, 3);
-        __builtin_prefetch(ahead + a->v_offset, 0, 2);
-        UNROLL for (int j = 0; j < VN; j++) column[j] =
-            vf_load_as(type, k, (int64_t)d * BLOCK_SLOTS + j * VL);
-        UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < VN; j++) sum[i][j] =
-            vf_fma(vf_set(q[i]), column[j], sum[i][j]);
+    vf sum[SCORE_QUERIES][SCORE_ITEMS][VN] = {};
+    UNROLL for (int n = 0; n < N; n++)
+    {
+        k[n] = ISA(item_k)(a, &a->items[i + n]);
+        ahead[n] = query ? k[n] : ISA(ahead)(a, i + n);
     }
-    UNROLL for (int i = 0; i < Q; i++)
-        ISA(store_scores)(a->scores + (query + i) * SCORE_STRIDE, item, sum[i]);
+    for (int32_t d = 0; d < a->head_dim; d++, q += a->q_stride) {
+        const int32_t at = d * BLOCK_SLOTS;
+        vf column[SCORE_ITEMS][VN];
+        UNROLL for (int n = 0; n < N; n++)
+        {
+            UNROLL for (int32_t b = 0; b < fetched; b += CACHE_LINE)
+                __builtin_prefetch(ahead[n] + d * fetched + b);
+            UNROLL for (int j = 0; j < VN; j++) column[n][j] = vf_load_as(type, k[n], at + j * VL);
+        }
+        UNROLL for (int r = 0; r < Q; r++)
+        {
+            vf weight = vf_set(q[r]);
+            UNROLL for (int n = 0; n < N; n++) UNROLL for (int j = 0; j < VN; j++) sum[r][n][j] =
+                vf_fma(weight, column[n][j], sum[r][n][j]);
+        }
+    }
+    UNROLL for (int n = 0; n < N; n++) UNROLL for (int r = 0; r < Q; r++)
+        ISA(store_scores)(a->scores + (query + r) * SCORE_STRIDE, &a->items[i + n], sum[r][n]);
 }
 
+/* N items against all queries from `query` on. */
+INLINE void ISA(score_items)(const struct attend_args *a, int32_t i, int query, enum dtype type,
+                             const int N)
+{
+    while (query < a->queries) {
+        int left = a->queries - query;
+#define TRY(Q)                                    \
+    if (left >= Q) {                              \
+        ISA(score_tile)(a, i, query, type, Q, N); \
+        query += Q;                               \
+        continue;                                 \
+    }
+        SCORE_TILES(TRY)
+#undef TRY
+    }
+}
+
+/* Several items at once, so that a query is loaded for each of them once. */
 INLINE void ISA(scores)(const struct attend_args *a, enum dtype type)
 {
-    for (int32_t i = 0; i < a->item_count; i++) {
-        const struct plan_item *item = &a->items[i];
-        const char *ahead = ISA(ahead)(a, i);
-        int query = 0;
-        while (query < a->queries && a->limit[query] <= item->offset)
+    int query = 0;
+    for (int32_t i = 0; i < a->item_count;) {
+        while (query < a->queries && a->limit[query] <= a->items[i].offset)
             query++; /* limits ascend: the first queries may end before this item */
-        while (query < a->queries) {
-            int left = a->queries - query;
-#define TRY(Q)                                                          \
-    if (left >= Q) {                                                    \
-        ISA(score_tile)(a, item, query, query ? NULL : ahead, type, Q); \
-        query += Q;                                                     \
-        continue;                                                       \
-    }
-            SCORE_TILES(TRY)
-#undef TRY
+        if (SCORE_ITEMS > 1 && a->item_count - i >= SCORE_ITEMS) {
+            ISA(score_items)(a, i, query, type, SCORE_ITEMS);
+            i += SCORE_ITEMS;
+        } else {
+            ISA(score_items)(a, i, query, type, 1);
+            i++;
         }
+    }
+}
+
+/* scores -> exp(score - top) in place for N times 16 slots, added to their lanes' sums in order. */
+INLINE void ISA(exponentials)(float *scores, vf top, vf sums[VN], const int N)
+{
+    vf p[EXP_REGISTERS];
+    UNROLL for (int i = 0; i < N * VN; i++) p[i] = vf_load(scores + i * VL) - top;
+    vf_exp_down(p, N * VN);
+    UNROLL for (int i = 0; i < N * VN; i++)
+    {
+        vf_store(scores + i * VL, p[i]);
+        sums[i % VN] += p[i];
     }
 }
 
@@ -104,12 +141,12 @@ static void ISA(softmax)(float *scores, int32_t limit, float *m, float *l)
     }
     *m = lanes_max(largest);
     vf top = vf_set(*m);
-    for (int32_t i = 0; i < limit; i += 16)
-        for (int j = 0; j < VN; j++) {
-            vf p = vf_exp_down(vf_load(scores + i + j * VL) - top);
-            vf_store(scores + i + j * VL, p);
-            sums[j] += p;
-        }
+    const int together = EXP_REGISTERS / VN;
+    int32_t i = 0;
+    for (; i + 16 * together <= limit; i += 16 * together)
+        ISA(exponentials)(scores + i, top, sums, together);
+    for (; i < limit; i += 16)
+        ISA(exponentials)(scores + i, top, sums, 1);
     *l = lanes_sum(sums);
 }
 

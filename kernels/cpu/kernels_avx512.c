@@ -11,6 +11,7 @@
 #define NATIVE_TILES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
 #define SCORE_QUERIES   12
 #define SCORE_TILES(X)  X(12) X(6) X(4) X(3) X(2) X(1)
+#define SCORE_ITEMS     2
 #define VALUE_QUERIES   6
 #define VALUE_REGISTERS 4
 #define VALUE_TILES(X)  X(6) X(3) X(2) X(1)

@@ -8,6 +8,7 @@
 #define NATIVE_TILES(X) X(1) X(2)
 #define SCORE_QUERIES   2
 #define SCORE_TILES(X)  X(2) X(1)
+#define SCORE_ITEMS     1
 #define VALUE_QUERIES   2
 #define VALUE_REGISTERS 4
 #define VALUE_TILES(X)  X(2) X(1)

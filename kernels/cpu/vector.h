@@ -161,32 +161,37 @@ INLINE vi vi_round(vf x)
     return (vi)(x + ROUNDING_MAGIC) - (vi)vf_set(ROUNDING_MAGIC);
 }
 
-/* e^x for x <= 0: x = n ln 2 + r, e^r by a polynomial of degree 6 (relative error 1.1e-8 before
- * rounding), 2^n in the exponent. 0 below -87.3 (no subnormals), NaN for NaN. */
-INLINE vf vf_exp_down(vf x)
+/* x[i] = e^x[i] for `count` registers with x <= 0: x = n ln 2 + r, e^r by a polynomial of degree 6
+ * (relative error 1.1e-8 before rounding), 2^n in the exponent. 0 below -87.3 (no subnormals), NaN
+ * for NaN. Step by step for all of them: a register's own steps wait for each other. */
+#define EXP_REGISTERS 4
+INLINE void vf_exp_down(vf x[EXP_REGISTERS], const int count)
 {
-    vi tiny = x < vf_set(-87.3f);
-    x = vf_max(vf_set(-87.3f), x);
-    vf shifted = vf_fma(x, vf_set(0x1.715476p+0f), vf_set(ROUNDING_MAGIC));
-    vi n = (vi)shifted - (vi)vf_set(ROUNDING_MAGIC);
-    vf whole = shifted - ROUNDING_MAGIC;
-    vf r =
-        vf_fma(whole, vf_set(-0x1.63p-1f), x); /* ln 2 in two parts: n times the first is exact */
-    r = vf_fma(whole, vf_set(0x1.bd0106p-13f), r);
-    vf p = vf_set(0x1.6d110ap-10f);
-    p = vf_fma(p, r, vf_set(0x1.120b6ep-7f));
-    p = vf_fma(p, r, vf_set(0x1.55551ap-5f));
-    p = vf_fma(p, r, vf_set(0x1.5554dcp-3f));
-    p = vf_fma(p, r, vf_set(0.5f));
-    p = vf_fma(p * r, r, r) + 1.0f;
-    vf scale = (vf)((n + 127) << 23);
-    return (vf)(~tiny & (vi)(p * scale));
+    vi tiny[EXP_REGISTERS];
+    vf shifted[EXP_REGISTERS], r[EXP_REGISTERS], p[EXP_REGISTERS];
+#define EACH UNROLL for (int i = 0; i < count; i++)
+    EACH tiny[i] = x[i] < vf_set(-87.3f);
+    EACH x[i] = vf_max(vf_set(-87.3f), x[i]);
+    EACH shifted[i] = vf_fma(x[i], vf_set(0x1.715476p+0f), vf_set(ROUNDING_MAGIC));
+    EACH r[i] = shifted[i] - ROUNDING_MAGIC; /* n ln 2 in two parts: n times the first is exact */
+    EACH x[i] = vf_fma(r[i], vf_set(-0x1.63p-1f), x[i]);
+    EACH r[i] = vf_fma(r[i], vf_set(0x1.bd0106p-13f), x[i]);
+    EACH p[i] = vf_fma(vf_set(0x1.6d110ap-10f), r[i], vf_set(0x1.120b6ep-7f));
+    EACH p[i] = vf_fma(p[i], r[i], vf_set(0x1.55551ap-5f));
+    EACH p[i] = vf_fma(p[i], r[i], vf_set(0x1.5554dcp-3f));
+    EACH p[i] = vf_fma(p[i], r[i], vf_set(0.5f));
+    EACH p[i] = vf_fma(p[i] * r[i], r[i], r[i]) + 1.0f;
+    EACH p[i] *= (vf)(((vi)shifted[i] - (vi)vf_set(ROUNDING_MAGIC) + 127) << 23);
+    EACH x[i] = (vf)(~tiny[i] & (vi)p[i]);
+#undef EACH
 }
 
 /* e^x for any x; 2^127 * e^(88 - 127 ln 2) above 88. */
 INLINE vf vf_exp(vf x)
 {
-    return vf_exp_down((vf)vf_select(x > vf_set(88.0f), vf_set(88.0f), x));
+    vf one[EXP_REGISTERS] = {(vf)vf_select(x > vf_set(88.0f), vf_set(88.0f), x)};
+    vf_exp_down(one, 1);
+    return one[0];
 }
 
 INLINE vf vf_silu(vf x)
