@@ -1,8 +1,8 @@
 /* Random requests in stages on a real forward pass: forks, joins, cut and appended tokens. Each
  * gives the same tokens and the same bits of their log probabilities alone and among the others,
  * with any policy, chunk, row limit and number of threads, and after preemptions. On the synthetic
- * model always, on the default model where it is there: 20 requests, or as many as ESPALIER_RUNS
- * says. */
+ * model always, on the default model where it is there: 20 requests (6 in the ASan build), or as
+ * many as ESPALIER_RUNS says. */
 #include "support_forward.h"
 #include "tests/scheduler/support_stages.h"
 
@@ -92,8 +92,8 @@ static void make_scripts(struct script *scripts, int32_t count, int32_t vocab)
     struct script_limits limits = {.vocab = vocab,
                                    .positions = 200,
                                    .blocks = 40,
-                                   .width = 5,
-                                   .length = 12,
+                                   .width = 4,
+                                   .length = 8,
                                    .long_answers = true};
     for (int32_t i = 0; i < count; i++) {
         script_random(&scripts[i], &rng, &limits);
@@ -147,7 +147,11 @@ static void check_model(const char *path, int32_t count)
 static int32_t runs(void)
 {
     const char *text = getenv("ESPALIER_RUNS");
+#ifdef __SANITIZE_ADDRESS__
+    return text ? atoi(text) : 6; /* ten times as slow there */
+#else
     return text ? atoi(text) : 20;
+#endif
 }
 
 Test(stages_invariance, synthetic_model)
