@@ -175,7 +175,7 @@ static void collect_ready(struct scheduler *s)
     s->ready_count = 0;
     for (int32_t i = 0; i < s->running_count; i++)
         for (struct sequence *seq = request_begin(s->running[i]); seq; seq = sequence_next(seq))
-            if ((sequence_wants_row(seq) || seq->chosen_step == s->step_number) &&
+            if ((sequence_wants_row(seq) || seq->row_step == s->step_number) &&
                 s->ready_count < s->ready_capacity)
                 s->ready[s->ready_count++] = seq;
 }
@@ -249,9 +249,11 @@ static int32_t chosen_for_prefill(const struct scheduler *s)
 }
 
 /* The chunk, filled in order, but each sequence that was chosen gets one token at least. Admission
- * took the blocks; a decoding sequence that found no block has none here either. */
-static void add_prefill_rows(struct scheduler *s, struct step *step)
+ * took the blocks; a decoding sequence that found no block has none here either. Returns whether
+ * one needs no row any more, because the tree had all that was left. */
+static bool add_prefill_rows(struct scheduler *s, struct step *step)
 {
+    bool found = false;
     int32_t left = chosen_for_prefill(s);
     int32_t room = min_i32(s->prefill_chunk, step->max_tokens - step->plan.token_count);
     for (int32_t i = 0; i < s->ready_count; i++) {
@@ -261,15 +263,19 @@ static void add_prefill_rows(struct scheduler *s, struct step *step)
         if (block_table_missing(&seq->table, sequence_target(seq)) > 0) continue;
         prefix_catch_up(s, seq);
         stage_pass_trunk(s, seq->request);
-        if (!sequence_wants_row(seq)) continue; /* all of it was there */
+        if (!sequence_wants_row(seq)) {
+            found = true;
+            continue;
+        }
         if (prefix_is_coming(s, step, seq) || !step_has_spans(step, seq)) continue;
         int32_t count = max_i32(1, room - left);
         count = min_i32(count, sequence_target(seq) - sequence_start(seq));
         count = min_i32(count, step->max_tokens - step->plan.token_count);
-        if (count <= 0 || step->plan.row_count == step->max_rows) return;
+        if (count <= 0 || step->plan.row_count == step->max_rows) break;
         add_row(s, step, seq, count);
         room -= count;
     }
+    return found;
 }
 
 /* The most spans and sequences that a plan of now may have; blocks admit more only below. */
@@ -314,9 +320,10 @@ bool plan_step(struct scheduler *s, struct step *step)
     choose(s);
     add_decode_rows(s, step);
     admit_waiting(s);
-    choose(s);
-    add_new_decode_rows(s, step);
-    add_prefill_rows(s, step);
+    do { /* again when the choice fell only on what needs no row: the policy leaves others out */
+        choose(s);
+        add_new_decode_rows(s, step);
+    } while (add_prefill_rows(s, step) && step->plan.row_count == 0);
     count_deferred(s);
     return step->plan.row_count > 0;
 }

@@ -684,3 +684,27 @@ Test(fork_join, the_last_stage_holds_only_what_it_reads)
         script_free(&script);
     }
 }
+
+/* Twins: what one computes of its end the others find, one after the other where the policy lets
+ * one of them forward at a time. Nothing of that is a standstill. */
+Test(fork_join, twins_that_find_their_end_computed)
+{
+    for (int32_t width = 2; width <= 12; width++) {
+        struct scheduler_options options = scheduler_options_default();
+        struct error err = {0};
+        cr_assert_eq(policy_parse("off", &options.policy, &err), ST_OK);
+        struct bench *bench = bench_open(roomy, options, (struct simulated_options){0});
+        struct script script;
+        script_begin(&script, VOCAB, 17, 0);
+        struct script_branch *branches = script_parallel(&script, VOCAB, width, 7, 3);
+        branches[0].appended_count = 5; /* 16 slots with the parent's last token */
+        for (int32_t i = 1; i < width; i++)
+            branches[i] = branches[0];
+        script_serial(&script, VOCAB, 2, 2);
+        struct stage_client *client = play(bench, &script);
+        run_out(bench);
+        expect_right(client, "twins");
+        bench_close(bench);
+        script_free(&script);
+    }
+}
