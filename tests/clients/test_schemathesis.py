@@ -65,6 +65,24 @@ def test_answers_and_events_keep_to_their_schemas(small, document, path, kind, f
         validator(document, kind + "Chunk").validate(event)
 
 
+@pytest.mark.parametrize("path, kind, fields", [
+    ("/v1/completions", "Completion", {"prompt": "abc", "logprobs": 2}),
+    ("/v1/chat/completions", "Chat", {"messages": [{"role": "user", "content": "a"}], "logprobs": True})])
+def test_answers_in_stages_keep_to_their_schemas(small, document, path, kind, fields):
+    fields |= {"return_token_ids": True, "stages": [
+        {"type": "serial", "max_tokens": 4},
+        {"type": "parallel", "branches": {"from": "outline", "prompt": "{item}", "max": 2}, "max_tokens": 4},
+        {"type": "parallel", "branches": [{"prompt": "x"}, {"prompt": "y"}], "max_tokens": 4}]}
+    status, answer = small.post(path, {**fields, "timings": True})
+    assert status == 200, answer
+    assert answer["timings"]["empty_outline"] is True
+    validator(document, kind).validate(answer)
+    for options in ({}, {"branch_events": True, "timings": True}):
+        for event in small.events(path, **fields, stream_options=options):
+            validator(document, kind + "Chunk").validate(event)
+            assert not options or "espalier" in event or "timings" in event or event["choices"][0]["finish_reason"]
+
+
 def test_the_limits_are_this_servers(document, small):
     schemas = document["components"]["schemas"]
     assert schemas["Generation"]["properties"]["n"]["maximum"] == 4
