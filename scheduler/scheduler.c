@@ -224,6 +224,9 @@ bool scheduler_tick(struct scheduler *s)
     invariant(s->idle_ticks < 3,
               "nothing moves: %d requests run, %d sequences wait, %d blocks are free",
               s->running_count, waiting_count(s), block_pool_available(s->pool));
+#ifndef NDEBUG
+    scheduler_check(s);
+#endif
     return busy || left;
 }
 

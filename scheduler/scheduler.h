@@ -66,7 +66,8 @@ bool scheduler_tick(struct scheduler *s);
 
 void scheduler_counters(const struct scheduler *s, struct scheduler_counters *counters);
 
-/* Dies unless every promise between blocks, sequences and queues holds. For tests, every tick. */
+/* Dies unless every promise between blocks, sequences and queues holds. For tests, every tick; the
+ * debug build calls it at the end of each. */
 void scheduler_check(const struct scheduler *s);
 
 #endif
