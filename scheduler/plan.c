@@ -234,6 +234,8 @@ static void add_new_decode_rows(struct scheduler *s, struct step *step)
     for (int32_t i = 0; i < s->ready_count; i++) {
         struct sequence *seq = s->ready[i];
         if (!may_have_row(s, seq) || !sequence_is_decoding(seq)) continue;
+        /* (One chosen before that was away meanwhile comes on top of those chosen in its place.) */
+        if (step->plan.row_count == step->max_rows) return;
         if (!step_has_spans(step, seq) || step->plan.token_count == step->max_tokens) continue;
         if (block_table_missing(&seq->table, sequence_start(seq) + 1) == 0)
             add_row(s, step, seq, 1);
