@@ -34,7 +34,7 @@ INLINE void ISA(store_scores)(float *scores, const struct plan_item *item, const
         scores[item->offset + i] = lanes[item->first + i];
 }
 
-/* Where the block lies whose K and V are fetched while item i is multiplied; the item's own when
+/* Where the block lies whose K or V is fetched while item i is multiplied; the item's own when
  * there is nothing more to fetch. */
 INLINE const char *ISA(ahead)(const struct attend_args *a, int32_t i)
 {
@@ -42,12 +42,11 @@ INLINE const char *ISA(ahead)(const struct attend_args *a, int32_t i)
     return ISA(item_k)(a, &a->items[there ? i + FETCH_ITEMS : i]);
 }
 
-/* Scores of Q queries and the N items from item i on. The first queries fetch what comes, K
- * and then V. */
+/* Scores of Q queries and the N items from item i on. The first queries fetch the K that comes. */
 INLINE void ISA(score_tile)(const struct attend_args *a, int32_t i, int query, enum dtype type,
                             const int Q, const int N)
 {
-    const int32_t fetched = 2 * BLOCK_SLOTS * (type == DT_F32 ? 4 : 2); /* K and V of a dimension */
+    const int32_t row_bytes = BLOCK_SLOTS * (type == DT_F32 ? 4 : 2);
     const char *k[SCORE_ITEMS], *ahead[SCORE_ITEMS];
     const float *q = a->q + query;
     vf sum[SCORE_QUERIES][SCORE_ITEMS][VN] = {};
@@ -61,8 +60,7 @@ INLINE void ISA(score_tile)(const struct attend_args *a, int32_t i, int query, e
         vf column[SCORE_ITEMS][VN];
         UNROLL for (int n = 0; n < N; n++)
         {
-            UNROLL for (int32_t b = 0; b < fetched; b += CACHE_LINE)
-                __builtin_prefetch(ahead[n] + d * fetched + b);
+            __builtin_prefetch(ahead[n] + d * row_bytes);
             UNROLL for (int j = 0; j < VN; j++) column[n][j] = vf_load_as(type, k[n], at + j * VL);
         }
         UNROLL for (int r = 0; r < Q; r++)
@@ -150,12 +148,15 @@ static void ISA(softmax)(float *scores, int32_t limit, float *m, float *l)
     *l = lanes_sum(sums);
 }
 
-/* o[Q][D registers from column] += p * V over the context slots [from, to) of the chunk. */
+/* o[Q][D registers from column] += p * V over the context slots [from, to) of the chunk. The first
+ * queries fetch the V that comes: with K, in the scores, it was more than memory gives meanwhile.
+ */
 INLINE void ISA(value_tile)(const struct attend_args *a, int query, int32_t column, int32_t from,
                             int32_t to, enum dtype type, const int Q, const int D)
 {
     float *o = a->o + (int64_t)query * a->v_stride + column;
     const float *p = a->scores + (int64_t)query * SCORE_STRIDE;
+    const int32_t width = type == DT_F32 ? 4 : 2;
     vf sum[VALUE_QUERIES][VALUE_REGISTERS];
     UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < D; j++) sum[i][j] =
         vf_load(o + i * a->v_stride + j * VL);
@@ -164,9 +165,12 @@ INLINE void ISA(value_tile)(const struct attend_args *a, int query, int32_t colu
         int32_t begin = max_i32(from, item->offset), end = min_i32(to, item->offset + item->count);
         if (begin >= end) continue;
         const char *v = (const char *)ISA(item_k)(a, item) + a->v_offset;
+        const char *ahead = query ? v : ISA(ahead)(a, n) + a->v_offset;
         int64_t at = (int64_t)(item->first + begin - item->offset) * a->v_stride + column;
         for (int32_t slot = begin; slot < end; slot++, at += a->v_stride) {
             vf row[VALUE_REGISTERS];
+            UNROLL for (int32_t b = 0; b < D * VL * width; b += CACHE_LINE)
+                __builtin_prefetch(ahead + at * width + b);
             UNROLL for (int j = 0; j < D; j++) row[j] = vf_load_as(type, v, at + j * VL);
             UNROLL for (int i = 0; i < Q; i++)
             {
@@ -222,13 +226,27 @@ INLINE void ISA(values)(const struct attend_args *a, enum dtype type)
     }
 }
 
+/* Functions of their own: in one that holds all tiles of both types GCC 12 puts sums in memory. */
+#define TILES_OF(type, TYPE)                                                              \
+    static __attribute__((noinline)) void ISA(scores_##type)(const struct attend_args *a) \
+    {                                                                                     \
+        ISA(scores)(a, TYPE);                                                             \
+    }                                                                                     \
+    static __attribute__((noinline)) void ISA(values_##type)(const struct attend_args *a) \
+    {                                                                                     \
+        ISA(values)(a, TYPE);                                                             \
+    }
+TILES_OF(f32, DT_F32)
+TILES_OF(bf16, DT_BF16)
+#undef TILES_OF
+
 static void ISA(attend)(const struct attend_args *a)
 {
-    a->type == DT_BF16 ? ISA(scores)(a, DT_BF16) : ISA(scores)(a, DT_F32);
+    a->type == DT_BF16 ? ISA(scores_bf16)(a) : ISA(scores_f32)(a);
     for (int32_t i = 0; i < a->queries; i++)
         ISA(softmax)(a->scores + (int64_t)i * SCORE_STRIDE, a->limit[i], &a->m[i], &a->l[i]);
     __builtin_memset(a->o, 0, (size_t)a->queries * (size_t)a->v_stride * sizeof(float));
-    a->type == DT_BF16 ? ISA(values)(a, DT_BF16) : ISA(values)(a, DT_F32);
+    a->type == DT_BF16 ? ISA(values_bf16)(a) : ISA(values_f32)(a);
 }
 
 static void ISA(attend_merge)(float *m, float *l, float *o, float mc, float lc, const float *oc,
