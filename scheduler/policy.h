@@ -26,7 +26,8 @@
 struct sequence;
 struct policy;
 
-/* The sequences that could use a row, request by request in the order of sequence_before. */
+/* The sequences that could use a row: request by request in the order of request_before, each in
+ * the order of its stages and branches. */
 struct ready {
     struct sequence **sequences;
     int32_t count;

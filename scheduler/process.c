@@ -4,7 +4,7 @@
  * go to the prefix tree, its prompt's scores are reported, its token is taken if its sequence still
  * wants one, and a sequence that left or ended gives its blocks back. With depth 2 a sequence that
  * ends here may have a row in the next step already; that row's token is dropped when it lands,
- * because the sequence is in state ended by then.
+ * because the sequence has finished by then.
  */
 #include "scheduler/core.h"
 

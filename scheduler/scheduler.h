@@ -17,9 +17,9 @@
 struct scheduler;
 
 struct scheduler_options {
-    int32_t max_rows;      /* sequences in a step; 0: the executor's */
+    int32_t max_rows;      /* requests running, and rows in a step; 0: the executor's */
     int32_t prefill_chunk; /* prompt tokens computed in one step, over all requests */
-    int32_t max_queue;     /* sequences waiting (a request counts n); more are refused: ST_FULL */
+    int32_t max_queue;     /* sequences waiting, a request as many as it has now; else ST_FULL */
     struct policy policy;  /* which sequences get a row; all zero: eager */
     struct block_hasher hasher; /* of the prefix tree: random where strangers choose prompts */
 };

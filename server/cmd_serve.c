@@ -72,14 +72,15 @@ static int parse(struct serve_options *o, int argc, char **argv)
         {"drain-timeout", OPT_TIME, &o->drain_timeout_us, "TIME",
          "on SIGTERM, let what runs finish for so long (default 30s)", 0, INT64_MAX},
         {NULL, OPT_FLAG, NULL, NULL, "Scheduling", 0, 0},
-        {"max-rows", OPT_INT, &o->max_rows, "N", "sequences in one step (default 64)", 1, 4096},
+        {"max-rows", OPT_INT, &o->max_rows, "N",
+         "requests running, and sequences in one step (default 64)", 1, 4096},
         {"prefill-chunk", OPT_INT, &o->prefill_chunk, "N",
          "prompt tokens computed in one step (default 512)", 1, 1 << 20},
         {"max-queue", OPT_INT, &o->max_queue, "N",
          "sequences that may wait; more are refused with 503 (default 256)", 1, 1 << 20},
         {"policy", OPT_STRING, &o->policy_name, "NAME",
-         "which of a request's n answers get a row in a step: eager (all), off (one), cap:N "
-         "(default eager)",
+         "how many of a request's sequences (answers, branches) get a row in a step: "
+         "eager (all), off (one), cap:N (default eager)",
          0, 0},
     };
     size_t count = load_options_table(&o->load, table);
