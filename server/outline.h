@@ -1,5 +1,5 @@
 /* The items of an outline that a chat model wrote, and the prompts of the branches made from them
- * ("from": "outline"; the stages that will use them come next). Text in, views of it out; no state.
+ * ("from": "outline"). Text in, views of it out; no state.
  *
  * An item is one line that begins with a number ("1." "1)" "(1)" "1:" and their full-width forms,
  * also as a heading, "## 1.") or a bullet ("-" "*" "+", a dash or a Unicode bullet). Its text is

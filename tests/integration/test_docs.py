@@ -42,15 +42,21 @@ def documents(text):
     return found
 
 
-def answer(server, words):
-    """The answers of the command whose comment has these words."""
-    (command,) = [command for comment, command in COMMANDS if words in comment]
-    return documents(run(server, command))
+@pytest.fixture(scope="module")
+def shown(smollm):
+    """What the command whose comment has these words showed; each is typed once."""
+    outputs = {}
+
+    def show(words):
+        (comment,) = [comment for comment in NAMED if words in comment]
+        if comment not in outputs:
+            outputs[comment] = run(smollm, NAMED[comment])
+        return outputs[comment]
+    return show
 
 
-def events(server, words):
-    (command,) = [command for comment, command in COMMANDS if words in comment]
-    return parse_events(run(server, command))
+def answers(output):
+    return parse_events(output) if "data: " in output else documents(output)
 
 
 def test_the_page_has_commands():
@@ -59,15 +65,14 @@ def test_the_page_has_commands():
 
 
 @pytest.mark.parametrize("comment", NAMED)
-def test_a_command_works_as_typed(smollm, comment):
-    output = run(smollm, NAMED[comment])
+def test_a_command_works_as_typed(smollm, shown, comment):
+    output = shown(comment)
     if "curl" not in NAMED[comment]:
         assert output.strip()
         return
-    parsed = parse_events(output) if "data: " in output else documents(output)
-    assert parsed
+    assert answers(output)
     refusal = re.match(r"# 400 (\w+):", comment)
-    for document in parsed:
+    for document in answers(output):
         if refusal:
             assert document["error"]["code"] == refusal[1], document
         else:
@@ -75,19 +80,19 @@ def test_a_command_works_as_typed(smollm, comment):
     smollm.wait_idle()
 
 
-def test_several_answers(smollm):
-    (said,) = answer(smollm, "Four answers")
+def test_several_answers(shown):
+    (said,) = answers(shown("Four answers"))
     assert [choice["index"] for choice in said["choices"]] == [0, 1, 2, 3]
     assert said["usage"]["prompt_tokens"] == 7
     assert said["usage"]["completion_tokens"] <= 32
 
 
-def test_stages(smollm):
-    text = answer(smollm, "For and against")[0]["choices"][0]["text"]
+def test_stages(shown):
+    text = answers(shown("For and against"))[0]["choices"][0]["text"]
     assert re.fullmatch(r"\nFor:.*\nAgainst:.*\nSo.*", text, re.S)
-    text = answer(smollm, "A list first")[0]["choices"][0]["text"]
+    text = answers(shown("A list first"))[0]["choices"][0]["text"]
     assert text.count("\n\nThis helps because") >= 2 and "\n\nIn short," in text
-    text = answer(smollm, "The same in a chat")[0]["choices"][0]["message"]["content"]
+    text = answers(shown("The same in a chat"))[0]["choices"][0]["message"]["content"]
     assert "\n\n2. " in text and text.count(": for example,") >= 2 and "\n\nIn short," in text
 
 
@@ -97,32 +102,32 @@ def test_the_openai_client(smollm, capsys):
     assert re.fullmatch(r"Cats.*\nDogs.*\nSo.*\n", capsys.readouterr().out, re.S)
 
 
-def test_streams(smollm):
-    reading = events(smollm, "In reading order")
+def test_streams(shown):
+    reading = answers(shown("In reading order"))
     assert not [event for event in reading if "espalier" in event]
-    decoded = events(smollm, "As it is decoded")
+    decoded = answers(shown("As it is decoded"))
     told = [event["espalier"]["event"] for event in decoded if "espalier" in event]
     assert told.count("fork") == 2 and told.count("join") == 1 and told.count("token") > 3
     assert decoded[-1]["choices"] == [] and decoded[-1]["timings"]["steps"] > 0
     assert decoded[-1]["usage"]["prompt_tokens"] == 7
 
 
-def test_token_ids_are_as_long_as_the_text(smollm):
-    (said,) = answer(smollm, "Which tokens")
+def test_token_ids_are_as_long_as_the_text(smollm, shown):
+    (said,) = answers(shown("Which tokens"))
     (choice,) = said["choices"]
     assert smollm.post("/detokenize", {"tokens": choice["token_ids"]})[1]["prompt"] == choice["text"]
     assert said["usage"]["prompt_tokens"] == len(choice["prompt_token_ids"])
     assert said["usage"]["completion_tokens"] <= 10 < len(choice["token_ids"])
 
 
-def test_the_second_finds_the_first(smollm):
-    found = [said["usage"]["prompt_tokens_details"]["cached_tokens"] for said in answer(smollm, "The first computes")]
+def test_the_second_finds_the_first(shown):
+    found = [said["usage"]["prompt_tokens_details"]["cached_tokens"] for said in answers(shown("The first computes"))]
     assert found == [0, 32]
 
 
-def test_grammars_fork(smollm):
+def test_grammars_fork(shown):
     for words in ("A preset", "Tags of your own"):
-        (said,) = answer(smollm, words)
+        (said,) = answers(shown(words))
         assert said["timings"]["steps"] < said["usage"]["completion_tokens"], "two tokens came in one step"
         assert "malformed_branching" not in said["timings"]
 
