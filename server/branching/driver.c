@@ -274,7 +274,7 @@ enum finish_reason stage_driver_finish(struct stage_driver *driver, int32_t inde
     enum next_kind kind = whole ? driver_choose(driver, &number) : NEXT_SERIAL;
     if (!view->parallel && kind == NEXT_SERIAL)
         strbuf_append(&driver->carry, strbuf_cstr(&seq->text.rest), seq->text.rest.length);
-    else if (kind != NEXT_NONE && !driver->now.last)
+    else /* the last stage's too: the ids of an answer are as long as its text */
         append_rest(driver, ending, shown, &seq->text.rest);
     int32_t branch = index - view->first_index;
     seq->end = driver->now.position + view->branches[branch].prompt_count + ending->kept +

@@ -234,6 +234,12 @@ def test_preemption_loses_no_text(launch, tmp_path):
     server.stop()
 
 
+def test_ids_of_what_a_stop_string_leaves_at_the_end(speaker):
+    assert text_of(speaker, "Q", stages=[serial(max_tokens=30, stop=["hat"])]) == "so it is.\n\nT"
+    assert text_of(speaker, "Q", stages=[serial(max_tokens=1), parallel([{"prompt": "="}, {"prompt": ":"}], max_tokens=9,
+                                                                       stop=["ath", "y"])]) == "so =fort: p"
+
+
 # --- grammars
 
 

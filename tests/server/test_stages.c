@@ -359,11 +359,11 @@ Test(stages, a_stop_string_at_every_place)
     serial(NULL, 20, STOPS("\n"));
     parallel(2, "p", 20, STOPS(".\nc", "STOP"));
     serial(NULL, 20, STOPS("TOPs"));
-    expect("0:xab. 1:(pab|p1) 2:n", "x[ab.\nc]", "[ab.\nc]", "1[STOP]", "n[STOP]s");
-    /* At the very last there is nothing behind it. */
+    expect("0:xab. 1:(pab|p1) 2:nS", "x[ab.\nc]", "[ab.\nc]", "1[STOP]", "n[STOP]s");
+    /* At the very last too: ids are as long as the text. */
     restart();
     serial(NULL, 20, STOPS("b.\nc"));
-    expect("0:", "[ab.\nc]");
+    expect("0:a", "[ab.\nc]");
 }
 
 Test(stages, a_stop_string_over_tokens)
