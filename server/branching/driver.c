@@ -211,6 +211,7 @@ static bool ends_by_tag(struct stage_driver *driver, struct live_sequence *seq, 
     size_t bytes = (size_t)(text->visible - tag_end);
     *cut = (uint32_t)(bytes < driver->scratch.length ? bytes : driver->scratch.length);
     choice_text_cut(text, *cut);
+    strbuf_truncate(&driver->scratch, driver->scratch.length - *cut);
     return true;
 }
 
@@ -222,8 +223,8 @@ enum token_verdict stage_driver_token(struct stage_driver *driver, int32_t index
     bool stop = false;
     *cut = 0;
     driver->tokens_left--;
+    strbuf_clear(&driver->scratch);
     if (!ends) {
-        strbuf_clear(&driver->scratch);
         stop = choice_text_push(&seq->text, source->tokenizer, token, 0, source->include_stop,
                                 &driver->scratch);
         if (source->grammar && ends_by_tag(driver, seq, token, cut)) stop = true;
@@ -233,6 +234,12 @@ enum token_verdict stage_driver_token(struct stage_driver *driver, int32_t index
     /* Each sequence that runs may report one more. */
     if (driver->tokens_left < driver->unfinished) driver->no_room = stop = true;
     return stop ? TOKEN_STOP : TOKEN_KEEP;
+}
+
+const char *stage_driver_text(const struct stage_driver *driver, size_t *length)
+{
+    *length = driver->scratch.length;
+    return strbuf_cstr(&driver->scratch);
 }
 
 /* --- ends */
@@ -263,8 +270,8 @@ enum finish_reason stage_driver_finish(struct stage_driver *driver, int32_t inde
     int32_t number = 0;
     driver->unfinished--;
     *shown = 0;
-    if (ending->reason >= FINISH_ABORT) return ending->reason;
     strbuf_clear(&driver->scratch);
+    if (ending->reason >= FINISH_ABORT) return ending->reason;
     choice_text_end(&seq->text, &driver->scratch);
     if (driver_feeds_outline(driver))
         strbuf_append(&driver->outline, strbuf_cstr(&driver->scratch), driver->scratch.length);

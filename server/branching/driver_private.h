@@ -43,7 +43,7 @@ struct stage_driver {
     int64_t limit;       /* positions */
     int64_t tokens_left; /* of stage_need.tokens */
     int64_t sequences_left;
-    int32_t width, blocks; /* stage_need */
+    int32_t width, blocks;   /* stage_need */
     struct token_list first; /* prompt and what the first stage is given */
     int32_t prompt_count;
 
@@ -52,7 +52,7 @@ struct stage_driver {
     int32_t unfinished;
     int64_t end;           /* largest of its sequences so far */
     struct strbuf outline; /* what a serial stage before an outline wrote */
-    struct strbuf scratch;
+    struct strbuf scratch; /* what the last event made visible */
     struct token_list appended;
     struct strbuf carry; /* of the last sequence of a serial stage: begins the next prompt */
 

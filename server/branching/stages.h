@@ -106,6 +106,10 @@ enum token_verdict stage_driver_token(struct stage_driver *driver, int32_t index
 enum finish_reason stage_driver_finish(struct stage_driver *driver, int32_t index,
                                        struct sequence_ending *ending, uint32_t *shown);
 
+/* What the last token, or the last end of a sequence, made visible. A view until the next call.
+ * What is given (stage_view.branches, ending->appended) is not in it. */
+const char *stage_driver_text(const struct stage_driver *driver, size_t *length);
+
 /* events.next */
 bool stage_driver_next(struct stage_driver *driver, struct stage_params *stage);
 
