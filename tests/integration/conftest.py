@@ -47,5 +47,6 @@ def smollm():
     if not MODEL.exists():
         pytest.skip(f"{MODEL} is not there")
     server = Server(model=str(MODEL))
+    server.path = MODEL
     yield server
     server.stop()
