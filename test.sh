@@ -89,7 +89,8 @@ commands_check() {
         build/espalier bench --model $model --rows 1,2 --prompt 32 --depth 16 --steps 2 --repeats 1 --json &&
         build/espalier bench --roof --json &&
         build/espalier bench --forest --model $model --depth 300 --steps 2 --repeats 1 --json &&
-        build/espalier bench --tree --blocks 1000 --json
+        build/espalier bench --tree --blocks 1000 --json &&
+        build/espalier bench --fork --repeats 1 --json
 }
 
 default_model_check() {

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What branches of one prefix cost, each figure beside its bound; started by branches.sh.
 
-Attention over branches beside its floor and the prefix tree at a million blocks (`espalier bench --forest` and `--tree`); then
+Attention over branches beside its floor, the prefix tree at a million blocks and the tick that forks (`espalier bench --forest`,
+`--tree`, `--fork`); then
 over HTTP, where llama-server stands beside it: eight questions on one document (prefix_cache.py), and n = 8 answers of one
 prompt beside one answer of it. llama-server gets eight slots and its Q8_0 of the same model.
 """
@@ -101,10 +102,14 @@ def check(name, value, bound):
 def checks_of(doc):
     forest, document = doc["forest"], doc["espalier"]["document"]
     branches, strangers = forest["branches"], forest["strangers"]
+    forks = doc["fork"]["prefixes"]
     prefix_and_tails = forest["prefix"] + forest["rows"] * (forest["own"] + 256)  # a chunk's worth of tail a row
     return [check("attention of 8 branches, of its floor", branches["of_floor"], 1.5),
             check("KV slots read by 8 branches, of prefix once + tails", branches["slots_read"] / prefix_and_tails, 1.0),
             check("time of 8 branches, of 8 strangers", branches["step_ms"] / strangers["step_ms"], 1.0),
+            check("fork of 8 branches, microseconds, prefix 8,000", forks[1]["fork_us"], 100),
+            check("fork on a prefix of 64,000, of 1,000", forks[2]["fork_us"] / forks[0]["fork_us"], 2.0),
+            check("blocks of 8 new branches beside the prefix", forks[1]["blocks_own"], forks[1]["branches"]),
             check("first token, 2nd to 8th question after the 1st", document["later_over_first"], 0.1),
             check("first token, all eight together: the last behind the first", document["together_last_behind_first"], 0.1)]
 
@@ -120,6 +125,9 @@ def print_report(doc):
     print(f"prefix tree of {tree['blocks']} blocks, million a second: {tree['inserts_per_s'] / 1e6:.2f} inserts, "
           f"{tree['hits_per_s'] / 1e6:.2f} look-ups that find, {tree['misses_per_s'] / 1e6:.2f} that do not, "
           f"{tree['displacing_inserts_per_s'] / 1e6:.2f} inserts that displace")
+    for row in doc["fork"]["prefixes"]:
+        print(f"fork of {row['branches']} branches on {row['prefix']} tokens: {row['fork_us']:.1f} us, {row['blocks_prefix']} blocks "
+              f"of the prefix, {row['blocks_own']} of the branches")
     print("\n| | espalier | llama-server |\n| --- | ---: | ---: |")
     other = doc["llama_server"] or {}
     for part, key, name in (("document", "first_ms", "first question on a document, first token, ms"),
@@ -147,7 +155,8 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    doc = {"command": "branches", "threads": args.threads, "forest": bench(args, "--forest"), "tree": bench(args, "--tree")}
+    doc = {"command": "branches", "threads": args.threads, "forest": bench(args, "--forest"), "tree": bench(args, "--tree"),
+           "fork": bench(args, "--fork", "--repeats", "51")}
     with prefix_cache.serving(args.espalier, args.model, "--threads", str(args.threads)) as url:
         doc["espalier"] = measure_server(url, args)
     doc["llama_server"] = None

@@ -17,6 +17,7 @@ static const struct measurement steps = {measure_steps, print_steps, 128, {{1, 4
 static const struct measurement roof = {measure_roof, print_roof, 1, {{1}, 1}};
 static const struct measurement forest = {measure_forest, print_forest, 4000, {{8}, 1}};
 static const struct measurement tree = {measure_tree, print_tree, 1, {{1}, 1}};
+static const struct measurement forks = {measure_fork, print_fork, 1, {{8}, 1}};
 
 static int by_value(const void *a, const void *b)
 {
@@ -33,7 +34,8 @@ double bench_median(double *values, int32_t count)
 /* NULL: two are asked for at once. */
 static const struct measurement *measurement_of(const struct bench_options *o)
 {
-    if (o->roof + o->forest + o->tree > 1) return NULL;
+    if (o->roof + o->forest + o->tree + o->fork > 1) return NULL;
+    if (o->fork) return &forks;
     return o->roof ? &roof : o->forest ? &forest : o->tree ? &tree : &steps;
 }
 
@@ -41,7 +43,9 @@ static enum status bench(struct bench_options *o, struct error *err)
 {
     const struct measurement *m = measurement_of(o);
     json_t *doc = NULL;
-    if (!m) return fail(err, ST_USAGE, "--roof, --forest and --tree: only one of them at a time");
+    if (!m)
+        return fail(err, ST_USAGE,
+                    "--roof, --forest, --tree and --fork: only one of them at a time");
     if (!o->depth) o->depth = m->depth;
     if (!o->rows.count) o->rows = m->rows;
     enum status status = m->measure(o, &doc, err);
@@ -70,7 +74,7 @@ int command_bench(int argc, char **argv)
                               .repeats = 5,
                               .chunk = 512,
                               .blocks = 1000000};
-    struct option_spec table[12 + LOAD_OPTION_COUNT] = {
+    struct option_spec table[13 + LOAD_OPTION_COUNT] = {
         {"roof", OPT_FLAG, &o.roof, NULL,
          "only the machine: bytes read and operations a second, which floors come from", 0, 0},
         {"forest", OPT_FLAG, &o.forest, NULL,
@@ -79,8 +83,10 @@ int command_bench(int argc, char **argv)
          0, 0},
         {"tree", OPT_FLAG, &o.tree, NULL, "only the prefix tree: inserts and look-ups a second", 0,
          0},
+        {"fork", OPT_FLAG, &o.fork, NULL,
+         "only the scheduler: the tick that forks a prompt into --rows branches", 0, 0},
         {"rows", OPT_INTS, &o.rows, "LIST",
-         "sequences in a decode step (default 1,4,8,16; with --forest 8)", 1, 1024},
+         "sequences in a decode step (default 1,4,8,16; with --forest and --fork 8)", 1, 1024},
         {"prompt", OPT_INTS, &o.prompts, "LIST", "prompt tokens of a prefill (default 512)", 1,
          1 << 20},
         {"depth", OPT_INT, &o.depth, "N",
@@ -95,7 +101,7 @@ int command_bench(int argc, char **argv)
         {"blocks", OPT_INT, &o.blocks, "N", "blocks of --tree (default 1000000)", 1, 1 << 26},
         {"json", OPT_FLAG, &o.json, NULL, "print one JSON document", 0, 0},
     };
-    size_t count = 11, loads = load_options_table(&o.load, table + count);
+    size_t count = 12, loads = load_options_table(&o.load, table + count);
     size_t kept = count;
     for (size_t i = count; i < count + loads; i++) /* the benchmark sizes its own cache */
         if (strcmp(table[i].name, "context") != 0 && strcmp(table[i].name, "kv-memory") != 0)

@@ -3,6 +3,7 @@
  *   steps.c   decode steps and prefill of a model, through the executor that serves
  *   forest.c  attention alone: rows that share a prefix beside rows that share nothing
  *   tree.c    the prefix tree: inserts and look-ups
+ *   fork.c    the scheduler's tick that forks one prompt into branches
  *   roof.c    what the machine can do: the floors of the others
  */
 #ifndef BENCH_MEASURE_H
@@ -17,7 +18,7 @@ struct bench_options {
     struct load_words load;
     struct option_ints rows, prompts;
     int64_t depth, steps, repeats, chunk, blocks;
-    bool roof, forest, tree, json;
+    bool roof, forest, tree, fork, json;
 };
 
 /* Each makes *out (the caller's) or says in *err why it cannot; the printers make it a table. */
@@ -25,10 +26,12 @@ enum status measure_steps(const struct bench_options *o, json_t **out, struct er
 enum status measure_roof(const struct bench_options *o, json_t **out, struct error *err);
 enum status measure_forest(const struct bench_options *o, json_t **out, struct error *err);
 enum status measure_tree(const struct bench_options *o, json_t **out, struct error *err);
+enum status measure_fork(const struct bench_options *o, json_t **out, struct error *err);
 void print_steps(const json_t *doc);
 void print_roof(const json_t *doc);
 void print_forest(const json_t *doc);
 void print_tree(const json_t *doc);
+void print_fork(const json_t *doc);
 
 /* The threads of --threads and what they can do together. Caller frees the pool. */
 struct bench_machine {
