@@ -83,6 +83,21 @@ CHAT = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user"
     {"type": "text", "text": WORDS * 3}, {"type": "text", "text": "\u00e9\u4e2d"}]}],
     "max_tokens": 8, "temperature": 0, "ignore_eos": True}
 
+# An outline behind a list, a join that nobody sees, stops that cut tokens, and a stage that goes on from all of it.
+STAGED = {**PROBE, "stop": ["zq"], "return_token_ids": True, "logprobs": 1, "stages": [
+    {"type": "serial", "prompt": "\n- ", "max_tokens": 4},
+    {"type": "parallel", "branches": {"from": "outline", "prompt": "{index} {item}", "max": 3}, "max_tokens": 3},
+    {"type": "parallel", "branches": [{}, {"prompt": "b"}, {"prompt": [5, 6], "max_tokens": 0}], "max_tokens": 5,
+     "stop": ["e", "a", " "]},
+    {"type": "serial", "prompt": "so", "max_tokens": 4}]}
+# The synthetic model knows no tags: biases let it say 12 letters (ids: 3 more), and with this seed it says the tags
+# in order, two paths and what is behind their join.
+FORKING = {**PROBE, "prompt": "x", "temperature": 1, "seed": 889, "max_tokens": 40,
+           "logit_bias": {str(ord(letter) + 3): 50 for letter in "abcdefghijkl"},
+           "branching": {"grammar": {
+               "open": "g", "item_open": "h", "item_close": "k", "fork": "d", "path_end": "e", "close": "f",
+               "path_prompt": "{index}:{item}", "join_prompt": "="}}}
+
 # name: (the request, how it is judged). Every one of them is valid.
 REQUESTS = {
     "completion": post("/v1/completions", COMPLETION),
@@ -93,6 +108,10 @@ REQUESTS = {
     "stream": post("/v1/completions", {**COMPLETION, "stream": True}, judge_stream),
     "chat stream": post("/v1/chat/completions", {**CHAT, "stream": True, "stream_options": {"include_usage": True}},
                         judge_stream),
+    "stages": post("/v1/completions", STAGED),
+    "stages stream": post("/v1/completions", {**STAGED, "stream": True, "stream_options": {"branch_events": True}},
+                          judge_stream),
+    "branching": post("/v1/completions", FORKING),
     "tokenize": post("/tokenize", {"prompt": WORDS * 100}),
     "detokenize": post("/detokenize", {"tokens": list(range(1, 200))}),
     "models": get("/v1/models"),

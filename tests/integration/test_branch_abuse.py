@@ -6,11 +6,17 @@ ESPALIER_ABUSE_SEED (default 1), ESPALIER_ABUSE_ROUNDS servers (default 2; each 
 and ESPALIER_ABUSE_REQUESTS requests for each (default 50).
 """
 import concurrent.futures
+import itertools
 import json
 import os
+import pathlib
 import random
+import re
+import tempfile
 import time
 
+import scripted_model
+import test_branches
 from espalier_server import Server, parse_events, wait_for
 
 SEED = int(os.environ.get("ESPALIER_ABUSE_SEED", "1"))
@@ -19,10 +25,8 @@ REQUESTS = int(os.environ.get("ESPALIER_ABUSE_REQUESTS", "50"))
 CLIENTS = 24
 SLOT = 512  # bytes of a token of synthetic:tiny
 FLAT = 48 << 20  # what a server of this size may grow by: heaps of threads, a sanitizer's quarantine
-# Tags of one byte, which biases make likely: open, items, fork and ends come in every order.
-GRAMMAR = {"open": "[", "item_open": "(", "item_close": ")", "fork": "!", "path_end": "/", "close": "]",
-           "path_prompt": "{index}:{item}", "join_prompt": "="}
-TAGS = "[()!/]ab"
+LETTERS = "abcdefghijkl"  # biases make a model say them that knows no tags; their ids are three more
+SCRIPT = test_branches.SCRIPT
 WORDS = ["", "a", "Hello wide world. ", "\n1. ", "- x\n- y\n", "\u00e9\u4e2d\U0001f408", "{item}{index}", "<|im_end|>", "\u0000",
          "zq " * 40, "e", " the"]
 
@@ -91,21 +95,44 @@ def stage(rng, most, before):
     return one
 
 
-def request(rng):
+def forking_grammar(server, fields, rng):
+    """Tags that stand in what the model says in a grammar's order, around as many items as possible."""
+    plain = {name: fields[name] for name in ("prompt", "temperature", "seed", "top_k", "repetition_penalty", "ignore_eos",
+                                             "logit_bias") if name in fields}
+    text = server.complete(**plain, max_tokens=14)["choices"][0]["text"]
+
+    def items(tags):
+        plan = "{0}[^{0}{1}{2}{3}]*((?:{1}[^{0}{1}{2}{3}]+{2})+){3}".format(*tags)
+        found = re.match("[^" + "".join(tags) + "]*" + plan, text)
+        return found.group(1).count(tags[1]) if found else 0
+    plans = [tags for tags in itertools.combinations(text, 4) if len(set(tags)) == 4] or [LETTERS[:4]]
+    tags = max(plans, key=items)
+    ends = rng.sample([letter for letter in LETTERS if letter not in tags], 2)
+    return dict(zip(("open", "item_open", "item_close", "fork", "path_end", "close"), [*tags, *ends]),
+                path_prompt="{index}:{item}", join_prompt="=")
+
+
+def request(rng, scripted):
     most = rng.choice([3, 8, 20])
     fields = {"prompt": prompt(rng) or "x", "temperature": 0, "max_tokens": number(rng, most) or 1,
               "ignore_eos": rng.random() < 0.7}
+    if scripted:
+        fields["prompt"] = rng.choice("QLMNX:=\n")
     if rng.random() < 0.5:
-        fields.update(temperature=rng.choice([0.7, 1, 30]), seed=rng.randrange(2**63))
+        # At 0.12 the scripted model says another word than its script's once in twenty.
+        fields.update(temperature=rng.choice([0.12, 0.7, 1, 30]), seed=rng.randrange(2**63))
     kind = rng.random()
     if kind < 0.6:
         fields["stages"] = []
         for _ in range(rng.choice([1, 2, 3, 4, 5, 16]) if kind < 0.595 else 17):
             fields["stages"].append(stage(rng, most, fields["stages"][-1]["type"] if fields["stages"] else None))
     elif kind < 0.75:
-        fields.update(branching={"grammar": GRAMMAR}, temperature=1, seed=rng.randrange(2**63), ignore_eos=True,
-                      max_tokens=rng.choice([5, 20, 50]),
-                      logit_bias={str(ord(tag)): rng.choice([30, 31, 32]) for tag in TAGS})
+        fields.update(branching={"grammar": rng.choice(["multiverse", "npr"])}, max_tokens=rng.choice([5, 20, 50, 100]))
+        if scripted:
+            fields["prompt"] = rng.choice("MMNNX")
+        else:
+            fields.update(branching={"grammar": {}}, temperature=1, seed=rng.randrange(2**63), ignore_eos=True, prompt="x",
+                          logit_bias={str(ord(letter) + 3): 50 for letter in LETTERS})
     else:
         fields["n"] = rng.choice([1, 2, 5, 16, 64]) if kind < 0.95 else number(rng, 4)
     for name, values in (("stop", None), ("cache_salt", ["", "a", "b" * 256]), ("logprobs", [0, 3]),
@@ -214,13 +241,16 @@ def check_counters(server, before, alone):
     wait_for(lambda: generated(server) == expected, f"generated {expected} tokens")
 
 
-def one_server(seed):
+def one_server(seed, model):
     rng = random.Random(seed)
-    options = config(rng)
-    requests = [request(rng) for _ in range(REQUESTS)]
-    print("seed", seed, " ".join(options), flush=True)
-    server = Server(*options)
+    options, scripted = config(rng), not model.startswith("synthetic:")
+    requests = [request(rng, scripted) for _ in range(REQUESTS)]
+    print("seed", seed, model, " ".join(options), flush=True)
+    server = Server(*options, model=model)
     try:
+        for fields in requests:
+            if fields.get("branching") == {"grammar": {}}:
+                fields["branching"]["grammar"] = forking_grammar(server, fields, rng)
         before = generated(server)
         alone = [whole(server, fields) for fields in requests]
         check_counters(server, before, alone)
@@ -243,5 +273,8 @@ def one_server(seed):
 
 
 def test_storms_of_branches():
-    answered = [one_server(f"{SEED}-{i}") for i in range(ROUNDS)]
+    with tempfile.TemporaryDirectory() as directory:
+        scripted_model.make(pathlib.Path(directory), SCRIPT)
+        models = [directory, "synthetic:tiny"]
+        answered = [one_server(f"{SEED}-{i}", models[i % 2]) for i in range(ROUNDS)]
     assert sum(answered) >= ROUNDS * REQUESTS // 4, "too many refused to say anything"
