@@ -5,9 +5,9 @@
  * the root of its salt. Two blocks of one key hold the same numbers.
  *
  * The four kinds of key share no value: a root, a block, the beginning of a branch and what follows
- * a join are hashed under different first words. A branch of a stage that will join sees a context
- * that no flat prompt has, as does everything behind the join: their keys descend from
- * block_key_branch and a joiner, so a flat prompt of the same tokens never finds their blocks.
+ * a join are hashed under different first words. What stands behind a join sees a context
+ * that no flat prompt has; its keys, and those of the branches before it, descend from a joiner and
+ * block_key_branch, so a flat prompt of the same tokens never finds their blocks.
  */
 #ifndef KVCACHE_BLOCK_KEY_H
 #define KVCACHE_BLOCK_KEY_H
@@ -34,8 +34,8 @@ struct block_key block_key_root(const struct block_hasher *hasher, const char *s
 struct block_key block_key_next(const struct block_hasher *hasher, struct block_key parent,
                                 int32_t first_position, const int32_t tokens[KV_BLOCK_SLOTS]);
 
-/* What the branches of a stage that will join descend from; `parent`: the last complete block of
- * what they forked from, or its root. */
+/* What the branches of a stage (other than n > 1, which are flat prompts) descend from; `parent`:
+ * the last complete block of what they forked from, or its root. */
 struct block_key block_key_branch(const struct block_hasher *hasher, struct block_key parent);
 
 /* The key behind a join. `parent` as of the branches; then every branch in order, an empty one too;
