@@ -239,8 +239,9 @@ static void take_end(struct renderer *renderer, struct choice *choice, struct se
         pass_turn(renderer, choice);
         return;
     }
+    if (stage->reason >= FINISH_ABORT) return; /* a prompt without a token, a held back half stop */
     if (has_gathered(choice)) branch_event(renderer, choice, record->branch, "token", out);
-    if (stage->parallel && stage->ended == stage->count && stage->reason < FINISH_ABORT)
+    if (stage->parallel && stage->ended == stage->count)
         branch_event(renderer, choice, 0, "join", out);
 }
 

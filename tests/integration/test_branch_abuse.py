@@ -251,6 +251,7 @@ def one_server(seed, model):
         for fields in requests:
             if fields.get("branching") == {"grammar": {}}:
                 fields["branching"]["grammar"] = forking_grammar(server, fields, rng)
+        server.wait_idle()  # what was asked so far is counted
         before = generated(server)
         alone = [whole(server, fields) for fields in requests]
         check_counters(server, before, alone)

@@ -675,6 +675,23 @@ Test(render_stages, branch_events_show_what_was_held_back_with_its_branch)
     expect();
 }
 
+/* What came is the beginning of the right stream: not the start of a stop string, nor a prompt that
+ * no token follows. */
+Test(render_stages, branch_events_keep_back_what_a_failure_cut)
+{
+    with_stops();
+    options.branch_events = true;
+    start();
+    stage(0, 2, true, 1);
+    tokens(0, "aEN");
+    given(1, "B");
+    strbuf_clear(&out);
+    ended(0, FINISH_ERROR);
+    ended(1, FINISH_ERROR);
+    finish(FINISH_ERROR);
+    expect();
+}
+
 Test(render_stages, branch_events_match_stop_strings_in_each_branch)
 {
     with_stops();
