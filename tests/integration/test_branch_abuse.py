@@ -37,7 +37,7 @@ def config(rng):
     return ["--policy", rng.choice(["off", "cap:2", "eager"]), "--max-rows", str(rng.randint(1, 4)),
             "--context", str(context), "--kv-memory", str(pool),
             "--prefill-chunk", str(rng.choice([3, 16, 64])), "--weights", "native", "--kv-type", "f32",
-            "--max-n", "64", "--max-queue", str(rng.choice([200, 512]))]
+            "--frontends", str(rng.randint(1, 3)), "--max-n", "64", "--max-queue", str(rng.choice([200, 512]))]
 
 
 # --- requests
@@ -220,11 +220,28 @@ def act(server, fields, seed):
     return streamed(server, fields, way < 0.75)
 
 
+def watch(server, acts):
+    """No block is lost or counted twice and nothing runs backwards while they are at it."""
+    before = {}
+    while not all(one.done() for one in acts):
+        metrics = server.metrics()
+        blocks = [value for (name, _), value in metrics.items() if name == "espalier_kv_blocks"]
+        total = next(float(dict(labels)["num_gpu_blocks"]) for name, labels in metrics if name == "vllm:cache_config_info")
+        assert sum(blocks) == total and min(blocks) >= 0, metrics
+        assert min(metrics.values()) >= 0, metrics
+        assert all(value >= before.get(name, 0) for name, value in metrics.items()
+                   if name[0].endswith(("_total", "_count", "_bucket"))), (before, metrics)
+        before = metrics
+        time.sleep(0.05)
+
+
 def storm(server, requests, alone, seed):
     order = list(range(len(requests))) * 2
     random.Random(seed).shuffle(order)
     with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
-        results = list(pool.map(lambda at: act(server, requests[order[at]], f"{seed}-{at}"), range(len(order))))
+        acts = [pool.submit(act, server, requests[at], f"{seed}-{i}") for i, at in enumerate(order)]
+        watch(server, acts)
+        results = [one.result() for one in acts]
     for at, result in zip(order, results):
         assert result is None or result == alone[at], f"request {json.dumps(requests[at])}"
 
