@@ -17,7 +17,7 @@
 #                answer
 #   the end      SIGTERM: status 0, and no word of a sanitizer
 #
-# Every n (36,000 steps) takes six minutes on two idle cores; --quick, which test.sh runs, leaves steps out where n is large. BUILD_DIR may be a build with AddressSanitizer.
+# Every n (38,000 steps) takes six minutes on two idle cores; --quick, which test.sh runs, leaves steps out where n is large. BUILD_DIR may be a build with AddressSanitizer.
 # The last line counts the steps. Needs BUILD_DIR/espalier, a C compiler and Python without packages ($PYTHON).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
