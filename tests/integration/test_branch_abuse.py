@@ -33,8 +33,8 @@ WORDS = ["", "a", "Hello wide world. ", "\n1. ", "- x\n- y\n", "\u00e9\u4e2d\U00
 
 def config(rng):
     context = rng.choice([64, 160, 256])
-    pool = context * SLOT * rng.choice([1, 2, 4, 16])  # bytes
-    return ["--policy", rng.choice(["off", "cap:2", "eager"]), "--max-rows", str(rng.randint(1, 4)),
+    pool = context * SLOT * rng.choice([1, 1, 2, 16])  # bytes
+    return ["--policy", rng.choice(["off", "cap:2", "eager"]), "--max-rows", str(rng.choice([1, 2, 3, 4, 16])),
             "--context", str(context), "--kv-memory", str(pool),
             "--prefill-chunk", str(rng.choice([3, 16, 64])), "--weights", "native", "--kv-type", "f32",
             "--frontends", str(rng.randint(1, 3)), "--max-n", "64", "--max-queue", str(rng.choice([200, 512]))]
@@ -113,7 +113,7 @@ def forking_grammar(server, fields, rng):
 
 
 def request(rng, scripted):
-    most = rng.choice([3, 8, 20])
+    most = rng.choice([3, 8, 20, 60])
     fields = {"prompt": prompt(rng) or "x", "temperature": 0, "max_tokens": number(rng, most) or 1,
               "ignore_eos": rng.random() < 0.7}
     if scripted:
