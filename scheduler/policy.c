@@ -90,7 +90,7 @@ enum status policy_parse(const char *text, struct policy *policy, struct error *
         policy->cap >= 1)
         return ST_OK;
     return fail(err, ST_USAGE,
-                "--policy: found %.40s, allowed are eager, off and cap:N (N from 1 to 999999)",
+                "--policy: found '%.40s', allowed are eager, off and cap:N (N from 1 to 999999)",
                 text);
 }
 

@@ -138,7 +138,8 @@ static void latencies(struct strbuf *out, const struct metrics *m)
 
 static void engine(struct strbuf *out, const struct scheduler_counters *c)
 {
-    number(out, "espalier_prompt_tokens_total", "counter", "Prompt tokens computed or cached.",
+    number(out, "espalier_prompt_tokens_total", "counter",
+           "Prompt tokens computed or cached, those of stages and branches too.",
            (double)(c->prompt_tokens + c->cached_tokens));
     number(out, "espalier_generation_tokens_total", "counter", "Tokens generated.",
            (double)c->generated_tokens);
@@ -149,7 +150,8 @@ static void engine(struct strbuf *out, const struct scheduler_counters *c)
            (double)c->preemptions);
     number(out, "espalier_steps_total", "counter", "Steps of the engine.", (double)c->steps);
     number(out, "espalier_deferred_rows_total", "counter",
-           "Sequences that could have used a row of a step and the policy gave none.",
+           "Sequences that could have used a row of a step and got none: the policy, or the most "
+           "rows.",
            (double)c->deferred_rows);
     number(out, "espalier_step_rows", "gauge", "Rows of the last step.", c->step_rows);
     number(out, "espalier_step_tokens", "gauge", "Tokens of the last step.", c->step_tokens);

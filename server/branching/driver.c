@@ -92,9 +92,9 @@ static void begin_outline(struct stage_driver *driver)
     const char *line = strrchr(strbuf_cstr(&text), '\n');
     size_t start = line ? (size_t)(line + 1 - text.data) : 0;
     size_t length = text.length - start;
-    strbuf_char(&text, 'x');
+    strbuf_text(&text, " x");
     struct outline outline;
-    outline_parse(text.data + start, length + 1, 1, &outline);
+    outline_parse(text.data + start, length + 2, 1, &outline);
     bool marker = (line || from == 0) && outline.count == 1 && outline.items[0].length == 1;
     if (marker) strbuf_append(&driver->outline, text.data + start, length);
     outline_release(&outline);

@@ -415,6 +415,8 @@ Test(stages, a_list_that_was_begun_for_the_model)
     serial("Tips:\n1.", 60, NULL);
     outline("<{item}>", 8, 1);
     expect("0:Tips:\n1. a\n2. b 1:(<a>|<b>)", " a\n2. b", "", "");
+    branches[0].prompt = (struct api_prompt){.text = "-", .length = 1};
+    expect("0:- a\n- b 1:(<a>|<b>)", " a\n- b", "", "");
     branches[0].prompt = (struct api_prompt){.text = "1. old", .length = 6}; /* not written here */
     expect("0:1. old\n2. b 1:(<b>)", "\n2. b", "");
     branches[0].prompt = (struct api_prompt){.text = "see 1.", .length = 6};
