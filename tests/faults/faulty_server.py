@@ -67,8 +67,9 @@ class Server:
         self.port = self.idler = None
 
     def words(self):
-        self.log.seek(0)
-        return self.log.read()
+        # Not by seek and read: the server writes at the same offset of the file, and would write over its own lines.
+        log = self.log.fileno()
+        return os.pread(log, os.fstat(log).st_size, 0).decode()
 
     def wait_ready(self):
         """True when it serves, False when it ended instead."""

@@ -42,8 +42,8 @@ class Server:
 
     def words(self):
         """What it wrote so far."""
-        self.log.seek(0)
-        return self.log.read()
+        log = self.log.fileno()  # not seek and read: the server writes at the same offset of the file
+        return os.pread(log, os.fstat(log).st_size, 0).decode(errors="replace")
 
     @property
     def url(self):
