@@ -104,7 +104,7 @@ def checks_of(doc):
     branches, strangers = forest["branches"], forest["strangers"]
     forks = doc["fork"]["prefixes"]
     prefix_and_tails = forest["prefix"] + forest["rows"] * (forest["own"] + 256)  # a chunk's worth of tail a row
-    return [check("attention of 8 branches, the best repeat, of its floor", branches["best_ms"] / branches["floor_ms"], 1.5),
+    return [check("attention of 8 branches, of its floor", branches["of_floor"], 1.5),
             check("KV slots read by 8 branches, of prefix once + tails", branches["slots_read"] / prefix_and_tails, 1.0),
             check("time of 8 branches, of 8 strangers", branches["step_ms"] / strangers["step_ms"], 1.0),
             check("fork of 8 branches, microseconds, prefix 8,000", forks[1]["fork_us"], 100),

@@ -1,10 +1,14 @@
-/* The inside of the scheduler, shared by the files that are its four verbs. Nobody outside
+/* The inside of the scheduler, shared by its files. Nobody outside
  * scheduler/ includes it, save its tests.
  *
  *   scheduler.c  create, add, cancel, the tick
  *   residency.c  who holds blocks: admit, grow, preempt
  *   ending.c     the end of a sequence, a stage, a request
+ *   request.c    a request: checked, made, freed
  *   stage.c      what the sequences of a stage attend to: fork and join
+ *   sequence.c   whether a sequence wants a row; its numbers checked
+ *   queue.c      the requests that wait
+ *   policy.c     which sequences may have a row
  *   prefix.c     what a sequence takes from the prefix tree and leaves there
  *   plan.c       schedule: what becomes a step
  *   process.c    what a collected step means: tokens, verdicts, ends

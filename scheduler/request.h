@@ -71,7 +71,6 @@ struct request_extent {
     int32_t positions; /* of the longest path through the stages */
     int32_t blocks;    /* KV blocks of all that must be there at the same time; 0: as many as the
                           pool has (a model that forks by itself) */
-    int32_t width;     /* most branches of a stage */
 };
 
 struct request_events {

@@ -184,14 +184,18 @@ static void end_at_pool(struct scheduler *s, struct request *request)
     request->at_pool = s->any_ends = true;
 }
 
+/* The pool has not what `slots` take: no failure that another try would not meet. */
+static bool is_short(const struct scheduler *s, const struct sequence *seq, int32_t slots)
+{
+    return block_table_missing(&seq->table, slots) > block_pool_available(s->pool);
+}
+
 bool make_room(struct scheduler *s, struct sequence *seq, int32_t slots)
 {
     while (!block_table_grow(&seq->table, s->pool, slots)) {
         if (blocks_return(s)) return false;
         if (has_pool_alone(s, seq->request)) {
-            /* (Once more: the first failure may have been a test's.) */
-            if (block_table_grow(&seq->table, s->pool, slots)) return true;
-            end_at_pool(s, seq->request);
+            if (is_short(s, seq, slots)) end_at_pool(s, seq->request);
             return false;
         }
         if (preempt_last(s, seq)) return false;
@@ -236,6 +240,15 @@ static bool admit_request(struct scheduler *s, struct request *request)
     return false;
 }
 
+/* What it needs to be admitted, each sequence by itself. */
+static int64_t blocks_known(const struct request *request)
+{
+    int64_t blocks = blocks_for_slots(known_slots(first_live(request, SEQUENCE_ABSENT)));
+    for (const struct sequence *seq = request_begin(request); seq; seq = sequence_next(seq))
+        if (seq->finished) blocks += blocks_for_slots(seq->needed);
+    return blocks;
+}
+
 /* Of the running requests, the first live sequence without blocks; NULL: none. */
 static struct sequence *first_absent(const struct scheduler *s)
 {
@@ -254,7 +267,7 @@ static void admit_first(struct scheduler *s, struct request *request)
     while (request->state == REQUEST_RUNNING && !take_blocks(s, seq, 0)) {
         if (blocks_return(s)) return;
         if (has_pool_alone(s, request)) {
-            if (!take_blocks(s, seq, 0)) end_at_pool(s, request);
+            if (is_short(s, seq, known_slots(seq))) end_at_pool(s, request);
             return;
         }
         preempt_last(s, seq);
@@ -274,11 +287,9 @@ void admit_firsts(struct scheduler *s)
 static bool admit_front(struct scheduler *s, struct request *request)
 {
     if (!admit_request(s, request)) {
-        if (s->running_count > 0 || blocks_return(s)) return false;
-        if (!admit_request(s, request)) { /* as in make_room */
-            end_at_pool(s, request);
-            return false;
-        }
+        bool alone = s->running_count == 0 && !blocks_return(s);
+        if (alone && blocks_known(request) > s->capacity.block_count) end_at_pool(s, request);
+        return false;
     }
     request_queue_remove(&s->waiting, request);
     running_insert(s, request);

@@ -19,7 +19,6 @@ struct stage_driver *stage_driver_create(const struct stage_plan *plan,
     driver->limit = need->positions + slack < context ? need->positions + slack : context;
     driver->tokens_left = need->tokens;
     driver->sequences_left = need->sequences;
-    driver->width = need->width;
     driver->blocks = (int32_t)need->blocks;
     driver->prompt_count = prompt_count;
     driver->first.may_fail = driver->appended.may_fail = driver->outline.may_fail = true;
@@ -132,7 +131,6 @@ void stage_driver_first(const struct stage_driver *driver, struct request_params
     params->sample.seed = driver->seed;
     params->extent.positions = (int32_t)driver->limit;
     params->extent.blocks = driver->blocks;
-    params->extent.width = driver->width;
 }
 
 bool stage_driver_next(struct stage_driver *driver, struct stage_params *stage)

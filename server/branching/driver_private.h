@@ -43,7 +43,7 @@ struct stage_driver {
     int64_t limit;       /* positions */
     int64_t tokens_left; /* of stage_need.tokens */
     int64_t sequences_left;
-    int32_t width, blocks;   /* stage_need */
+    int32_t blocks;          /* stage_need */
     struct token_list first; /* prompt and what the first stage is given */
     int32_t prompt_count;
 

@@ -3,16 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-int32_t between(struct rng *rng, int32_t low, int32_t high)
-{
-    return low + (int32_t)rng_below(rng, (uint64_t)(high - low + 1));
-}
-
-bool chance(struct rng *rng, double share)
-{
-    return rng_unit(rng) < share;
-}
-
 /* --- scripts */
 
 static struct script_branch *new_sequence(struct script *script, int32_t vocab,
@@ -92,7 +82,6 @@ struct request_extent script_extent(const struct script *script)
             extent.blocks += blocks_for_slots(s > 0 ? KV_BLOCK_SLOTS + own : own);
         }
         extent.positions += longest;
-        extent.width = max_i32(extent.width, stage->count);
     }
     return extent;
 }

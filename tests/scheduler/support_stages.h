@@ -11,8 +11,8 @@
 #ifndef SUPPORT_STAGES_H
 #define SUPPORT_STAGES_H
 
-#include "base/base.h"
 #include "scheduler/scheduler.h"
+#include "support_random.h"
 
 #define SCRIPT_STAGES    8
 #define SCRIPT_PROMPT    300 /* tokens of one prompt */
@@ -91,9 +91,5 @@ void stage_client_free(struct stage_client *client);
 
 /* It was cancelled or failed: it has a beginning of the answer only. */
 bool stage_client_was_cut(const struct stage_client *client);
-
-/* Random numbers as the tests choose them. */
-int32_t between(struct rng *rng, int32_t low, int32_t high);
-bool chance(struct rng *rng, double share);
 
 #endif

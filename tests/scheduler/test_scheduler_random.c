@@ -7,16 +7,15 @@
  * of its own work and that of those before it A failure prints the command that repeats it.
  * ESPALIER_SEED=N runs that one, ESPALIER_RUNS=N the first N. */
 #include "support_client.h"
+#include "support_random.h"
 
 #include "scheduler/core.h"
 
 #include <criterion/criterion.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define MAX_REQUESTS 64
 
@@ -48,25 +47,6 @@ struct workload {
     uint64_t first_id;
     int32_t first_without_row; /* ticks in a row */
 };
-
-static char repeat[160];
-
-static void print_repeat(int signal_number)
-{
-    ssize_t written = write(STDERR_FILENO, repeat, strlen(repeat));
-    (void)written;
-    signal(signal_number, SIG_DFL);
-}
-
-static int32_t between(struct rng *rng, int32_t low, int32_t high)
-{
-    return low + (int32_t)rng_below(rng, (uint64_t)(high - low + 1));
-}
-
-static bool chance(struct rng *rng, double share)
-{
-    return rng_unit(rng) < share;
-}
 
 /* Most values small, some up to `high`. */
 static int32_t skewed(struct rng *rng, int32_t high)
@@ -294,8 +274,7 @@ static void check_totals(const struct workload *w)
 static void run_workload(uint64_t seed, struct scheduler_counters *sum)
 {
     struct workload *w = must_alloc(sizeof *w);
-    snprintf(repeat, sizeof repeat,
-             "repeat with: ESPALIER_SEED=%" PRIu64 " build/tests/test_scheduler_random\n", seed);
+    print_repeat_on_abort("test_scheduler_random", seed);
     w->seed = seed;
     w->rng = (struct rng){mix64(seed)};
     w->now_us = 1;
@@ -335,16 +314,9 @@ static void run_workload(uint64_t seed, struct scheduler_counters *sum)
     free(w);
 }
 
-static int64_t from_environment(const char *name, int64_t otherwise)
-{
-    const char *text = getenv(name);
-    return text ? strtoll(text, NULL, 10) : otherwise;
-}
-
 Test(scheduler_random, every_stream_is_what_it_would_be_alone)
 {
     struct scheduler_counters sum = {0};
-    signal(SIGABRT, print_repeat);
     log_set_level(LOG_ERROR); /* failing steps warn */
     int64_t only = from_environment("ESPALIER_SEED", -1);
     int64_t runs = from_environment("ESPALIER_RUNS", 1000);
