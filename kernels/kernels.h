@@ -19,6 +19,8 @@
 
 #include "base/base.h"
 #include "base/thread_pool.h"
+#include "quant/vsq4z.h"
+#include "quant/w8.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,7 +36,9 @@ const char *dtype_name(enum dtype type); /* "f32", "f16", "bf16" */
 /* How a matrix is kept for products. */
 enum weight_format {
     WEIGHT_NATIVE, /* the file's own values, exact, as f32, f16 or bf16; products and sums in f32 */
-    WEIGHT_W8,     /* int8, a scale for 64 inputs; activations int8 per token; sums int32 */
+    WEIGHT_W8,     /* int8, a scale for 64 inputs (quant/w8.h); activations int8 per token; sums
+                      int32 over 64 inputs */
+    WEIGHT_VSQ4Z, /* 4 bits (quant/vsq4z.h); activations as for W8; one int32 sum over all inputs */
 };
 
 struct backend; /* a device and its operators */
@@ -42,12 +46,17 @@ struct tensor;  /* activations on a device: [rows, cols] f32, rows are tokens of
 struct weight;  /* a matrix [outputs, inputs] packed for the device */
 struct kv_pool; /* K and V of every layer in blocks of BLOCK_SLOTS slots */
 
-/* Where a matrix's values come from: rows [first, first + count) as f32 into out[count][cols].
- * Called from several threads at once. */
+/* Where a matrix's values come from. `read`: rows [first, first + count) as f32 into
+ * out[count][cols], called from several threads at once. A matrix that was quantized before comes
+ * as its codes, which a backend packs as they are: always for WEIGHT_VSQ4Z, for WEIGHT_W8 where
+ * `w8` is given (else the backend quantizes what `read` gives). Views, needed while weight_create
+ * runs. */
 struct weight_source {
     void (*read)(const void *context, int64_t first, int64_t count, float *out);
     const void *context;
     int64_t rows;
+    const struct w8_matrix *w8;
+    const struct vsq4z_matrix *vsq4z;
 };
 
 /* A packed matrix of 1..3 sources with `cols` inputs each. */

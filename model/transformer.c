@@ -38,7 +38,8 @@ static enum status load_weight(struct loader *loader, const enum tensor_role *ro
     for (int i = 0; i < count; i++) {
         parts[i] = checkpoint_tensor(loader->checkpoint, roles[i], layer);
         invariant(parts[i], "checkpoint_open let a tensor of role %d be missing", roles[i]);
-        sources[i] = (struct weight_source){read_rows, parts[i], parts[i]->rows};
+        sources[i] =
+            (struct weight_source){.read = read_rows, .context = parts[i], .rows = parts[i]->rows};
     }
     struct weight_spec spec = {
         .format = loader->format,

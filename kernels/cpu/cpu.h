@@ -52,17 +52,6 @@
 #define PANEL      16 /* outputs of a weight panel */
 #define CACHE_LINE 64
 
-/* Inputs that share a scale of a W8 weight. One scale an output costs SmolLM2-135M 0.6 % of
- * perplexity, because the columns that meet a token's large values are quantised no better than the
- * rest; a scale for 64 inputs halves the error of every weight for 0.25 bits. int32 sums run over
- * one group: they cannot overflow, whatever the number of inputs. */
-#define W8_GROUP 64
-
-static inline int64_t w8_groups(int64_t cols)
-{
-    return (cols + W8_GROUP - 1) / W8_GROUP;
-}
-
 static inline int64_t round_up(int64_t n, int64_t multiple)
 {
     return (n + multiple - 1) / multiple * multiple;

@@ -52,7 +52,8 @@ struct weight *rig_weight(struct rig *rig, const struct matrix *parts, int count
     struct weight *weight = NULL;
     struct error err = {0};
     for (int i = 0; i < count; i++)
-        sources[i] = (struct weight_source){read_rows, &parts[i], parts[i].rows};
+        sources[i] =
+            (struct weight_source){.read = read_rows, .context = &parts[i], .rows = parts[i].rows};
     struct weight_spec spec = {.format = format,
                                .native = native,
                                .parts = sources,
