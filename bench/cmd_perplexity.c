@@ -1,23 +1,12 @@
-/* espalier perplexity: how well a model predicts a text, scored as llama-perplexity does.
- *
- * The text is cut into windows of C tokens that do not overlap; each starts on an empty context,
- * with BOS in place of its first token where the model asks for one. Logits at positions C/2 .. C-2
- * predict tokens C/2+1 .. C-1, so every scored token has at least half a window before it.
- */
+/* espalier perplexity: how well a model predicts a text (model/score_text.h). */
 #include "bench/commands.h"
-#include "base/progress.h"
 #include "model/load_options.h"
-#include "model/sampling.h"
+#include "model/score_text.h"
 
 #include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Tokens of a window computed in one step: bounds the memory for logits (128 x vocabulary). The
- * results do not depend on it (kernels.h, "One numeric definition"). */
-#define STEP_TOKENS 128
 
 struct perplexity_options {
     struct load_words load;
@@ -25,26 +14,6 @@ struct perplexity_options {
     int64_t window, windows;
     bool json;
 };
-
-struct score {
-    double sum, sum_squares; /* of negative log probabilities */
-    int64_t tokens;
-    int32_t windows;
-};
-
-static double score_perplexity(const struct score *s)
-{
-    return exp(s->sum / (double)s->tokens);
-}
-
-/* Standard error of the perplexity, from the spread of the tokens' log probabilities. */
-static double score_stderr(const struct score *s)
-{
-    if (s->tokens < 2) return 0;
-    double n = (double)s->tokens, mean = s->sum / n;
-    double variance = s->sum_squares / n - mean * mean;
-    return variance > 0 ? sqrt(variance / (n - 1)) * score_perplexity(s) : 0;
-}
 
 static char *read_file(const char *path, size_t *length, struct error *err)
 {
@@ -69,80 +38,13 @@ static char *read_file(const char *path, size_t *length, struct error *err)
     return strbuf_take(&text);
 }
 
-/* The step's arrays for one window on blocks 0, 1, 2, ... */
-struct window_plan {
-    int32_t positions[STEP_TOKENS], logit_rows[STEP_TOKENS];
-    int64_t slots[STEP_TOKENS];
-    int32_t *blocks;
-};
-
-static void score_step(struct model *model, struct window_plan *plan, const int32_t *tokens,
-                       int32_t begin, int32_t end, int32_t window, float *logits,
-                       struct score *score)
-{
-    struct attention_span span = {plan->blocks, 0, end};
-    struct attention_sequence sequence = {
-        .rows = end - begin, .context = begin + 1, .spans = &span, .span_count = 1};
-    struct step_input input = {.rows = end - begin,
-                               .tokens = tokens + begin,
-                               .positions = plan->positions,
-                               .slots = plan->slots,
-                               .sequences = &sequence,
-                               .sequence_count = 1,
-                               .logit_rows = plan->logit_rows};
-    for (int32_t i = 0; i < input.rows; i++) {
-        plan->positions[i] = begin + i;
-        plan->slots[i] = begin + i;
-        if (begin + i >= window / 2 && begin + i < window - 1)
-            plan->logit_rows[input.logit_count++] = i;
-    }
-    model_forward(model, &input);
-    int32_t vocab = model_config(model)->vocab;
-    for (int32_t i = 0; i < input.logit_count; i++) {
-        model_logits(model, i, logits);
-        int32_t next = tokens[begin + plan->logit_rows[i] + 1];
-        double nll = logits_logsumexp(logits, vocab) - (double)logits[next];
-        score->sum += nll;
-        score->sum_squares += nll * nll;
-        score->tokens++;
-    }
-}
-
-static void score_windows(struct model *model, const struct perplexity_options *o,
-                          struct token_list *tokens, int32_t windows, struct score *score)
-{
-    int32_t window = (int32_t)o->window;
-    struct window_plan *plan = must_alloc(sizeof *plan);
-    int32_t block_count = (window + BLOCK_SLOTS - 1) / BLOCK_SLOTS;
-    float *logits = must_alloc((size_t)model_config(model)->vocab * sizeof *logits);
-    struct progress bar;
-    plan->blocks = must_alloc((size_t)block_count * sizeof *plan->blocks);
-    for (int32_t i = 0; i < block_count; i++)
-        plan->blocks[i] = i;
-    progress_begin(&bar, "windows", windows);
-    for (int32_t w = 0; w < windows; w++) {
-        int32_t *ids = tokens->ids + (int64_t)w * window;
-        if (tokenizer_adds_bos(model_tokenizer(model)))
-            ids[0] = tokenizer_bos(model_tokenizer(model));
-        for (int32_t at = 0; at < window; at += STEP_TOKENS)
-            score_step(model, plan, ids, at, min_i32(at + STEP_TOKENS, window), window, logits,
-                       score);
-        score->windows++;
-        progress_update(&bar, w + 1);
-    }
-    progress_end(&bar);
-    free(logits);
-    free(plan->blocks);
-    free(plan);
-}
-
 static void print_score(const struct perplexity_options *o, const struct model *model,
-                        const struct model_options *options, const struct score *score)
+                        const struct model_options *options, const struct text_score *score)
 {
     double bits = 8.0 * (double)model_weight_bytes(model) / (double)model_weight_count(model);
     if (!o->json) {
         printf("perplexity %.4f +- %.4f over %lld tokens in %d windows of %lld\n",
-               score_perplexity(score), score_stderr(score), (long long)score->tokens,
+               text_perplexity(score), text_perplexity_stderr(score), (long long)score->tokens,
                score->windows, (long long)o->window);
         printf("weights    %s, %.3f bits a weight, %zu bytes; KV %s; %s\n",
                weight_format_name(options->weights), bits, model_weight_bytes(model),
@@ -153,9 +55,9 @@ static void print_score(const struct perplexity_options *o, const struct model *
         "{s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:I, s:i, s:I, s:f, s:I}", "command", "perplexity",
         "model", model_config(model)->name, "weights", weight_format_name(options->weights),
         "kv_type", dtype_name(options->kv_type), "backend", model_backend_name(model), "perplexity",
-        score_perplexity(score), "stderr", score_stderr(score), "tokens", (json_int_t)score->tokens,
-        "windows", score->windows, "context", (json_int_t)o->window, "bits_per_weight", bits,
-        "weight_bytes", (json_int_t)model_weight_bytes(model));
+        text_perplexity(score), "stderr", text_perplexity_stderr(score), "tokens",
+        (json_int_t)score->tokens, "windows", score->windows, "context", (json_int_t)o->window,
+        "bits_per_weight", bits, "weight_bytes", (json_int_t)model_weight_bytes(model));
     invariant(doc, "the result's JSON could not be made");
     json_dumpf(doc, stdout, JSON_INDENT(2));
     putchar('\n');
@@ -167,7 +69,7 @@ static enum status perplexity(const struct perplexity_options *o, struct error *
     struct model_options options = model_options_default();
     struct model *model = NULL;
     struct token_list tokens = {0};
-    struct score score = {0};
+    struct text_score score = {0};
     size_t length = 0;
     enum status status = load_options_resolve(&o->load, &options, err);
     if (status) return status;
@@ -175,7 +77,7 @@ static enum status perplexity(const struct perplexity_options *o, struct error *
     if (!text) return err->status;
     options.context = (int32_t)o->window;
     options.max_rows = 1;
-    options.max_tokens = options.max_logits = STEP_TOKENS;
+    options.max_tokens = options.max_logits = SCORE_STEP_TOKENS;
     options.progress = true;
     status = model_load(&options, &model, err);
     if (!status && tokenizer_adds_bos(model_tokenizer(model)))
@@ -188,7 +90,7 @@ static enum status perplexity(const struct perplexity_options *o, struct error *
                       tokens.count, (long long)o->window);
     if (!status) {
         if (o->windows && o->windows < windows) windows = o->windows;
-        score_windows(model, o, &tokens, (int32_t)windows, &score);
+        score_text_windows(model, tokens.ids, (int32_t)o->window, (int32_t)windows, true, &score);
         print_score(o, model, &options, &score);
     }
     free(text);
