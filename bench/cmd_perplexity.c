@@ -47,13 +47,13 @@ static void print_score(const struct perplexity_options *o, const struct model *
                text_perplexity(score), text_perplexity_stderr(score), (long long)score->tokens,
                score->windows, (long long)o->window);
         printf("weights    %s, %.3f bits a weight, %zu bytes; KV %s; %s\n",
-               weight_format_name(options->weights), bits, model_weight_bytes(model),
+               weight_format_name(model_weights(model)), bits, model_weight_bytes(model),
                dtype_name(options->kv_type), model_backend_name(model));
         return;
     }
     json_t *doc = json_pack(
         "{s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:I, s:i, s:I, s:f, s:I}", "command", "perplexity",
-        "model", model_config(model)->name, "weights", weight_format_name(options->weights),
+        "model", model_config(model)->name, "weights", weight_format_name(model_weights(model)),
         "kv_type", dtype_name(options->kv_type), "backend", model_backend_name(model), "perplexity",
         text_perplexity(score), "stderr", text_perplexity_stderr(score), "tokens",
         (json_int_t)score->tokens, "windows", score->windows, "context", (json_int_t)o->window,

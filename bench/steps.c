@@ -236,8 +236,8 @@ static json_t *measure_all(struct bench *b)
     json_t *doc = json_pack(
         "{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I}", "command", "bench", "version",
         ESPALIER_VERSION, "model", model_config(b->model)->name, "backend",
-        model_backend_name(b->model), "weights", weight_format_name(b->options.weights), "kv_type",
-        dtype_name(b->options.kv_type), "threads", b->options.threads, "weight_bytes",
+        model_backend_name(b->model), "weights", weight_format_name(model_weights(b->model)),
+        "kv_type", dtype_name(b->options.kv_type), "threads", b->options.threads, "weight_bytes",
         (json_int_t)model_weight_bytes(b->model), "prefill_chunk", (json_int_t)o->chunk);
     roof_to_json(&b->roof, doc);
     json_object_set_new(doc, "decode", decode);

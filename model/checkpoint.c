@@ -220,15 +220,28 @@ static int64_t file_row(const struct checkpoint_tensor *tensor, int64_t row)
     return start + (i < half ? 2 * i : 2 * (i - half) + 1);
 }
 
+static void coded_row(const struct checkpoint_tensor *tensor, int64_t row, float *out)
+{
+    const struct w8_matrix *w8 = &tensor->w8;
+    const struct vsq4z_matrix *vsq4z = &tensor->vsq4z;
+    for (int64_t k = 0; k < tensor->cols; k++)
+        out[k] = tensor->type == FILE_VSQ4Z
+                     ? (float)vsq4z_level(vsq4z, row, k) * vsq4z->row_scale[row]
+                     : (float)w8->values[row * w8->cols + k] * w8_scale(w8, row, k);
+}
+
 void checkpoint_read_rows(const struct checkpoint_tensor *tensor, int64_t first, int64_t count,
                           float *out)
 {
     invariant(first >= 0 && count >= 0 && first + count <= tensor->rows,
               "rows %lld + %lld of %lld in tensor %s", (long long)first, (long long)count,
               (long long)tensor->rows, tensor->name);
-    size_t stride = file_type_bytes(tensor->type, tensor->cols);
+    bool coded = checkpoint_tensor_coded(tensor);
+    size_t stride = coded ? 0 : file_type_bytes(tensor->type, tensor->cols);
     for (int64_t row = first; row < first + count; row++, out += tensor->cols) {
-        if (!tensor->data)
+        if (coded)
+            coded_row(tensor, row, out);
+        else if (!tensor->data)
             synthetic_row(tensor, row, out);
         else
             dequantize(tensor->type,

@@ -10,9 +10,12 @@
 #define MODEL_CHECKPOINT_H
 
 #include "base/status.h"
+#include "quant/vsq4z.h"
+#include "quant/w8.h"
 #include "model/config.h"
 #include "model/tokenizer.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -55,21 +58,31 @@ enum file_type {
     FILE_Q5_K,
     FILE_Q6_K,
     FILE_IQ4_NL,
+    FILE_W8, /* of a directory that `espalier quantize` wrote: several arrays make a matrix */
+    FILE_VSQ4Z,
     FILE_TYPES,
 };
-const char *file_type_name(enum file_type type); /* "F32", ... "IQ4_NL" */
+const char *file_type_name(enum file_type type); /* "F32", ... "VSQ4z" */
 
 struct checkpoint_tensor {
     const char *name; /* as in the file; view of the checkpoint */
     enum file_type type;
     int64_t rows, cols;
     size_t bytes;
-    const void *data;      /* mapped; NULL for synthetic */
-    int32_t permute_heads; /* 0, or undo GGUF's order of that many heads' rows */
-    uint64_t seed;         /* synthetic only */
-    float gain;            /* synthetic only: values are N(mean, gain^2 / cols) */
-    float mean;            /* synthetic only */
+    const void *data;          /* mapped; NULL for synthetic, FILE_W8 and FILE_VSQ4Z */
+    struct w8_matrix w8;       /* FILE_W8: views of the mapped file */
+    struct vsq4z_matrix vsq4z; /* FILE_VSQ4Z */
+    int32_t permute_heads;     /* 0, or undo GGUF's order of that many heads' rows */
+    uint64_t seed;             /* synthetic only */
+    float gain;                /* synthetic only: values are N(mean, gain^2 / cols) */
+    float mean;                /* synthetic only */
 };
+
+/* Does it come quantized, as codes that a backend packs as they are? */
+static inline bool checkpoint_tensor_coded(const struct checkpoint_tensor *tensor)
+{
+    return tensor->type == FILE_W8 || tensor->type == FILE_VSQ4Z;
+}
 
 /* `path`: FILE.gguf, a directory, or synthetic:SHAPE (synthetic.h). */
 enum status checkpoint_open(const char *path, struct checkpoint **out, struct error *err);

@@ -26,6 +26,8 @@ static const struct {
     [FILE_Q5_K] = {"Q5_K", SUPER, 4 + 12 + SUPER / 8 + SUPER / 2},
     [FILE_Q6_K] = {"Q6_K", SUPER, SUPER / 2 + SUPER / 4 + SUPER / 16 + 2},
     [FILE_IQ4_NL] = {"IQ4_NL", BLOCK, 2 + BLOCK / 2},
+    [FILE_W8] = {"W8", 0, 0}, /* no blocks: quant/w8.h, quant/vsq4z.h */
+    [FILE_VSQ4Z] = {"VSQ4z", 0, 0},
 };
 
 const char *file_type_name(enum file_type type)

@@ -14,7 +14,9 @@ size_t load_options_table(struct load_words *w, struct option_spec *table)
         {"model", OPT_STRING, &w->model, "PATH",
          "GGUF file, Hugging Face directory, or synthetic:SHAPE (" SYNTHETIC_SHAPES ")", 0, 0},
         {"weights", OPT_STRING, &w->weights, "FORMAT",
-         "auto, native (exact, f32 arithmetic) or w8 (int8); auto is w8", 0, 0},
+         "auto, native (exact, f32 arithmetic), w8 (int8) or vsq4z (4 bits); auto keeps what a\n"
+         "directory of `espalier quantize` has, else w8",
+         0, 0},
         {"kv-type", OPT_STRING, &w->kv_type, "TYPE",
          "auto, f32 or bf16; auto is f32 with native weights, else bf16", 0, 0},
         {"backend", OPT_STRING, &w->backend, "NAME", "auto or cpu", 0, 0},
@@ -46,12 +48,15 @@ enum status load_options_resolve(const struct load_words *w, struct model_option
         return fail(err, ST_USAGE, "--backend cuda: this build has no CUDA kernels yet; use cpu");
     if (strcmp(w->backend, "auto") && strcmp(w->backend, "cpu"))
         return unknown_word(err, "backend", w->backend, "auto, cpu");
+    options->as_stored = !strcmp(w->weights, "auto") || !strcmp(w->weights, "vsq4z");
     if (!strcmp(w->weights, "native"))
         options->weights = WEIGHT_NATIVE;
     else if (!strcmp(w->weights, "w8") || !strcmp(w->weights, "auto"))
         options->weights = WEIGHT_W8;
+    else if (!strcmp(w->weights, "vsq4z"))
+        options->weights = WEIGHT_VSQ4Z;
     else
-        return unknown_word(err, "weights", w->weights, "auto, native, w8");
+        return unknown_word(err, "weights", w->weights, "auto, native, w8, vsq4z");
     if (!strcmp(w->kv_type, "auto"))
         options->kv_type = options->weights == WEIGHT_NATIVE ? DT_F32 : DT_BF16;
     else if (!strcmp(w->kv_type, "f32"))
@@ -81,5 +86,5 @@ enum status chat_template_option(const char *name, enum chat_template *out, stru
 
 const char *weight_format_name(enum weight_format format)
 {
-    return format == WEIGHT_NATIVE ? "native" : "w8";
+    return format == WEIGHT_NATIVE ? "native" : format == WEIGHT_W8 ? "w8" : "vsq4z";
 }

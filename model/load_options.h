@@ -19,7 +19,8 @@ struct load_words load_words_default(void);
 size_t load_options_table(struct load_words *words, struct option_spec *table);
 
 /* The words' meaning in *options (the fields they do not name are left as they are).
- * weights auto: w8. kv-type auto: f32 with native weights, bf16 otherwise. */
+ * weights auto: what a quantized directory has, else w8. kv-type auto: f32 with native weights,
+ * bf16 otherwise. */
 enum status load_options_resolve(const struct load_words *words, struct model_options *options,
                                  struct error *err);
 
@@ -34,6 +35,6 @@ enum status load_options_resolve(const struct load_words *words, struct model_op
     }
 enum status chat_template_option(const char *name, enum chat_template *out, struct error *err);
 
-const char *weight_format_name(enum weight_format format); /* "native", "w8" */
+const char *weight_format_name(enum weight_format format); /* "native", "w8", "vsq4z" */
 
 #endif

@@ -1,6 +1,7 @@
 #include "model/memory_plan.h"
 #include "base/base.h"
 #include "model/load_options.h"
+#include "model/transformer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,15 +72,19 @@ static enum status plan_cache(const struct model_options *options, const struct 
 /* --- weights and activations */
 
 /* One matrix as kernels/cpu/weight.c packs it, without the padding of its last panel. */
-static int64_t packed_bytes(const struct checkpoint_tensor *tensor, enum weight_format format)
+static int64_t packed_bytes(const struct checkpoint_tensor *tensor, enum weight_format weights_as,
+                            bool as_stored)
 {
     int64_t weights = product(tensor->rows, tensor->cols);
+    enum weight_format format = weight_format_kept(&tensor, 1, weights_as, as_stored);
+    if (format == WEIGHT_VSQ4Z) return sum(weights / 2, weights / 25); /* 4 + 5 / 16 bits */
     if (format == WEIGHT_W8) return sum(weights, weights / 32); /* a bf16 scale for 64 inputs */
     bool half = tensor->type == FILE_F16 || tensor->type == FILE_BF16;
     return product(weights, half ? 2 : 4);
 }
 
-static int64_t plan_weights(const struct checkpoint *checkpoint, enum weight_format format)
+static int64_t plan_weights(const struct checkpoint *checkpoint, enum weight_format format,
+                            bool as_stored)
 {
     const struct model_config *c = checkpoint_config(checkpoint);
     int64_t bytes = 0;
@@ -87,7 +92,7 @@ static int64_t plan_weights(const struct checkpoint *checkpoint, enum weight_for
         for (enum tensor_role role = 0; role < TENSOR_ROLES; role++) {
             const struct checkpoint_tensor *tensor = checkpoint_tensor(checkpoint, role, layer);
             if (tensor && (!layer || role > TENSOR_FINAL_NORM))
-                bytes = sum(bytes, packed_bytes(tensor, format));
+                bytes = sum(bytes, packed_bytes(tensor, format, as_stored));
         }
     return bytes;
 }
@@ -110,7 +115,7 @@ enum status memory_plan_make(const struct model_options *options,
     *plan = (struct memory_plan){0};
     enum status status = plan_cache(options, config, plan, err);
     if (status) return status;
-    plan->weights = plan_weights(checkpoint, options->weights);
+    plan->weights = plan_weights(checkpoint, options->weights, options->as_stored);
     plan->activations = plan_activations(options, config);
     plan->total = sum(sum(plan->weights, plan->kv), sum(plan->activations, OTHER_BYTES));
     return ST_OK;
@@ -129,7 +134,7 @@ enum status memory_plan_check(const struct memory_plan *plan, const struct model
 {
     if (available < 0 || plan->total <= available) return ST_OK;
     int64_t rest = plan->total - plan->weights;
-    int64_t small = plan_weights(checkpoint, WEIGHT_W8);
+    int64_t small = plan_weights(checkpoint, WEIGHT_W8, true);
     const char *advice = "take a smaller model or a machine with more memory";
     if (plan->total - plan->kv <= available)
         advice = "give a smaller --kv-memory or --context";

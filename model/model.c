@@ -18,6 +18,7 @@ struct model {
 struct model_options model_options_default(void)
 {
     return (struct model_options){.weights = WEIGHT_W8,
+                                  .as_stored = true,
                                   .kv_type = DT_BF16,
                                   .max_rows = 64,
                                   .max_tokens = 512 + 64,
@@ -59,6 +60,7 @@ static enum status load_parts(struct model *m, const struct model_options *optio
     status = backend_cpu_create(m->pool, isa, options->hugepages, &m->backend, err);
     if (status) return status;
     struct transformer_options layout = {.weights = options->weights,
+                                         .as_stored = options->as_stored,
                                          .kv_type = options->kv_type,
                                          .kv_blocks = m->kv_blocks,
                                          .max_tokens = options->max_tokens,
@@ -119,6 +121,11 @@ enum chat_template model_chat_template(const struct model *m)
 const char *model_backend_name(const struct model *m)
 {
     return m->backend->ops->name;
+}
+
+enum weight_format model_weights(const struct model *m)
+{
+    return m->transformer.weights;
 }
 
 size_t model_weight_bytes(const struct model *m)

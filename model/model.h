@@ -22,6 +22,8 @@ struct model;
 struct model_options {
     const char *path; /* FILE.gguf, DIR or synthetic:SHAPE */
     enum weight_format weights;
+    bool as_stored; /* matrices that the checkpoint has quantized stay as they are; `weights` is for
+                       the others */
     enum dtype kv_type;
     int32_t context;         /* positions to allow; 0: the model's own */
     int64_t kv_bytes;        /* 0: a default that suits the context */
@@ -45,7 +47,8 @@ const struct model_config *model_config(const struct model *model);
 const struct tokenizer *model_tokenizer(const struct model *model);
 enum chat_template model_chat_template(const struct model *model);
 const char *model_backend_name(const struct model *model);
-size_t model_weight_bytes(const struct model *model); /* on the device */
+enum weight_format model_weights(const struct model *model); /* of the layers' matrices, mostly */
+size_t model_weight_bytes(const struct model *model);        /* on the device */
 int64_t
 model_weight_count(const struct model *model); /* weights in those bytes (norms not counted) */
 size_t model_kv_bytes(const struct model *model);

@@ -23,10 +23,26 @@ static enum dtype native_type(const struct checkpoint_tensor *const *parts, int 
     return DT_F32;
 }
 
+static bool all_stored_as(const struct checkpoint_tensor *const *parts, int count,
+                          enum file_type type)
+{
+    for (int i = 0; i < count; i++)
+        if (parts[i]->type != type) return false;
+    return true;
+}
+
+enum weight_format weight_format_kept(const struct checkpoint_tensor *const *parts, int count,
+                                      enum weight_format weights, bool as_stored)
+{
+    if (as_stored && all_stored_as(parts, count, FILE_VSQ4Z)) return WEIGHT_VSQ4Z;
+    if (as_stored && all_stored_as(parts, count, FILE_W8)) return WEIGHT_W8;
+    return weights;
+}
+
 struct loader {
     struct transformer *t;
     const struct checkpoint *checkpoint;
-    enum weight_format format;
+    const struct transformer_options *options;
     struct error *err;
 };
 
@@ -41,8 +57,19 @@ static enum status load_weight(struct loader *loader, const enum tensor_role *ro
         sources[i] =
             (struct weight_source){.read = read_rows, .context = parts[i], .rows = parts[i]->rows};
     }
+    const struct transformer_options *options = loader->options;
+    enum weight_format format =
+        weight_format_kept(parts, count, options->weights, options->as_stored);
+    for (int i = 0; i < count; i++) {
+        if (format == WEIGHT_VSQ4Z && parts[i]->type != FILE_VSQ4Z)
+            return fail(loader->err, ST_UNSUPPORTED, "tensor %s is %s, not VSQ4z", parts[i]->name,
+                        file_type_name(parts[i]->type));
+        if (format == WEIGHT_VSQ4Z) sources[i].vsq4z = &parts[i]->vsq4z;
+        if (format == WEIGHT_W8 && all_stored_as(parts, count, FILE_W8))
+            sources[i].w8 = &parts[i]->w8;
+    }
     struct weight_spec spec = {
-        .format = loader->format,
+        .format = format,
         .native = native_type(parts, count),
         .parts = sources,
         .part_count = count,
@@ -170,7 +197,9 @@ enum status transformer_init(struct transformer *t, struct backend *backend,
                                         .rope_scale = model_rope_scale(c),
                                         .eps = c->rms_eps};
     t->layers = must_alloc((size_t)c->layers * sizeof *t->layers);
-    struct loader loader = {t, checkpoint, options->weights, err};
+    const struct checkpoint_tensor *down = checkpoint_tensor(checkpoint, TENSOR_DOWN, 0);
+    t->weights = weight_format_kept(&down, 1, options->weights, options->as_stored);
+    struct loader loader = {t, checkpoint, options, err};
     enum status status = load_weights(&loader, options->progress);
     if (!status) status = allocate_state(t, options, err);
     if (status) transformer_release(t);

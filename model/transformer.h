@@ -22,6 +22,7 @@ struct transformer_layer {
 struct transformer {
     struct backend *backend; /* borrowed */
     struct model_config config;
+    enum weight_format weights; /* of the first layer's down projection */
     struct attention_shape shape;
     float *inv_freq; /* [head_dim / 2], shape.inv_freq */
     struct transformer_layer *layers;
@@ -35,10 +36,16 @@ struct transformer {
 
 struct transformer_options {
     enum weight_format weights;
+    bool as_stored; /* model_options.as_stored */
     enum dtype kv_type;
     int32_t kv_blocks, max_tokens, max_logits;
     bool progress;
 };
+
+/* How a matrix of these parts is kept: as stored when that was asked for and all of them are stored
+ * alike, else as `weights`. */
+enum weight_format weight_format_kept(const struct checkpoint_tensor *const *parts, int count,
+                                      enum weight_format weights, bool as_stored);
 
 /* Packs every weight and allocates KV and activations. On failure *t is released already. */
 enum status transformer_init(struct transformer *t, struct backend *backend,

@@ -18,6 +18,7 @@
 #define QUANT_W8_H
 
 #include <stdint.h>
+#include <string.h>
 
 #define W8_GROUP 64 /* inputs that share a scale */
 
@@ -31,6 +32,15 @@ struct w8_matrix {
 static inline int64_t w8_groups(int64_t cols)
 {
     return (cols + W8_GROUP - 1) / W8_GROUP;
+}
+
+/* The scale of input k. */
+static inline float w8_scale(const struct w8_matrix *m, int64_t row, int64_t k)
+{
+    uint32_t bits = (uint32_t)m->scales[row * w8_groups(m->cols) + k / W8_GROUP] << 16;
+    float scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return scale;
 }
 
 #endif

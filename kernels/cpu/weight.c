@@ -194,6 +194,8 @@ static enum status check_spec(const struct weight_spec *spec, int64_t *outputs, 
     if (spec->paired && spec->parts[0].rows != spec->parts[1].rows)
         return fail(err, ST_INVALID, "gate has %lld rows, up %lld; they must be equal",
                     (long long)spec->parts[0].rows, (long long)spec->parts[1].rows);
+    if (spec->format == WEIGHT_VSQ4Z)
+        return fail(err, ST_UNSUPPORTED, "VSQ4z weights: the products of this backend come next");
     int64_t limit = INT32_MAX / 64;
     if (spec->cols <= 0 || spec->cols > limit || rows > INT32_MAX)
         return fail(err, ST_UNSUPPORTED,
