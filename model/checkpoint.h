@@ -58,7 +58,8 @@ enum file_type {
     FILE_Q5_K,
     FILE_Q6_K,
     FILE_IQ4_NL,
-    FILE_W8, /* of a directory that `espalier quantize` wrote: several arrays make a matrix */
+    FILE_BLOCK_TYPES,           /* those above are made of blocks (dequantize.h) */
+    FILE_W8 = FILE_BLOCK_TYPES, /* of a directory that `espalier quantize` wrote: several arrays */
     FILE_VSQ4Z,
     FILE_TYPES,
 };

@@ -22,9 +22,9 @@ struct sample {
 static enum file_type type_by_name(const char *name)
 {
     enum file_type type = 0;
-    while (type < FILE_TYPES && strcmp(file_type_name(type), name) != 0)
+    while (type < FILE_BLOCK_TYPES && strcmp(file_type_name(type), name) != 0)
         type++;
-    cr_assert(type < FILE_TYPES, "type %s", name);
+    cr_assert(type < FILE_BLOCK_TYPES, "type %s", name);
     return type;
 }
 
@@ -55,7 +55,7 @@ Test(dequantize, equals_the_gguf_package)
 {
     FILE *file = open_samples();
     struct sample s;
-    int seen[FILE_TYPES] = {0};
+    int seen[FILE_BLOCK_TYPES] = {0};
     while (next_sample(file, &s)) {
         float out[WEIGHTS];
         cr_assert_eq(s.length, file_type_bytes(s.type, s.weights), "%s", file_type_name(s.type));
@@ -69,7 +69,7 @@ Test(dequantize, equals_the_gguf_package)
         seen[s.type]++;
     }
     fclose(file);
-    for (enum file_type type = 0; type < FILE_TYPES; type++)
+    for (enum file_type type = 0; type < FILE_BLOCK_TYPES; type++)
         cr_expect(seen[type] == SAMPLES, "%d blocks of %s", seen[type], file_type_name(type));
 }
 
@@ -78,7 +78,7 @@ Test(dequantize, a_row_is_its_blocks)
 {
     static uint8_t row[SAMPLES * BYTES];
     static uint32_t expected[SAMPLES * WEIGHTS], found[SAMPLES * WEIGHTS];
-    for (enum file_type type = 0; type < FILE_TYPES; type++) {
+    for (enum file_type type = 0; type < FILE_BLOCK_TYPES; type++) {
         FILE *file = open_samples();
         struct sample s;
         size_t length = 0, count = 0;
