@@ -19,6 +19,24 @@ bool role_per_layer(enum tensor_role role)
     return role != TENSOR_EMBEDDING && role != TENSOR_HEAD && role != TENSOR_FINAL_NORM;
 }
 
+bool tensor_role_is_matrix(enum tensor_role role)
+{
+    switch (role) {
+    case TENSOR_EMBEDDING:
+    case TENSOR_HEAD:
+    case TENSOR_Q:
+    case TENSOR_K:
+    case TENSOR_V:
+    case TENSOR_O:
+    case TENSOR_GATE:
+    case TENSOR_UP:
+    case TENSOR_DOWN:
+        return true;
+    default:
+        return false;
+    }
+}
+
 bool role_in_model(const struct model_config *config, enum tensor_role role)
 {
     switch (role) {
@@ -89,8 +107,19 @@ static enum status bind_tensor(struct checkpoint *checkpoint, struct tensor_dire
     int64_t rows, cols;
     char found[96], expected[96];
     role_shape(&checkpoint->config, role, &rows, &cols);
+    if (checkpoint->quantized.json && tensor_role_is_matrix(role))
+        return quantized_matrix_bind(&checkpoint->quantized, directory, name, rows, cols,
+                                     checkpoint_slot(checkpoint, role, layer), err);
     struct file_tensor *tensor = tensor_directory_find(directory, name);
+    if (!tensor && quantized_parts_exist(directory, name))
+        return fail(err, ST_BAD_FILE,
+                    "tensor %s is coded, but there is no " QUANTIZATION_FILE
+                    " beside it: the directory is not complete",
+                    name);
     if (!tensor) return fail(err, ST_BAD_FILE, "tensor %s is missing", name);
+    if (tensor->type == FILE_U8 || tensor->type == FILE_I8)
+        return fail(err, ST_UNSUPPORTED, "tensor %s has dtype %s; supported are F32, F16 and BF16",
+                    name, file_type_name(tensor->type));
     int64_t want[2] = {rows, cols};
     int32_t skip = rows == 1 && tensor->dim_count == 1; /* a vector may have one dimension */
     if (tensor->dim_count != 2 - skip ||
@@ -176,6 +205,7 @@ void checkpoint_close(struct checkpoint *checkpoint)
     if (!checkpoint) return;
     if (checkpoint->tokenizer_release) checkpoint->tokenizer_release(&checkpoint->tokenizer);
     gguf_close(&checkpoint->gguf);
+    quantized_directory_close(&checkpoint->quantized);
     safetensors_set_close(&checkpoint->safetensors);
     free(checkpoint->tensors);
     free(checkpoint);
@@ -201,6 +231,11 @@ int32_t checkpoint_file_count(const struct checkpoint *checkpoint)
 {
     size_t count = checkpoint->safetensors.file_count + (checkpoint->gguf.map.data != NULL);
     return (int32_t)count;
+}
+
+const json_t *checkpoint_quantization(const struct checkpoint *checkpoint)
+{
+    return checkpoint->quantized.json;
 }
 
 const char *checkpoint_format(const struct checkpoint *checkpoint)

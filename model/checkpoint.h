@@ -1,4 +1,5 @@
-/* Weights on disk: a GGUF file, a Hugging Face directory, or synthetic:SHAPE from a seed.
+/* Weights on disk: a GGUF file, a Hugging Face directory (as published, or quantized by `espalier
+ * quantize`), or synthetic:SHAPE from a seed.
  *
  * Opening maps the file and checks everything that will be trusted later: magic, version, counts,
  * names, types, shapes against the configuration, and that every tensor lies inside its file.
@@ -20,6 +21,7 @@
 #include <stdint.h>
 
 struct checkpoint;
+struct json_t; /* jansson.h */
 
 enum tensor_role {
     TENSOR_EMBEDDING,  /* [vocab, hidden] */
@@ -61,6 +63,8 @@ enum file_type {
     FILE_BLOCK_TYPES,           /* those above are made of blocks (dequantize.h) */
     FILE_W8 = FILE_BLOCK_TYPES, /* of a directory that `espalier quantize` wrote: several arrays */
     FILE_VSQ4Z,
+    FILE_U8, /* such an array, never a tensor of a checkpoint */
+    FILE_I8,
     FILE_TYPES,
 };
 const char *file_type_name(enum file_type type); /* "F32", ... "VSQ4z" */
@@ -93,6 +97,11 @@ const struct model_config *checkpoint_config(const struct checkpoint *checkpoint
 const char *checkpoint_format(const struct checkpoint *checkpoint); /* "GGUF", "safetensors", ... */
 int32_t checkpoint_file_count(const struct checkpoint *checkpoint); /* with weights; 0: synthetic */
 
+/* What quantization.json says (docs/formats.md); NULL where the checkpoint is not quantized. A
+ * view.
+ */
+const struct json_t *checkpoint_quantization(const struct checkpoint *checkpoint);
+
 /* NULL where the model has none (layer is ignored for the first three roles). */
 const struct checkpoint_tensor *checkpoint_tensor(const struct checkpoint *checkpoint,
                                                   enum tensor_role role, int32_t layer);
@@ -100,6 +109,12 @@ const struct checkpoint_tensor *checkpoint_tensor(const struct checkpoint *check
 /* Rows [first, first + count) as f32 into out[count][cols]. Thread-safe, cannot fail after open. */
 void checkpoint_read_rows(const struct checkpoint_tensor *tensor, int64_t first, int64_t count,
                           float *out);
+
+/* Matrices are what may be coded; the others are vectors of a few values. */
+bool tensor_role_is_matrix(enum tensor_role role);
+
+/* How Hugging Face names the role; %d is the layer, where there are several. */
+const char *tensor_role_hf_name(enum tensor_role role);
 
 /* What the file says about its tokenizer; view of the checkpoint. */
 const struct tokenizer_spec *checkpoint_tokenizer(const struct checkpoint *checkpoint);

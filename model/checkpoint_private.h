@@ -3,6 +3,7 @@
  *   checkpoint.c        opens by kind, binds the file's tensors to their roles, reads rows
  *   gguf_checkpoint.c   GGUF keys -> configuration and tokenizer
  *   hf_checkpoint.c     config.json + safetensors + tokenizer.json
+ *   quantized_*.c       quantization.json and coded matrices
  *   synthetic.c         a known shape with weights from a seed
  */
 #ifndef MODEL_CHECKPOINT_PRIVATE_H
@@ -10,6 +11,7 @@
 
 #include "model/checkpoint.h"
 #include "model/gguf.h"
+#include "model/quantized_directory.h"
 #include "model/safetensors_set.h"
 
 struct checkpoint {
@@ -20,6 +22,7 @@ struct checkpoint {
     void (*tokenizer_release)(struct tokenizer_spec *spec); /* NULL: nothing to free */
     struct gguf_file gguf;                                  /* what the tensors and texts view */
     struct safetensors_set safetensors;
+    struct quantized_directory quantized;
 };
 
 /* Each fills a zeroed checkpoint; whatever it acquired before failing, checkpoint_close frees. */

@@ -28,6 +28,8 @@ static const struct {
     [FILE_IQ4_NL] = {"IQ4_NL", BLOCK, 2 + BLOCK / 2},
     [FILE_W8] = {"W8", 0, 0}, /* no blocks: quant/w8.h, quant/vsq4z.h */
     [FILE_VSQ4Z] = {"VSQ4z", 0, 0},
+    [FILE_U8] = {"U8", 1, 1},
+    [FILE_I8] = {"I8", 1, 1},
 };
 
 const char *file_type_name(enum file_type type)
@@ -294,6 +296,7 @@ void dequantize(enum file_type type, const void *data, int64_t count, float *out
         [FILE_Q5_K] = dequantize_q5_k,     [FILE_Q6_K] = dequantize_q6_k,
         [FILE_IQ4_NL] = dequantize_iq4_nl,
     };
+    invariant(type < FILE_BLOCK_TYPES, "%s has no blocks", types[type].name);
     invariant(count % types[type].block == 0, "%lld weights in blocks of %d", (long long)count,
               types[type].block);
     if (type == FILE_F32)

@@ -38,7 +38,8 @@ static inline size_t file_type_bytes(enum file_type type, int64_t count)
     return (size_t)(count / file_type_block(type)) * (size_t)file_type_block_bytes(type);
 }
 
-/* count weights (a multiple of the block) from `data`, which may be unaligned, to out[count]. */
+/* count weights (a multiple of the block) of a type up to IQ4_NL from `data`, which may be
+ * unaligned, to out[count]. */
 void dequantize(enum file_type type, const void *data, int64_t count, float *out);
 
 #endif

@@ -1,4 +1,5 @@
-/* A Hugging Face directory: config.json, safetensors, tokenizer.json. */
+/* A Hugging Face directory: config.json, safetensors, tokenizer.json; and quantization.json where
+ * `espalier quantize` wrote it. */
 #include "model/checkpoint_private.h"
 #include "base/base.h"
 #include "model/hf_config.h"
@@ -7,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *hf_name(enum tensor_role role)
+const char *tensor_role_hf_name(enum tensor_role role)
 {
     static const char *const names[TENSOR_ROLES] = {
         [TENSOR_EMBEDDING] = "model.embed_tokens.weight",
@@ -56,9 +57,11 @@ static enum status open_weights(struct checkpoint *checkpoint, const char *dir, 
 {
     enum status status = safetensors_set_open(dir, &checkpoint->safetensors, err);
     if (status) return status;
-    if (checkpoint_bind(checkpoint, &checkpoint->safetensors.tensors, hf_name, hf_ignorable, err))
-        return fail_prefix(err, "%s", dir);
-    return ST_OK;
+    if (checkpoint_bind(checkpoint, &checkpoint->safetensors.tensors, tensor_role_hf_name,
+                        hf_ignorable, err))
+        return fail_prefix(err, "%s%s", dir,
+                           checkpoint->quantized.json ? "/model.safetensors" : "");
+    return quantized_directory_verify(&checkpoint->quantized, dir, checkpoint, err);
 }
 
 static enum status open_tokenizer(struct checkpoint *checkpoint, const char *dir, struct error *err)
@@ -81,7 +84,8 @@ enum status checkpoint_open_hf(struct checkpoint *checkpoint, const char *dir, s
     enum status status;
     checkpoint->format = "safetensors";
     name_of_directory(dir, &checkpoint->config);
-    if ((status = hf_config_read(dir, &checkpoint->config, err)) ||
+    if ((status = quantized_directory_open(dir, &checkpoint->quantized, err)) ||
+        (status = hf_config_read(dir, &checkpoint->config, err)) ||
         (status = open_weights(checkpoint, dir, err)))
         return status;
     return open_tokenizer(checkpoint, dir, err);

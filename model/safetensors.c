@@ -10,7 +10,7 @@
 
 static enum status read_dtype(const json_t *entry, struct file_tensor *tensor, struct error *err)
 {
-    static const enum file_type readable[] = {FILE_F32, FILE_F16, FILE_BF16};
+    static const enum file_type readable[] = {FILE_F32, FILE_F16, FILE_BF16, FILE_U8, FILE_I8};
     const char *dtype = NULL;
     enum status status = json_get_string(entry, "dtype", &dtype, err);
     if (status) return status;
@@ -20,7 +20,9 @@ static enum status read_dtype(const json_t *entry, struct file_tensor *tensor, s
             tensor->type = readable[i];
             return ST_OK;
         }
-    return fail(err, ST_UNSUPPORTED, "dtype is %.32s; supported are F32, F16 and BF16", dtype);
+    return fail(err, ST_UNSUPPORTED,
+                "dtype is %.32s; supported are F32, F16 and BF16 (U8 and I8 in coded matrices)",
+                dtype);
 }
 
 static enum status read_shape(const json_t *entry, struct file_tensor *tensor, struct error *err)
@@ -56,6 +58,7 @@ static enum status read_place(const json_t *entry, const uint8_t *data, uint64_t
                     "data_offsets [%lld, %lld] hold %lld bytes; the shape asks for %zu",
                     (long long)begin, (long long)end, (long long)(end - begin), tensor->bytes);
     tensor->data = data + begin;
+    tensor->offset += (uint64_t)begin;
     return ST_OK;
 }
 
@@ -85,7 +88,7 @@ static enum status read_tensors(struct safetensors_file *file, json_t *header, c
                     TENSOR_MAX_COUNT);
     json_object_foreach(header, name, entry)
     {
-        struct file_tensor tensor = {0};
+        struct file_tensor tensor = {.offset = (uint64_t)(data - file->map.data)};
         if (!strcmp(name, "__metadata__")) continue;
         enum status status = read_tensor(name, entry, data, size, &tensor, err);
         if (status) {

@@ -4,7 +4,8 @@
  *     {"name": {"dtype": "F16", "shape": [960, 576], "data_offsets": [begin, end]}, ...}
  *
  * Offsets count from the end of the header; together the tensors cover the data without gap or
- * overlap, as the format asks. F32, F16 and BF16 are supported.
+ * overlap, as the format asks. F32, F16 and BF16 are supported, and as
+ * parts of coded matrices (quantized_directory.h) U8 and I8.
  */
 #ifndef MODEL_SAFETENSORS_H
 #define MODEL_SAFETENSORS_H

@@ -18,6 +18,7 @@ struct file_tensor {
     int64_t dims[TENSOR_MAX_DIMS]; /* slowest first: [rows, cols] */
     size_t bytes;
     const void *data; /* inside the mapped file */
+    uint64_t offset;  /* of the data in its file (safetensors only) */
     bool used;
 };
 

@@ -15,6 +15,7 @@ static void read_tensor(const struct file_tensor *tensor)
     for (int32_t i = 0; i < tensor->dim_count; i++)
         count *= tensor->dims[i];
     invariant(file_type_bytes(tensor->type, count) == tensor->bytes, "%zu bytes", tensor->bytes);
+    if (tensor->type >= FILE_BLOCK_TYPES) return; /* a part of a coded matrix */
     float *values = must_alloc((size_t)count * sizeof *values);
     dequantize(tensor->type, tensor->data, count, values);
     free(values);
