@@ -23,8 +23,8 @@ static enum status check_seal(const char *text, size_t length, struct error *err
 {
     const size_t before = strlen(QUANTIZATION_SEAL), behind = strlen(QUANTIZATION_SEAL_END);
     size_t tail = before + CHECKSUM_DIGITS + behind;
-    const char *digits = text + length - CHECKSUM_DIGITS - behind;
-    if (length < tail || memcmp(digits - before, QUANTIZATION_SEAL, before) != 0 ||
+    const char *seal = length < tail ? "" : text + length - tail, *digits = seal + before;
+    if (strncmp(seal, QUANTIZATION_SEAL, before) != 0 ||
         memcmp(digits + CHECKSUM_DIGITS, QUANTIZATION_SEAL_END, behind) != 0)
         return fail(err, ST_BAD_FILE,
                     "offset %zu: the file does not end with its checksum; it was cut or changed",

@@ -422,6 +422,8 @@ Test(quantized_directory, formats_must_fit_each_other)
     struct maker m = make_model();
     struct part *codes = find_part(&m, LAYER "self_attn.k_proj.weight.codes");
     m.count -= 4; /* the parts of k go, and it comes again as W8 */
+    for (int i = 0; i < 4; i++)
+        strbuf_free(&codes[i].bytes);
     memmove(codes, codes + 4, (size_t)(&m.parts[m.count] - codes) * sizeof *codes);
     add_w8(&m, LAYER "self_attn.k_proj.weight", 12, 24);
     expect_refused(&m, ST_BAD_FILE, "k_proj.weight is W8; allowed is one format");
