@@ -74,7 +74,7 @@ int command_bench(int argc, char **argv)
                               .repeats = 5,
                               .chunk = 512,
                               .blocks = 1000000};
-    struct option_spec table[13 + LOAD_OPTION_COUNT] = {
+    struct option_spec table[14 + LOAD_OPTION_COUNT] = {
         {"roof", OPT_FLAG, &o.roof, NULL,
          "only the machine: bytes read and operations a second, which floors come from", 0, 0},
         {"forest", OPT_FLAG, &o.forest, NULL,
@@ -85,6 +85,8 @@ int command_bench(int argc, char **argv)
          0},
         {"fork", OPT_FLAG, &o.fork, NULL,
          "only the scheduler: the tick that forks a prompt into --rows branches", 0, 0},
+        {"stages", OPT_FLAG, &o.stages, NULL,
+         "also where the time of a step goes, each stage beside its floor", 0, 0},
         {"rows", OPT_INTS, &o.rows, "LIST",
          "sequences in a decode step (default 1,4,8,16; with --forest and --fork 8)", 1, 1024},
         {"prompt", OPT_INTS, &o.prompts, "LIST", "prompt tokens of a prefill (default 512)", 1,
@@ -101,7 +103,7 @@ int command_bench(int argc, char **argv)
         {"blocks", OPT_INT, &o.blocks, "N", "blocks of --tree (default 1000000)", 1, 1 << 26},
         {"json", OPT_FLAG, &o.json, NULL, "print one JSON document", 0, 0},
     };
-    size_t count = 12, loads = load_options_table(&o.load, table + count);
+    size_t count = 13, loads = load_options_table(&o.load, table + count);
     size_t kept = count;
     for (size_t i = count; i < count + loads; i++) /* the benchmark sizes its own cache */
         if (strcmp(table[i].name, "context") != 0 && strcmp(table[i].name, "kv-memory") != 0)

@@ -1,6 +1,7 @@
 /* What `espalier bench` measures: a file and a JSON document for each.
  *
- *   steps.c   decode steps and prefill of a model, through the executor that serves
+ *   steps.c   decode steps and prefill of a model, through the executor that serves; stages.c: what
+ *             each stage of a step costs at least and took
  *   forest.c  attention alone: rows that share a prefix beside rows that share nothing
  *   tree.c    the prefix tree: inserts and look-ups
  *   fork.c    the scheduler's tick that forks one prompt into branches
@@ -18,7 +19,7 @@ struct bench_options {
     struct load_words load;
     struct option_ints rows, prompts;
     int64_t depth, steps, repeats, chunk, blocks;
-    bool roof, forest, tree, fork, json;
+    bool roof, forest, tree, fork, stages, json;
 };
 
 /* Each makes *out (the caller's) or says in *err why it cannot; the printers make it a table. */

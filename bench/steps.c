@@ -3,11 +3,13 @@
  * Decode: R sequences with a context of `depth` tokens each, every step through the executor that
  * serves (forward pass, greedy sampling, hand-out). Prefill: one prompt, in steps of at most
  * --prefill-chunk. The floor of a step is what no program on this machine could beat: max(bytes
- * read / bandwidth, product operations / int8 or f32 rate + attention operations / f32 rate) with
- * bandwidth and rates measured at the start of the run (bench/roof.h).
+ * read / bandwidth, product operations / int8 or f32 rate + other operations / f32 rate) with
+ * bandwidth and rates measured at the start of the run (bench/roof.h). --stages: each stage of the
+ * step beside its own floor (bench/stages.h), in measurements of their own behind the others.
  */
 #include "bench/measure.h"
 #include "base/progress.h"
+#include "bench/stages.h"
 #include "model/load_options.h"
 
 #include <stdio.h>
@@ -28,6 +30,7 @@ struct bench {
     int32_t *tokens; /* [rows, longest] */
     int32_t max_rows, longest;
     struct sample_spec greedy;
+    struct step_clock stages; /* of the step in work, where it is asked for */
 };
 
 static void fill_row(struct bench *b, int32_t sequence, int32_t first, int32_t count, bool sample)
@@ -52,10 +55,12 @@ static double run_step(struct bench *b, const struct plan_row *rows, int32_t cou
     uint64_t ticket;
     for (int32_t i = 0; i < count; i++)
         plan.token_count += rows[i].count;
+    step_clock_start(&b->stages);
     int64_t start = clock_now(&b->clock);
     enum status status = b->executor.ops->submit(b->executor.self, &plan, &ticket, &err);
     if (!status) status = b->executor.ops->collect(b->executor.self, ticket, b->results, &err);
     invariant(!status, "a benchmark step failed: %s", err.text);
+    step_clock_mark(&b->stages, STEP_SAMPLE); /* what is behind the head's products */
     return (double)(clock_now(&b->clock) - start) / 1e3;
 }
 
@@ -71,67 +76,85 @@ static double run_prefill(struct bench *b, int32_t sequence, int32_t length, boo
     return total;
 }
 
-/* --- floors
- * ----------------------------------------------------------------------------------------- */
-
-/* Weights multiplied per token: the head only for rows whose logits are wanted. */
-static double floor_ms(const struct bench *b, double tokens, double logit_rows, double mean_context,
-                       double kv_reads)
-{
-    const struct model_config *c = model_config(b->model);
-    double head = (double)c->hidden * c->vocab;
-    double all = (double)model_weight_count(b->model);
-    double body = all - head * (c->tied ? 1 : 2);
-    double byte_share = (double)model_weight_bytes(b->model) / all;
-    double kv_width = b->options.kv_type == DT_F32 ? 4 : 2;
-    double kv_token = 2 * kv_width * c->layers * c->kv_heads * c->head_dim;
-    double bytes = (body + head) * byte_share + kv_reads * kv_token;
-    double products = 2 * (body * tokens + head * logit_rows);
-    double attention = 4.0 * c->layers * c->heads * c->head_dim * mean_context * tokens;
-    double rate = b->options.weights == WEIGHT_W8 ? b->roof.int8_ops_per_s : b->roof.f32_ops_per_s;
-    double by_bytes = bytes / b->roof.bytes_per_s;
-    double by_operations = products / rate + attention / b->roof.f32_ops_per_s;
-    return 1e3 * (by_bytes > by_operations ? by_bytes : by_operations);
-}
-
 /* --- the two measurements
  * ----------------------------------------------------------------------------- */
 
-static json_t *measure_decode(struct bench *b, int32_t rows)
+static void stages_on(struct bench *b, bool on)
 {
-    int32_t depth = (int32_t)b->o->depth, steps = (int32_t)b->o->steps, at = 0;
-    int32_t samples = steps * (int32_t)b->o->repeats;
-    double *times = must_alloc((size_t)samples * sizeof *times);
-    for (int32_t s = 0; s < rows; s++)
-        run_prefill(b, s, depth, false);
-    for (int32_t repeat = 0; repeat < b->o->repeats; repeat++) {
-        for (int32_t step = 0; step < steps; step++) {
+    b->stages = (struct step_clock){0};
+    model_step_clock(b->model, on ? &b->stages : NULL);
+}
+
+/* Decode steps of `rows` sequences: their milliseconds, or where their time goes. */
+static int32_t decode_steps(struct bench *b, int32_t rows, double *times,
+                            struct stage_times *stages)
+{
+    int32_t depth = (int32_t)b->o->depth, at = 0;
+    for (int32_t repeat = 0; repeat < b->o->repeats; repeat++)
+        for (int32_t step = 0; step < b->o->steps; step++) {
             for (int32_t s = 0; s < rows; s++)
                 fill_row(b, s, depth + step, 1, true);
+            stages_on(b, stages);
             times[at++] = run_step(b, b->rows, rows);
+            if (stages) stage_times_add(stages, &b->stages);
         }
+    return at;
+}
+
+static int32_t prefills(struct bench *b, int32_t tokens, double *times, struct stage_times *stages)
+{
+    int32_t repeats = (int32_t)b->o->repeats;
+    for (int32_t i = 0; i < repeats; i++) {
+        stages_on(b, stages);
+        times[i] = run_prefill(b, 0, tokens, true);
+        if (stages) stage_times_add(stages, &b->stages);
     }
-    double context = depth + steps / 2.0;
-    double middle = bench_median(times, samples), best = times[0];
-    double least = floor_ms(b, rows, rows, context, context * rows);
+    return repeats;
+}
+
+typedef int32_t (*measuring)(struct bench *b, int32_t size, double *times,
+                             struct stage_times *stages);
+
+/* What both have in common: `name` says in the document what `size` counts. */
+static json_t *measure(struct bench *b, measuring run, const char *name, int32_t size,
+                       double tokens, int32_t samples, struct step_work work)
+{
+    double *times = must_alloc((size_t)samples * sizeof *times);
+    struct step_costs costs = step_costs(b->model, b->options.kv_type, work);
+    double middle = bench_median(times, run(b, size, times, NULL)), best = times[0];
+    double least = step_floor_ms(&costs, &b->roof);
+    json_t *row = json_pack("{s:i, s:f, s:f, s:f, s:f, s:f}", name, size, "ms", middle, "best_ms",
+                            best, "tokens_per_s", 1e3 * tokens / middle, "floor_ms", least,
+                            "of_floor", middle / least);
+    if (b->o->stages) {
+        struct stage_times stages = stage_times_create(samples);
+        run(b, size, times, &stages);
+        json_object_set_new(row, "stages", stages_to_json(&stages, &costs, &b->roof));
+        stage_times_free(&stages);
+        stages_on(b, false);
+    }
     free(times);
-    return json_pack("{s:i, s:i, s:f, s:f, s:f, s:f, s:f}", "rows", rows, "depth", depth, "step_ms",
-                     middle, "best_ms", best, "tokens_per_s", 1e3 * rows / middle, "floor_ms",
-                     least, "of_floor", middle / least);
+    return row;
+}
+
+static json_t *measure_decode(struct bench *b, int32_t rows)
+{
+    int32_t depth = (int32_t)b->o->depth, steps = (int32_t)b->o->steps;
+    double context = depth + steps / 2.0;
+    struct step_work work = {rows, rows, context, context * rows};
+    for (int32_t s = 0; s < rows; s++)
+        run_prefill(b, s, depth, false);
+    json_t *row =
+        measure(b, decode_steps, "rows", rows, rows, steps * (int32_t)b->o->repeats, work);
+    json_object_set_new(row, "depth", json_integer(depth));
+    json_object_set(row, "step_ms", json_object_get(row, "ms"));
+    return row;
 }
 
 static json_t *measure_prefill(struct bench *b, int32_t tokens)
 {
-    int32_t repeats = (int32_t)b->o->repeats;
-    double *times = must_alloc((size_t)repeats * sizeof *times);
-    for (int32_t i = 0; i < repeats; i++)
-        times[i] = run_prefill(b, 0, tokens, true);
-    double middle = bench_median(times, repeats), best = times[0];
-    double least = floor_ms(b, tokens, 1, tokens / 2.0, 0);
-    free(times);
-    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f}", "tokens", tokens, "ms", middle, "best_ms",
-                     best, "tokens_per_s", 1e3 * tokens / middle, "floor_ms", least, "of_floor",
-                     middle / least);
+    struct step_work work = {tokens, 1, tokens / 2.0, 0};
+    return measure(b, prefills, "tokens", tokens, tokens, (int32_t)b->o->repeats, work);
 }
 
 static enum status prepare(struct bench *b, struct error *err)
@@ -181,40 +204,47 @@ static void release(struct bench *b)
 /* --- report
  * ------------------------------------------------------------------------------------------- */
 
-void print_steps(const json_t *doc)
+static void print_row(const char *name, const json_t *row, int digits)
+{
+    printf("%-12s %10.*f %10.*f %12.1f %10.*f %8.2fx\n", name, digits,
+           json_real_value(json_object_get(row, "ms")), digits,
+           json_real_value(json_object_get(row, "best_ms")),
+           json_real_value(json_object_get(row, "tokens_per_s")), digits,
+           json_real_value(json_object_get(row, "floor_ms")),
+           json_real_value(json_object_get(row, "of_floor")));
+}
+
+/* Of each measurement a line, or the stages where it has them. */
+static void print_rows(const json_t *doc, const char *kind, const char *size, int digits,
+                       bool stages)
 {
     json_t *row;
     size_t i;
+    json_array_foreach(json_object_get(doc, kind), i, row)
+    {
+        char name[32];
+        snprintf(name, sizeof name, "%s %lld", kind,
+                 json_integer_value(json_object_get(row, size)));
+        const json_t *list = json_object_get(row, "stages");
+        if (!stages)
+            print_row(name, row, digits);
+        else if (list)
+            print_stages(name, list);
+    }
+}
+
+void print_steps(const json_t *doc)
+{
     printf("%s, %s, %s weights, ", json_string_value(json_object_get(doc, "model")),
            json_string_value(json_object_get(doc, "backend")),
            json_string_value(json_object_get(doc, "weights")));
     print_roof_words(doc);
-    printf("\n%-10s %10s %10s %12s %10s %9s\n", "", "ms", "best ms", "tokens/s", "floor ms",
+    printf("\n%-12s %10s %10s %12s %10s %9s\n", "", "ms", "best ms", "tokens/s", "floor ms",
            "of floor");
-    json_array_foreach(json_object_get(doc, "decode"), i, row)
-    {
-        char name[32];
-        snprintf(name, sizeof name, "decode %lld",
-                 json_integer_value(json_object_get(row, "rows")));
-        printf("%-10s %10.3f %10.3f %12.1f %10.3f %8.2fx\n", name,
-               json_real_value(json_object_get(row, "step_ms")),
-               json_real_value(json_object_get(row, "best_ms")),
-               json_real_value(json_object_get(row, "tokens_per_s")),
-               json_real_value(json_object_get(row, "floor_ms")),
-               json_real_value(json_object_get(row, "of_floor")));
-    }
-    json_array_foreach(json_object_get(doc, "prefill"), i, row)
-    {
-        char name[32];
-        snprintf(name, sizeof name, "prefill %lld",
-                 json_integer_value(json_object_get(row, "tokens")));
-        printf("%-10s %10.1f %10.1f %12.1f %10.1f %8.2fx\n", name,
-               json_real_value(json_object_get(row, "ms")),
-               json_real_value(json_object_get(row, "best_ms")),
-               json_real_value(json_object_get(row, "tokens_per_s")),
-               json_real_value(json_object_get(row, "floor_ms")),
-               json_real_value(json_object_get(row, "of_floor")));
-    }
+    print_rows(doc, "decode", "rows", 3, false);
+    print_rows(doc, "prefill", "tokens", 1, false);
+    print_rows(doc, "decode", "rows", 3, true);
+    print_rows(doc, "prefill", "tokens", 1, true);
 }
 
 static json_t *measure_all(struct bench *b)

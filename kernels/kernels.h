@@ -19,6 +19,7 @@
 
 #include "base/base.h"
 #include "base/thread_pool.h"
+#include "kernels/step_clock.h"
 #include "quant/vsq4z.h"
 #include "quant/w8.h"
 
@@ -164,6 +165,10 @@ struct backend_ops {
     /* logits[logit_count, vocab] = head rmsnorm(x[logit_rows]; norm, eps). */
     void (*norm_head)(struct backend *backend, const struct tensor *x, const struct tensor *norm,
                       float eps, const struct weight *head, struct tensor *logits);
+
+    /* From now on the backend marks its stages on `clock` (borrowed); NULL, as at first: on none.
+     * linear_add behind attention is the output projection, behind norm_gate_up the down one. */
+    void (*step_clock)(struct backend *backend, struct step_clock *clock);
 };
 
 /* Every backend starts with its table. */

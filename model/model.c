@@ -133,6 +133,26 @@ size_t model_weight_bytes(const struct model *m)
     return transformer_weight_bytes(&m->transformer);
 }
 
+struct model_weight_sizes model_weight_sizes(const struct model *m)
+{
+    const struct transformer *t = &m->transformer;
+    size_t (*bytes)(const struct weight *weight) = m->backend->ops->weight_bytes;
+    struct model_weight_sizes sizes = {.embedding = bytes(t->embedding)};
+    if (t->head != t->embedding) sizes.head = bytes(t->head);
+    for (int32_t i = 0; i < t->config.layers; i++) {
+        sizes.qkv += bytes(t->layers[i].qkv);
+        sizes.output += bytes(t->layers[i].o);
+        sizes.gate_up += bytes(t->layers[i].gate_up);
+        sizes.down += bytes(t->layers[i].down);
+    }
+    return sizes;
+}
+
+void model_step_clock(struct model *m, struct step_clock *clock)
+{
+    m->backend->ops->step_clock(m->backend, clock);
+}
+
 int64_t model_weight_count(const struct model *m)
 {
     const struct model_config *c = &m->transformer.config;

@@ -51,6 +51,16 @@ enum weight_format model_weights(const struct model *model); /* of the layers' m
 size_t model_weight_bytes(const struct model *model);        /* on the device */
 int64_t
 model_weight_count(const struct model *model); /* weights in those bytes (norms not counted) */
+
+/* Those bytes by what the matrices are for, all layers together; 0 for a head that is the
+ * embedding. */
+struct model_weight_sizes {
+    size_t qkv, output, gate_up, down, embedding, head;
+};
+struct model_weight_sizes model_weight_sizes(const struct model *model);
+/* Marks the stages of every step from now on (kernels/step_clock.h); NULL: no more. */
+void model_step_clock(struct model *model, struct step_clock *clock);
+
 size_t model_kv_bytes(const struct model *model);
 int32_t model_context(const struct model *model); /* positions allowed */
 

@@ -241,7 +241,7 @@ static void take_parts(void *argument, int member, int members)
     lay_out(&s, job, job->backend->scratch[member].attention);
     for (;;) {
         int64_t i = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed);
-        if (i >= (int64_t)plan->part_count * job->shape->kv_heads) return;
+        if (i >= (int64_t)plan->part_count * job->shape->kv_heads) break;
         const struct plan_part *part = &plan->parts[i / job->shape->kv_heads];
         int32_t head = (int32_t)(i % job->shape->kv_heads);
         const struct plan_tile *tile = &plan->tiles[part->tile];
@@ -250,6 +250,7 @@ static void take_parts(void *argument, int member, int members)
         else
             run_part(job, part, head, &s);
     }
+    stage_end(job->backend, member, STEP_ATTENTION);
 }
 
 /* Partial results and counters lie after each other in the backend's shared scratch. */
@@ -299,4 +300,6 @@ void cpu_attention(struct backend *backend, const struct attention_shape *shape,
     }
     if (cpu->plan->partial_rows) reserve_partials(&job);
     thread_pool_run(cpu->pool, take_parts, &job);
+    stage_end(cpu, 0, STEP_WAIT);
+    cpu->projection = STEP_OUTPUT;
 }

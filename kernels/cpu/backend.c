@@ -130,6 +130,12 @@ static void step_begin(struct backend *backend, const struct step_input *input)
     cpu->input = input;
     cpu->rope_freq = NULL;
     attention_plan_begin(cpu->plan, input);
+    stage_end(cpu, 0, STEP_REST);
+}
+
+static void step_clock(struct backend *backend, struct step_clock *clock)
+{
+    cpu_of(backend)->clock = clock;
 }
 
 static void backend_free(struct backend *backend)
@@ -168,6 +174,7 @@ static const struct backend_ops cpu_ops = {
     .linear_add = cpu_linear_add,
     .norm_gate_up = cpu_norm_gate_up,
     .norm_head = cpu_norm_head,
+    .step_clock = step_clock,
 };
 
 static const struct cpu_kernels *kernels_of(enum cpu_isa isa)

@@ -249,6 +249,8 @@ struct cpu_backend {
     const struct cpu_kernels *kernels;
     bool hugepages;
     const struct step_input *input; /* borrowed from step_begin to the next */
+    struct step_clock *clock;       /* borrowed; NULL: nobody asks */
+    enum step_stage projection;     /* what the next linear_add is */
 
     struct member_scratch *scratch; /* [members] */
     struct weight_chunk *chunk;     /* where the next weight goes; NULL: nowhere yet */
@@ -269,6 +271,12 @@ struct cpu_backend {
 static inline struct cpu_backend *cpu_of(struct backend *backend)
 {
     return (struct cpu_backend *)backend;
+}
+
+/* What `member` did since the last mark was `stage`. Member 0 is the caller: it alone marks. */
+static inline void stage_end(const struct cpu_backend *backend, int member, enum step_stage stage)
+{
+    if (backend->clock && member == 0) step_clock_mark(backend->clock, stage);
 }
 
 /* isa.c: whether this machine can run the tile functions of `isa`. */

@@ -39,6 +39,7 @@ void rope_prepare(struct cpu_backend *backend, const struct attention_shape *sha
     backend->rope_sin = backend->rope_cos + count;
     struct rope_job job = {backend, shape};
     thread_pool_for(backend->pool, rows, 16, rope_rows, &job);
+    stage_end(backend, 0, STEP_HEADS);
     backend->rope_freq = shape->inv_freq;
 }
 

@@ -114,6 +114,7 @@ struct linear_job {
     struct rows_source source;
     struct rows_layout layout;
     struct product product;
+    enum step_stage stage;
     bool private_rows;
     int64_t unit_panels, panel_units; /* panels of a unit, units along the panels */
     int64_t unit_rows, row_units;
@@ -160,10 +161,11 @@ static void take_units(void *argument, int member, int members)
             prepare_row(job->backend, p.w, &job->source, &job->layout, own->activations, i,
                         own->norm_row);
         p.in = rows_view(p.w, &job->source, &job->layout, own->activations);
+        stage_end(job->backend, member, STEP_PREPARE);
     }
     for (;;) {
         int64_t unit = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed);
-        if (unit >= job->panel_units * job->row_units) return;
+        if (unit >= job->panel_units * job->row_units) break;
         int64_t column = unit / job->row_units;
         int64_t panel = column * job->unit_panels, panel_end = panel + job->unit_panels;
         if (panel_end > p.w->panels) panel_end = p.w->panels;
@@ -171,10 +173,13 @@ static void take_units(void *argument, int member, int members)
         if (row_end > job->source.count) row_end = job->source.count;
         unit_tiles(job->backend->kernels, &p, panel, panel_end, row, row_end);
         if (!job->heads) continue;
+        stage_end(job->backend, member, job->stage);
         for (; row < row_end; row++)
             heads_finish(job->backend, job->heads, (int32_t)row, p.out + row * p.out_stride,
                          (int32_t)column, (int32_t)column + 1);
+        stage_end(job->backend, member, STEP_HEADS);
     }
+    stage_end(job->backend, member, job->stage);
 }
 
 /* unit_panels is given by the caller for QKV (a head); else pairs of panels, or more where there
@@ -214,11 +219,13 @@ static void run_product(struct linear_job *job)
             backend->shared =
                 scratch_reserve(backend->shared, &backend->shared_bytes, job->layout.bytes);
             thread_pool_for(backend->pool, rows, 1, prepare_range, job);
+            stage_end(backend, 0, STEP_PREPARE);
         }
         job->product.in = rows_view(w, &job->source, &job->layout, backend->shared);
     }
     plan_units(job);
     thread_pool_run(backend->pool, take_units, job);
+    stage_end(backend, 0, STEP_WAIT);
 }
 
 /* --- the operators */
@@ -250,6 +257,7 @@ void cpu_embed(struct backend *backend, const struct weight *table, struct tenso
               (long long)table->cols);
     struct embed_job job = {cpu, table, x};
     thread_pool_for(cpu->pool, cpu->input->rows, 8, embed_rows, &job);
+    stage_end(cpu, 0, STEP_EMBED);
 }
 
 struct finish_job {
@@ -292,6 +300,7 @@ void cpu_norm_qkv(struct backend *backend, const struct attention_shape *shape,
         .backend = cpu,
         .source = {.x = x, .norm = vector_of(norm), .eps = eps, .count = rows},
         .product = {.w = wqkv, .out = cpu->qkv, .out_stride = stride},
+        .stage = STEP_QKV,
     };
     bool whole_panels = shape->head_dim % PANEL == 0;
     if (whole_panels) {
@@ -302,6 +311,7 @@ void cpu_norm_qkv(struct backend *backend, const struct attention_shape *shape,
     if (whole_panels) return;
     struct finish_job rest = {cpu, &finish, stride};
     thread_pool_for(cpu->pool, rows, 1, finish_rows, &rest);
+    stage_end(cpu, 0, STEP_HEADS);
 }
 
 void cpu_linear_add(struct backend *backend, const struct weight *w, const struct tensor *in,
@@ -314,6 +324,7 @@ void cpu_linear_add(struct backend *backend, const struct weight *w, const struc
         .backend = cpu,
         .source = {.x = in, .count = cpu->input->rows},
         .product = {.w = w, .epilogue = EPILOGUE_ADD, .out = x->data, .out_stride = x->stride},
+        .stage = cpu->projection,
     };
     run_product(&job);
 }
@@ -332,8 +343,10 @@ void cpu_norm_gate_up(struct backend *backend, const struct tensor *x, const str
                     .epilogue = EPILOGUE_SWIGLU,
                     .out = out->data,
                     .out_stride = out->stride},
+        .stage = STEP_GATE_UP,
     };
     run_product(&job);
+    cpu->projection = STEP_DOWN;
 }
 
 void cpu_norm_head(struct backend *backend, const struct tensor *x, const struct tensor *norm,
@@ -351,6 +364,7 @@ void cpu_norm_head(struct backend *backend, const struct tensor *x, const struct
                    .index = cpu->input->logit_rows,
                    .count = cpu->input->logit_count},
         .product = {.w = head, .out = logits->data, .out_stride = logits->stride},
+        .stage = STEP_HEAD,
     };
     run_product(&job);
 }
