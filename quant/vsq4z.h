@@ -60,6 +60,31 @@ static inline int64_t vsq4z_zero_bytes(int64_t cols)
     return (vsq4z_vectors(cols) + 7) / 8;
 }
 
+/* The arrays while they are written; caller owns them. */
+struct vsq4z_arrays {
+    uint8_t *codes, *scales, *zeros;
+    float *row_scale;
+};
+
+/* One row while it is made, a byte an element: codes[16 vectors], scales[vectors], zeros[vectors]
+ * (7 or 8). Caller owns the arrays. */
+struct vsq4z_row {
+    int64_t cols;
+    float row_scale;
+    uint8_t *codes, *scales, *zeros;
+};
+
+/* Bytes of the four arrays together. */
+size_t vsq4z_matrix_bytes(int64_t rows, int64_t cols);
+
+/* Between a row and the bytes of row `index`. */
+void vsq4z_store_row(const struct vsq4z_row *row, int64_t index, const struct vsq4z_arrays *to);
+void vsq4z_load_row(const struct vsq4z_matrix *m, int64_t index, struct vsq4z_row *row);
+
+/* The int8 weights of row `index` into out[cols]; the f32 weights of a row into out[cols]. */
+void vsq4z_row_levels(const struct vsq4z_matrix *m, int64_t index, int8_t *out);
+void vsq4z_row_values(const struct vsq4z_row *row, float *out);
+
 /* q, s and z of one input. */
 static inline int32_t vsq4z_code(const struct vsq4z_matrix *m, int64_t row, int64_t k)
 {
