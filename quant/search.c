@@ -1,4 +1,5 @@
 #include "quant/search.h"
+#include "quant/lanes.h"
 #include "quant/octav.h"
 
 #include <math.h>
@@ -12,16 +13,6 @@
 #define COARSE_COUNT 21
 #define FINE_STEPS   2
 #define REFITS       2
-
-typedef float lanes __attribute__((vector_size(64)));
-typedef int32_t lanes_i __attribute__((vector_size(64)));
-
-#if defined(__x86_64__)
-#define EVERY_ISA __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define EVERY_ISA
-#endif
-#define INLINE static inline __attribute__((always_inline))
 
 const char *clip_name(enum clip clip)
 {
@@ -63,24 +54,7 @@ static struct transposed transpose(const float *weights, const float *importance
     return t;
 }
 
-INLINE lanes set(float value)
-{
-    return value - (lanes){};
-}
-
-INLINE lanes select_less(lanes a, lanes b, lanes then, lanes other)
-{
-    lanes_i mask = a < b;
-    return (lanes)((mask & (lanes_i)then) | (~mask & (lanes_i)other));
-}
-
-/* The nearest integer, ties to even, for |x| < 2^22 (beyond, something as large). */
-INLINE lanes nearest(lanes x)
-{
-    return (x + 12582912.0f) - 12582912.0f;
-}
-
-INLINE lanes squared_error(lanes weight, lanes importance, lanes level, float step)
+INLINE lanes squared_error(lanes weight, lanes importance, lanes level, lanes step)
 {
     lanes d = weight - level * step;
     return importance * (d * d);
@@ -95,25 +69,21 @@ INLINE void best_of_block(const lanes *weights, const lanes *importance, float r
     for (int i = 0; i < VSQ4Z_VECTOR; i++)
         *error += importance[i] * (weights[i] * weights[i]);
     *scale = (lanes){};
-    *zero = set(7);
+    *zero = lanes_set(7);
     for (int s = 1; s <= VSQ4Z_MAX_SCALE; s++) {
-        float step = row_scale * (float)s, inverse = 1.0f / step;
+        lanes step = lanes_set(row_scale * (float)s), inverse = 1.0f / step;
         lanes with7 = {}, with8 = {};
         for (int i = 0; i < VSQ4Z_VECTOR; i++) {
-            lanes level = nearest(weights[i] * inverse);
-            lanes low7 = select_less(level, set(-7), set(-7), level);
-            lanes low8 = select_less(level, set(-8), set(-8), level);
-            with7 += squared_error(weights[i], importance[i],
-                                   select_less(set(8), low7, set(8), low7), step);
-            with8 += squared_error(weights[i], importance[i],
-                                   select_less(set(7), low8, set(7), low8), step);
+            lanes level = lanes_nearest(weights[i] * inverse);
+            with7 += squared_error(weights[i], importance[i], lanes_clamp(level, -7, 8), step);
+            with8 += squared_error(weights[i], importance[i], lanes_clamp(level, -8, 7), step);
         }
-        *scale = select_less(with7, *error, set((float)s), *scale);
-        *zero = select_less(with7, *error, set(7), *zero);
-        *error = select_less(with7, *error, with7, *error);
-        *scale = select_less(with8, *error, set((float)s), *scale);
-        *zero = select_less(with8, *error, set(8), *zero);
-        *error = select_less(with8, *error, with8, *error);
+        *scale = lanes_if_less(with7, *error, lanes_set((float)s), *scale);
+        *zero = lanes_if_less(with7, *error, lanes_set(7), *zero);
+        *error = lanes_if_less(with7, *error, with7, *error);
+        *scale = lanes_if_less(with8, *error, lanes_set((float)s), *scale);
+        *zero = lanes_if_less(with8, *error, lanes_set(8), *zero);
+        *error = lanes_if_less(with8, *error, with8, *error);
     }
 }
 
@@ -136,6 +106,34 @@ EVERY_ISA static double under(const struct transposed *t, float row_scale, struc
         }
     }
     return total;
+}
+
+/* Here a lane is a scale, 0 to 15. */
+EVERY_ISA void vsq4z_choose_vector(const float *weights, const float *importance, float row_scale,
+                                   uint8_t *scale, uint8_t *zero)
+{
+    lanes step, with7 = {}, with8 = {};
+    for (int s = 0; s < 16; s++)
+        step[s] = row_scale * (float)s;
+    lanes inverse = 1.0f / step;
+    inverse[0] = 0;
+    for (int i = 0; i < VSQ4Z_VECTOR; i++) {
+        lanes weight = lanes_set(weights[i]), counts = lanes_set(importance[i]);
+        lanes level = lanes_nearest(weight * inverse);
+        with7 += squared_error(weight, counts, lanes_clamp(level, -7, 8), step);
+        with8 += squared_error(weight, counts, lanes_clamp(level, -8, 7), step);
+    }
+    float least = with7[0];
+    *scale = 0;
+    *zero = 7;
+    for (int s = 1; s < 16; s++)
+        for (int z = 7; z <= 8; z++) {
+            float error = z == 7 ? with7[s] : with8[s];
+            if (!(error < least)) continue;
+            least = error;
+            *scale = (uint8_t)s;
+            *zero = (uint8_t)z;
+        }
 }
 
 uint8_t vsq4z_nearest(float weight, float row_scale, int32_t scale, int32_t zero)

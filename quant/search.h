@@ -37,6 +37,11 @@ double vsq4z_quantize_row(const float *weights, const float *importance, enum cl
 double vsq4z_quantize_under(const float *weights, const float *importance, float row_scale,
                             float *scratch, struct vsq4z_row *row);
 
+/* For one vector, weights[16] and importance[16]: its scale and zero point under a row scale > 0.
+ */
+void vsq4z_choose_vector(const float *weights, const float *importance, float row_scale,
+                         uint8_t *scale, uint8_t *zero);
+
 /* The code of one weight under its scale and zero point: nearest, ties to even. */
 uint8_t vsq4z_nearest(float weight, float row_scale, int32_t scale, int32_t zero);
 

@@ -1,0 +1,17 @@
+/* X^T X of the activations that a product sees: what decides which errors of its weights matter.
+ *
+ * gram[cols][cols] is symmetric, in double; only the tiles on and above the diagonal are summed,
+ * gram_mirror fills the rest. An element's sum runs over the rows in order, 512 at a time in f32,
+ * so the bits do not depend on the number of threads. Cost: rows * cols^2 / 2 multiply-adds.
+ */
+#ifndef QUANT_GRAM_H
+#define QUANT_GRAM_H
+
+#include "base/thread_pool.h"
+
+/* gram += x^T x, x[rows][stride]. */
+void gram_add(double *gram, int64_t cols, const float *x, int64_t rows, int64_t stride,
+              struct thread_pool *pool);
+void gram_mirror(double *gram, int64_t cols);
+
+#endif

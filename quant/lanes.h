@@ -1,0 +1,69 @@
+/* Sixteen floats at once, the same bits on every instruction set: GCC's vector types, no fused
+ * multiply-add, every sum in an order that the source gives. EVERY_ISA compiles a function for
+ * AVX-512, AVX2 and the base and chooses at run time. Internal to quant/. */
+#ifndef QUANT_LANES_H
+#define QUANT_LANES_H
+
+#include <stdint.h>
+#include <string.h>
+
+typedef float lanes __attribute__((vector_size(64)));
+typedef int32_t lanes_i __attribute__((vector_size(64)));
+typedef double lanes_d __attribute__((vector_size(64)));
+
+#if defined(__x86_64__)
+#define EVERY_ISA __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define EVERY_ISA
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE lanes lanes_set(float value)
+{
+    return value - (lanes){};
+}
+
+INLINE lanes lanes_load(const float *from)
+{
+    lanes value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+INLINE void lanes_store(float *to, lanes value)
+{
+    memcpy(to, &value, sizeof value);
+}
+
+INLINE lanes_d lanes_load_d(const double *from)
+{
+    lanes_d value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+INLINE void lanes_store_d(double *to, lanes_d value)
+{
+    memcpy(to, &value, sizeof value);
+}
+
+/* a < b ? then : other. */
+INLINE lanes lanes_if_less(lanes a, lanes b, lanes then, lanes other)
+{
+    lanes_i mask = a < b;
+    return (lanes)((mask & (lanes_i)then) | (~mask & (lanes_i)other));
+}
+
+INLINE lanes lanes_clamp(lanes x, float low, float high)
+{
+    x = lanes_if_less(x, lanes_set(low), lanes_set(low), x);
+    return lanes_if_less(lanes_set(high), x, lanes_set(high), x);
+}
+
+/* The nearest integer, ties to even, for |x| < 2^22 (beyond, something as large). */
+INLINE lanes lanes_nearest(lanes x)
+{
+    return (x + 12582912.0f) - 12582912.0f;
+}
+
+#endif
