@@ -43,4 +43,8 @@ static inline float w8_scale(const struct w8_matrix *m, int64_t row, int64_t k)
     return scale;
 }
 
+/* One row: values[cols], scales[groups]. A group's scale is the smallest bf16 that keeps its
+ * largest weight within 127. Weights are finite. Returns the squared error. */
+double w8_quantize_row(const float *weights, int64_t cols, int8_t *values, uint16_t *scales);
+
 #endif
