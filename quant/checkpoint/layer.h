@@ -5,12 +5,14 @@
 #include "base/thread_pool.h"
 #include "model/checkpoint.h"
 
-/* Matrices and vectors by role; NULL where the model has none. Owned. */
+struct float_matrix {
+    int64_t rows, cols;
+    float *values; /* [rows][cols] */
+};
+
+/* Matrices and vectors (of one row) by role; values NULL where the model has none. Owned. */
 struct float_layer {
-    struct {
-        int64_t rows, cols;
-        float *values;
-    } tensors[TENSOR_ROLES];
+    struct float_matrix tensors[TENSOR_ROLES];
 };
 
 /* Every tensor of `layer`. ST_BAD_FILE for a value that is not finite, by name and place. */

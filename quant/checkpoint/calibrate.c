@@ -1,0 +1,317 @@
+#include "quant/checkpoint/calibrate.h"
+#include "base/base.h"
+#include "model/rope.h"
+#include "quant/gram.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WINDOW CALIBRATION_WINDOW
+
+struct calibration {
+    struct thread_pool *pool; /* borrowed */
+    struct model_config config;
+    struct attention_shape shape;
+    float *inv_freq;
+    struct backend *backend;
+    struct kv_pool *kv;                      /* one layer, one window */
+    struct tensor *x, *q, *attended, *inner; /* of one window */
+    int64_t tokens;
+    float *stream; /* [tokens][hidden] */
+    float *wide;   /* [tokens][attended or intermediate columns] */
+    float *rows;   /* [WINDOW][widest]: a window on its way to a gram */
+    /* the step: one window, over and over */
+    struct step_input input;
+    struct attention_sequence sequence;
+    struct attention_span span;
+    int32_t ids[WINDOW], positions[WINDOW], blocks[WINDOW / BLOCK_SLOTS];
+    int64_t slots[WINDOW];
+};
+
+static int64_t attended_cols(const struct model_config *c)
+{
+    return (int64_t)c->heads * c->head_dim;
+}
+
+static int64_t widest(const struct model_config *c)
+{
+    int64_t most = attended_cols(c) > c->intermediate ? attended_cols(c) : c->intermediate;
+    return most > c->hidden ? most : c->hidden;
+}
+
+static void plan_window(struct calibration *c)
+{
+    for (int32_t i = 0; i < WINDOW; i++) {
+        c->positions[i] = i;
+        c->slots[i] = i;
+    }
+    for (int32_t i = 0; i < WINDOW / BLOCK_SLOTS; i++)
+        c->blocks[i] = i;
+    c->span = (struct attention_span){c->blocks, 0, WINDOW};
+    c->sequence = (struct attention_sequence){
+        .rows = WINDOW, .context = 1, .spans = &c->span, .span_count = 1};
+    c->input = (struct step_input){.rows = WINDOW,
+                                   .tokens = c->ids,
+                                   .positions = c->positions,
+                                   .slots = c->slots,
+                                   .sequences = &c->sequence,
+                                   .sequence_count = 1};
+}
+
+static enum status create_backend(struct calibration *c, struct error *err)
+{
+    const struct model_config *m = &c->config;
+    enum cpu_isa isa;
+    enum status status = cpu_isa_select(&isa, err);
+    if (!status) status = backend_cpu_create(c->pool, isa, true, &c->backend, err);
+    if (status) return status;
+    const struct backend_ops *ops = c->backend->ops;
+    c->kv = ops->kv_create(c->backend, DT_F32, 1, m->kv_heads, m->head_dim, WINDOW / BLOCK_SLOTS);
+    c->x = ops->tensor_create(c->backend, WINDOW, m->hidden);
+    c->q = ops->tensor_create(c->backend, WINDOW, attended_cols(m));
+    c->attended = ops->tensor_create(c->backend, WINDOW, attended_cols(m));
+    c->inner = ops->tensor_create(c->backend, WINDOW, m->intermediate);
+    if (c->kv && c->x && c->q && c->attended && c->inner) return ST_OK;
+    return fail(err, ST_NO_MEMORY, "no memory for the activations of a calibration window");
+}
+
+enum status calibration_create(const struct checkpoint *source, const int32_t *tokens,
+                               int32_t windows, struct thread_pool *pool, struct calibration **out,
+                               struct error *err)
+{
+    struct calibration *c = must_alloc(sizeof *c);
+    *c = (struct calibration){
+        .pool = pool, .config = *checkpoint_config(source), .tokens = (int64_t)windows * WINDOW};
+    const struct model_config *m = &c->config;
+    c->inv_freq = must_alloc((size_t)m->head_dim / 2 * sizeof *c->inv_freq);
+    model_rope_frequencies(m, c->inv_freq);
+    c->shape = (struct attention_shape){.heads = m->heads,
+                                        .kv_heads = m->kv_heads,
+                                        .head_dim = m->head_dim,
+                                        .inv_freq = c->inv_freq,
+                                        .rope_scale = model_rope_scale(m),
+                                        .eps = m->rms_eps};
+    plan_window(c);
+    c->rows = must_alloc((size_t)(WINDOW * widest(m)) * sizeof *c->rows);
+    c->stream = try_alloc((size_t)(c->tokens * m->hidden), sizeof *c->stream);
+    c->wide = try_alloc((size_t)(c->tokens * widest(m)), sizeof *c->wide);
+    enum status status =
+        c->stream && c->wide
+            ? create_backend(c, err)
+            : fail(err, ST_NO_MEMORY,
+                   "no memory for calibration on %lld tokens (%lld bytes); use fewer",
+                   (long long)c->tokens, (long long)(4 * c->tokens * (m->hidden + widest(m))));
+    if (status) {
+        calibration_free(c);
+        return status;
+    }
+    const struct checkpoint_tensor *embedding = checkpoint_tensor(source, TENSOR_EMBEDDING, 0);
+    for (int64_t i = 0; i < c->tokens; i++)
+        checkpoint_read_rows(embedding, tokens[i], 1, c->stream + i * m->hidden);
+    *out = c;
+    return ST_OK;
+}
+
+void calibration_free(struct calibration *c)
+{
+    if (!c) return;
+    if (c->backend) {
+        const struct backend_ops *ops = c->backend->ops;
+        struct tensor *tensors[] = {c->x, c->q, c->attended, c->inner};
+        for (size_t i = 0; i < COUNT_OF(tensors); i++)
+            ops->tensor_free(c->backend, tensors[i]);
+        ops->kv_free(c->backend, c->kv);
+        ops->free(c->backend);
+    }
+    free(c->inv_freq);
+    free(c->rows);
+    free(c->stream);
+    free(c->wide);
+    free(c);
+}
+
+int64_t calibration_tokens(const struct calibration *c)
+{
+    return c->tokens;
+}
+
+/* --- grams */
+
+struct norm_job {
+    const struct calibration *c;
+    const float *norm, *from;
+};
+
+static void normalize(void *argument, int64_t begin, int64_t end, int member)
+{
+    (void)member;
+    const struct norm_job *job = argument;
+    int64_t hidden = job->c->config.hidden;
+    for (int64_t row = begin; row < end; row++) {
+        const float *x = job->from + row * hidden;
+        float *out = job->c->rows + row * hidden;
+        double squares = 0;
+        for (int64_t k = 0; k < hidden; k++)
+            squares += (double)x[k] * (double)x[k];
+        double scale = 1 / sqrt(squares / (double)hidden + (double)job->c->config.rms_eps);
+        for (int64_t k = 0; k < hidden; k++)
+            out[k] = (float)((double)x[k] * scale) * job->norm[k];
+    }
+}
+
+void calibration_norm_gram(struct calibration *c, const float *norm, double *gram)
+{
+    int64_t hidden = c->config.hidden;
+    memset(gram, 0, (size_t)(hidden * hidden) * sizeof *gram);
+    for (int64_t at = 0; at < c->tokens; at += WINDOW) {
+        struct norm_job job = {c, norm, c->stream + at * hidden};
+        thread_pool_for(c->pool, WINDOW, 32, normalize, &job);
+        gram_add(gram, hidden, c->rows, WINDOW, hidden, c->pool);
+    }
+    gram_mirror(gram, hidden);
+}
+
+void calibration_wide_gram(struct calibration *c, int64_t cols, double *gram)
+{
+    memset(gram, 0, (size_t)(cols * cols) * sizeof *gram);
+    gram_add(gram, cols, c->wide, c->tokens, cols, c->pool);
+    gram_mirror(gram, cols);
+}
+
+/* --- the parts of a layer */
+
+static void read_values(const void *context, int64_t first, int64_t count, float *out)
+{
+    const struct float_matrix *matrix = context;
+    memcpy(out, matrix->values + first * matrix->cols,
+           (size_t)(count * matrix->cols) * sizeof *out);
+}
+
+struct part_list {
+    enum tensor_role roles[3];
+    int count;
+    bool paired;
+};
+
+static enum status pack(struct calibration *c, const struct float_layer *layer,
+                        struct part_list parts, struct weight **out, struct error *err)
+{
+    struct weight_source sources[3];
+    for (int i = 0; i < parts.count; i++) {
+        const struct float_matrix *matrix = &layer->tensors[parts.roles[i]];
+        sources[i] =
+            (struct weight_source){.read = read_values, .context = matrix, .rows = matrix->rows};
+    }
+    struct weight_spec spec = {.format = WEIGHT_NATIVE,
+                               .native = DT_F32,
+                               .parts = sources,
+                               .part_count = parts.count,
+                               .paired = parts.paired,
+                               .cols = layer->tensors[parts.roles[0]].cols};
+    return c->backend->ops->weight_create(c->backend, &spec, out, err);
+}
+
+/* A vector of up to three roles, end to end; NULL where the model has none. */
+static struct tensor *vector(struct calibration *c, const struct float_layer *layer,
+                             struct part_list parts)
+{
+    int64_t total = 0;
+    for (int i = 0; i < parts.count; i++)
+        total += layer->tensors[parts.roles[i]].cols;
+    if (!layer->tensors[parts.roles[0]].values) return NULL;
+    float *values = must_alloc((size_t)total * sizeof *values);
+    int64_t at = 0;
+    for (int i = 0; i < parts.count; i++) {
+        int64_t cols = layer->tensors[parts.roles[i]].cols;
+        memcpy(values + at, layer->tensors[parts.roles[i]].values, (size_t)cols * sizeof *values);
+        at += cols;
+    }
+    struct tensor *tensor = c->backend->ops->tensor_create(c->backend, 1, total);
+    invariant(tensor, "no memory for a vector of %lld", (long long)total);
+    c->backend->ops->tensor_write(c->backend, tensor, 0, values);
+    free(values);
+    return tensor;
+}
+
+static void to_tensor(struct calibration *c, struct tensor *tensor, const float *from, int64_t cols)
+{
+    for (int64_t row = 0; row < WINDOW; row++)
+        c->backend->ops->tensor_write(c->backend, tensor, row, from + row * cols);
+}
+
+static void from_tensor(struct calibration *c, const struct tensor *tensor, float *to, int64_t cols)
+{
+    for (int64_t row = 0; row < WINDOW; row++)
+        c->backend->ops->tensor_read(c->backend, tensor, row, to + row * cols);
+}
+
+enum status calibration_attend(struct calibration *c, const struct float_layer *layer,
+                               struct error *err)
+{
+    const struct backend_ops *ops = c->backend->ops;
+    const struct model_config *m = &c->config;
+    struct weight *qkv;
+    enum status status =
+        pack(c, layer, (struct part_list){{TENSOR_Q, TENSOR_K, TENSOR_V}, 3, false}, &qkv, err);
+    if (status) return status;
+    struct tensor *norm = vector(c, layer, (struct part_list){{TENSOR_ATTN_NORM}, 1, false});
+    struct tensor *bias = vector(
+        c, layer, (struct part_list){{TENSOR_Q_BIAS, TENSOR_K_BIAS, TENSOR_V_BIAS}, 3, false});
+    struct tensor *q_norm = vector(c, layer, (struct part_list){{TENSOR_Q_NORM}, 1, false});
+    struct tensor *k_norm = vector(c, layer, (struct part_list){{TENSOR_K_NORM}, 1, false});
+    for (int64_t at = 0; at < c->tokens; at += WINDOW) {
+        to_tensor(c, c->x, c->stream + at * m->hidden, m->hidden);
+        ops->step_begin(c->backend, &c->input);
+        ops->norm_qkv(c->backend, &c->shape, c->x, norm, m->rms_eps, qkv, bias, q_norm, k_norm,
+                      c->kv, 0, c->q);
+        ops->attention(c->backend, &c->shape, c->q, c->kv, 0, c->attended);
+        from_tensor(c, c->attended, c->wide + at * attended_cols(m), attended_cols(m));
+    }
+    struct tensor *vectors[] = {norm, bias, q_norm, k_norm};
+    for (size_t i = 0; i < COUNT_OF(vectors); i++)
+        ops->tensor_free(c->backend, vectors[i]);
+    ops->weight_free(c->backend, qkv);
+    return ST_OK;
+}
+
+enum status calibration_gate_up(struct calibration *c, const struct float_layer *layer,
+                                struct error *err)
+{
+    const struct backend_ops *ops = c->backend->ops;
+    const struct model_config *m = &c->config;
+    struct weight *gate_up;
+    enum status status =
+        pack(c, layer, (struct part_list){{TENSOR_GATE, TENSOR_UP}, 2, true}, &gate_up, err);
+    if (status) return status;
+    struct tensor *norm = vector(c, layer, (struct part_list){{TENSOR_FFN_NORM}, 1, false});
+    for (int64_t at = 0; at < c->tokens; at += WINDOW) {
+        to_tensor(c, c->x, c->stream + at * m->hidden, m->hidden);
+        ops->step_begin(c->backend, &c->input);
+        ops->norm_gate_up(c->backend, c->x, norm, m->rms_eps, gate_up, c->inner);
+        from_tensor(c, c->inner, c->wide + at * m->intermediate, m->intermediate);
+    }
+    ops->tensor_free(c->backend, norm);
+    ops->weight_free(c->backend, gate_up);
+    return ST_OK;
+}
+
+enum status calibration_add(struct calibration *c, const struct float_layer *layer,
+                            enum tensor_role role, struct error *err)
+{
+    const struct backend_ops *ops = c->backend->ops;
+    int64_t hidden = c->config.hidden, cols = layer->tensors[role].cols;
+    struct tensor *in = role == TENSOR_O ? c->attended : c->inner;
+    struct weight *w;
+    enum status status = pack(c, layer, (struct part_list){{role}, 1, false}, &w, err);
+    if (status) return status;
+    for (int64_t at = 0; at < c->tokens; at += WINDOW) {
+        to_tensor(c, c->x, c->stream + at * hidden, hidden);
+        to_tensor(c, in, c->wide + at * cols, cols);
+        ops->step_begin(c->backend, &c->input);
+        ops->linear_add(c->backend, w, in, c->x);
+        from_tensor(c, c->x, c->stream + at * hidden, hidden);
+    }
+    ops->weight_free(c->backend, w);
+    return ST_OK;
+}
