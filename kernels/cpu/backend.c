@@ -145,6 +145,7 @@ static void backend_free(struct backend *backend)
     for (int i = 0; i < cpu->members; i++) {
         free(cpu->scratch[i].norm_row);
         free(cpu->scratch[i].activations);
+        free(cpu->scratch[i].expanded);
         free(cpu->scratch[i].attention);
     }
     free(cpu->scratch);

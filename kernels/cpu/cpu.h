@@ -22,9 +22,10 @@
  *
  *     W8      [panel][ceil(k / 4)][16 outputs][4 k]  u8 = w + 128   (vpdpbusd multiplies u8 by s8)
  *             [panel][ceil(k / 64)][16 outputs]      bf16 scales, behind all panels
+ *     VSQ4z   [panel] of codes, scales, zero points and row scales: vsq4z_panel.h
  *     native  [panel][k][16 outputs]                 f32, f16 or bf16 as the file has it
  *
- * followed by a bf16 scale per output and 64 inputs (W8). Outputs beyond the matrix's end hold zero
+ * Outputs beyond the matrix's end hold zero
  * weights, so that rows of activations, padded to 16 columns, have zeros in their padding after
  * every operator. A `paired` weight alternates a panel of gate with the same panel of up: SwiGLU
  * happens in registers.
@@ -130,12 +131,16 @@ struct outliers {
     float value[OUTLIERS];    /* 0 where a row has fewer */
 };
 
-/* Activations of a product, ready to multiply. W8 reads q8, scale, sum and outliers; native f32. */
+/* Activations of a product, ready to multiply. W8 and VSQ4z read q8, scale, sum and outliers;
+ * native f32. */
 struct activations {
-    const int8_t *q8; /* [rows][q8_stride], zero from cols to the next multiple of 16 */
+    const int8_t *q8; /* [rows][q8_stride], zero from cols to the next multiple of 64 */
     int64_t q8_stride;
-    const float *scale;              /* [rows] value = q8 * scale */
-    const int32_t *sum;              /* [rows] of q8 */
+    const float *scale;        /* [rows] value = q8 * scale */
+    const int32_t *sum;        /* of q8: W8 [rows][groups of 64], VSQ4z [rows] */
+    const int16_t *vector_sum; /* VSQ4z, where the kernels have vector_sums:
+                                  [rows][vector_stride] */
+    int64_t vector_stride;
     const struct outliers *outliers; /* [rows] */
     const float *f32;                /* [rows][f32_stride] */
     int64_t f32_stride;
@@ -153,6 +158,8 @@ struct product {
     enum epilogue epilogue;
     float *out; /* [rows][out_stride], outputs padded to 16 */
     int64_t out_stride;
+    /* VSQ4z: where the panels that the next tiles read lie expanded; NULL: straight from 4 bits. */
+    const unsigned char *expanded[2];
 };
 
 /* A run of context slots inside one block and one chunk. */
@@ -188,6 +195,8 @@ struct attend_args {
 struct cpu_kernels {
     const char *backend_name;
     int32_t w8_rows, native_rows; /* rows of the largest register tile */
+    int32_t vsq4z_rows;           /* the same for VSQ4z straight from 4 bits; 0: none such */
+    int32_t expanded_rows;        /* and for expanded panels; 0: none such */
 
     /* out[i] = x[i] * (1 / sqrt(mean of squares + eps)) * norm[i]; all padded to 16, zeros
      * included. */
@@ -201,6 +210,8 @@ struct cpu_kernels {
     float (*largest)(const float *x, int64_t count);
     /* out = round(x * inverse), to nearest even; returns the sum of out. x and out padded to 16. */
     int32_t (*quantize)(const float *x, int64_t count, float inverse, int8_t *out);
+    /* Sums of 16 int8 each; NULL where the VSQ4z products do without. */
+    void (*vector_sums)(const int8_t *q8, int64_t vectors, int16_t *sums);
 
     /* Rows [row, row + rows) (rows <= w8_rows or native_rows) by panels [panel, panel + panels), 1
      * or 2 panels; SwiGLU needs 2. */
@@ -208,10 +219,17 @@ struct cpu_kernels {
     void (*product_native)(const struct product *p, int64_t panel, int panels, int64_t row,
                            int rows);
 
-    /* int32 sums of one row, panel and group with the bias taken out, as product_w8 has them (for
-     * tests). */
+    void (*product_vsq4z)(const struct product *p, int64_t panel, int panels, int64_t row,
+                          int rows);
+
+    /* VSQ4z panel `panel` as u8 = level + 128 (vsq4z_panel.h). */
+    void (*expand_vsq4z)(const struct weight *w, int64_t panel, unsigned char *out);
+
+    /* int32 sums of one row and panel, with the bias taken out, as product_* has them (for tests);
+     * W8: of one group. */
     void (*sums_w8)(const struct product *p, int64_t panel, int64_t row, int64_t group,
                     int32_t *sums);
+    void (*sums_vsq4z)(const struct product *p, int64_t panel, int64_t row, int32_t *sums);
 
     void (*attend)(const struct attend_args *args);
 
@@ -235,6 +253,8 @@ struct member_scratch {
     size_t norm_row_bytes;
     char *activations; /* private copy of a few prepared rows */
     size_t activations_bytes;
+    char *expanded; /* two panels of VSQ4z as int8 */
+    size_t expanded_bytes;
     char *attention;
     size_t attention_bytes;
 };

@@ -1,6 +1,7 @@
 /* The tile functions for AVX2 with FMA and F16C: 8 floats a register, 16 registers. */
 #if defined(__x86_64__)
 #include "kernels/cpu/vector.h"
+#include "kernels/cpu/vsq4z_panel.h"
 
 #define ISA(name) name##_avx2
 
@@ -17,6 +18,8 @@
 #include "kernels/cpu/row_tile.h"
 #include "kernels/cpu/native_tile.h"
 #include "kernels/cpu/attend_tile.h"
+#include "kernels/cpu/vsq4z_tile.h"
+#include "kernels/cpu/vsq4z_avx2.h"
 
 #define W8_ROWS     4
 #define W8_TILES(X) X(1) X(2) X(3) X(4)
@@ -101,13 +104,17 @@ const struct cpu_kernels cpu_kernels_avx2 = {
     .backend_name = "cpu-avx2",
     .w8_rows = W8_ROWS,
     .native_rows = NATIVE_ROWS,
+    .vsq4z_rows = VSQ4Z_ROWS,
     .rmsnorm = ISA(rmsnorm),
     .split_outliers = ISA(split_outliers),
     .largest = ISA(largest),
     .quantize = ISA(quantize),
+    .vector_sums = vector_sums,
     .product_w8 = product_w8,
     .product_native = ISA(product_native),
     .sums_w8 = sums_w8,
+    .product_vsq4z = product_vsq4z,
+    .sums_vsq4z = sums_vsq4z,
     .attend = ISA(attend),
     .attend_merge = ISA(attend_merge),
     .exp = ISA(exp),

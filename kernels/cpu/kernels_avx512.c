@@ -1,6 +1,7 @@
 /* The tile functions for AVX-512 with VNNI: 16 floats a register, 32 registers. */
 #if defined(__x86_64__)
 #include "kernels/cpu/vector.h"
+#include "kernels/cpu/vsq4z_panel.h"
 
 #define ISA(name) name##_avx512
 
@@ -19,6 +20,7 @@
 #include "kernels/cpu/row_tile.h"
 #include "kernels/cpu/native_tile.h"
 #include "kernels/cpu/attend_tile.h"
+#include "kernels/cpu/vsq4z_tile.h"
 
 #define W8_ROWS     12
 #define W8_TILES(X) NATIVE_TILES(X)
@@ -32,23 +34,28 @@
  * runs on into the next tile's. */
 #define PREFETCH_BYTES 2048
 
-/* One panel and group, R rows: exact int32 sums. Three rows share a pointer, so that the addresses
- * of 12 rows take four registers and no arithmetic. */
-INLINE void w8_sums(const struct product *p, int64_t panel, int64_t group, int64_t row, const int R,
-                    __m512i sum[W8_ROWS])
+/* sum[r] += `quads` quads of a panel of u8 times R rows of s8. Three rows share a pointer, so that
+ * the addresses of 12 rows take four registers and no arithmetic. */
+INLINE void dot_quads(const unsigned char *w, int64_t quads, const int8_t *a, int64_t stride,
+                      const int R, __m512i sum[W8_ROWS])
 {
-    const unsigned char *w = weight_panel(p->w, panel) + group * W8_GROUP * PANEL;
-    const int64_t stride = p->in.q8_stride, quads = ISA(w8_quads)(p, group);
     const int8_t *base[(W8_ROWS + 2) / 3];
-    UNROLL for (int r = 0; r < R; r += 3) base[r / 3] =
-        p->in.q8 + (row + r) * stride + group * W8_GROUP;
-    UNROLL for (int r = 0; r < R; r++) sum[r] = _mm512_set1_epi32(ISA(w8_bias)(p, row + r, group));
+    UNROLL for (int r = 0; r < R; r += 3) base[r / 3] = a + r * stride;
     for (const unsigned char *end = w + quads * 64; w < end; w += 64) {
         __m512i column = _mm512_load_si512(w);
         _mm_prefetch((const char *)w + PREFETCH_BYTES, _MM_HINT_T0);
         UNROLL for (int r = 0; r < R; r++) DOT4(sum[r], column, base[r / 3] + r % 3 * stride);
         UNROLL for (int r = 0; r < R; r += 3) base[r / 3] += 4;
     }
+}
+
+/* One panel and group, R rows: exact int32 sums. */
+INLINE void w8_sums(const struct product *p, int64_t panel, int64_t group, int64_t row, const int R,
+                    __m512i sum[W8_ROWS])
+{
+    UNROLL for (int r = 0; r < R; r++) sum[r] = _mm512_set1_epi32(ISA(w8_bias)(p, row + r, group));
+    dot_quads(weight_panel(p->w, panel) + group * W8_GROUP * PANEL, ISA(w8_quads)(p, group),
+              p->in.q8 + row * p->in.q8_stride + group * W8_GROUP, p->in.q8_stride, R, sum);
 }
 
 INLINE void w8_panel(const struct product *p, int64_t panel, int64_t row, const int R,
@@ -95,10 +102,14 @@ static void sums_w8(const struct product *p, int64_t panel, int64_t row, int64_t
     _mm512_storeu_si512(sums, sum[0]);
 }
 
+#include "kernels/cpu/vsq4z_avx512.h"
+
 const struct cpu_kernels cpu_kernels_avx512 = {
     .backend_name = "cpu-avx512",
     .w8_rows = W8_ROWS,
     .native_rows = NATIVE_ROWS,
+    .vsq4z_rows = VSQ4Z_ROWS,
+    .expanded_rows = W8_ROWS,
     .rmsnorm = ISA(rmsnorm),
     .split_outliers = ISA(split_outliers),
     .largest = ISA(largest),
@@ -106,6 +117,9 @@ const struct cpu_kernels cpu_kernels_avx512 = {
     .product_w8 = product_w8,
     .product_native = ISA(product_native),
     .sums_w8 = sums_w8,
+    .product_vsq4z = product_vsq4z,
+    .expand_vsq4z = expand_vsq4z,
+    .sums_vsq4z = sums_vsq4z,
     .attend = ISA(attend),
     .attend_merge = ISA(attend_merge),
     .exp = ISA(exp),

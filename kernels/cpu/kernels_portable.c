@@ -1,5 +1,6 @@
 /* The tile functions in plain C: four floats a register by GCC's vector types, no FMA. */
 #include "kernels/cpu/vector.h"
+#include "kernels/cpu/vsq4z_panel.h"
 
 #define ISA(name) name##_portable
 
@@ -16,6 +17,7 @@
 #include "kernels/cpu/row_tile.h"
 #include "kernels/cpu/native_tile.h"
 #include "kernels/cpu/attend_tile.h"
+#include "kernels/cpu/vsq4z_tile.h"
 
 /* One row, panel and group: exact int32 sums. */
 static void sums_w8(const struct product *p, int64_t panel, int64_t row, int64_t group,
@@ -58,10 +60,64 @@ static void product_w8(const struct product *p, int64_t panel, int panels, int64
     }
 }
 
+/* --- VSQ4z: always over expanded panels */
+
+static void expand_vsq4z(const struct weight *w, int64_t panel, unsigned char *out)
+{
+    const struct vsq4z_panel m = vsq4z_panel(w, panel);
+    for (int64_t v = 0; v < vsq4z_blocks(w->cols) * BLOCK_VECTORS; v++)
+        for (int o = 0; o < PANEL; o++) {
+            int32_t s = m.scales[v / 2 * PANEL + o] >> v % 2 * 4 & 15;
+            int32_t bias = 128 - s * (7 + (m.zeros[v] >> o & 1));
+            for (int quad = 0; quad < 4; quad++) {
+                const unsigned char *codes = m.codes + ((v * 2 + quad / 2) * PANEL + o) * 4;
+                unsigned char *to = out + ((v * 4 + quad) * PANEL + o) * 4;
+                for (int i = 0; i < 4; i++)
+                    to[i] = (unsigned char)((codes[i] >> quad % 2 * 4 & 15) * s + bias);
+            }
+        }
+}
+
+static void expanded_sums(const struct product *p, const unsigned char *w, int64_t row,
+                          int32_t *sums)
+{
+    const int8_t *a = p->in.q8 + row * p->in.q8_stride;
+    uint32_t wrapping[PANEL];
+    for (int o = 0; o < PANEL; o++)
+        wrapping[o] = (uint32_t)ISA(vsq4z_bias)(p, row);
+    for (int64_t k = 0; k < (p->w->cols + 3) / 4; k++, w += 4 * PANEL, a += 4)
+        for (int o = 0; o < PANEL; o++)
+            wrapping[o] += (uint32_t)(w[4 * o] * a[0] + w[4 * o + 1] * a[1] + w[4 * o + 2] * a[2] +
+                                      w[4 * o + 3] * a[3]);
+    __builtin_memcpy(sums, wrapping, sizeof wrapping);
+}
+
+static void product_vsq4z(const struct product *p, int64_t panel, int panels, int64_t row, int rows)
+{
+    for (int r = 0; r < rows; r++) {
+        vf y[2][VN] = {};
+        for (int c = 0; c < panels; c++) {
+            const struct vsq4z_panel m = vsq4z_panel(p->w, panel + c);
+            vi sums[VN];
+            expanded_sums(p, p->expanded[c], row + r, (int32_t *)sums);
+            for (int j = 0; j < VN; j++)
+                y[c][j] = ISA(vsq4z_value)(p, &m, p->expanded[c], row + r, sums[j], j);
+        }
+        ISA(finish_tile)(p, panel, panels, row + r, y);
+    }
+}
+
+static void sums_vsq4z(const struct product *p, int64_t panel, int64_t row, int32_t *sums)
+{
+    (void)panel;
+    expanded_sums(p, p->expanded[0], row, sums);
+}
+
 const struct cpu_kernels cpu_kernels_portable = {
     .backend_name = "cpu-portable",
     .w8_rows = W8_ROWS,
     .native_rows = NATIVE_ROWS,
+    .expanded_rows = W8_ROWS,
     .rmsnorm = ISA(rmsnorm),
     .split_outliers = ISA(split_outliers),
     .largest = ISA(largest),
@@ -69,6 +125,9 @@ const struct cpu_kernels cpu_kernels_portable = {
     .product_w8 = product_w8,
     .product_native = ISA(product_native),
     .sums_w8 = sums_w8,
+    .product_vsq4z = product_vsq4z,
+    .expand_vsq4z = expand_vsq4z,
+    .sums_vsq4z = sums_vsq4z,
     .attend = ISA(attend),
     .attend_merge = ISA(attend_merge),
     .exp = ISA(exp),

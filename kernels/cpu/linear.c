@@ -9,7 +9,7 @@
  * enough for every member; a pair of panels (18 KB at 576 inputs) then stays in L1 while the rows
  * stream past it from L2 at 2 bytes a cycle, and the products run near the VNNI peak without
  * blocking over k. */
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/vsq4z_panel.h"
 
 #include <string.h>
 
@@ -32,17 +32,24 @@ struct rows_source {
 
 /* Where prepared rows lie inside one piece of scratch. */
 struct rows_layout {
+    enum weight_format format;
     int64_t stride; /* bytes of a row of q8 or f32 */
-    size_t scale_at, sum_at, outliers_at, bytes;
+    int64_t sums;   /* of a row */
+    int64_t vectors;
+    size_t scale_at, sum_at, vector_sum_at, outliers_at, bytes;
 };
 
 static struct rows_layout rows_layout(enum weight_format format, int64_t cols, int32_t rows)
 {
-    struct rows_layout layout = {.stride = row_stride(format == WEIGHT_W8 ? cols : cols * 4)};
+    struct rows_layout layout = {.format = format, .sums = 1};
+    layout.stride = row_stride(format == WEIGHT_NATIVE ? cols * 4 : cols);
+    if (format == WEIGHT_W8) layout.sums = w8_groups(cols);
+    if (format == WEIGHT_VSQ4Z) layout.vectors = vsq4z_blocks(cols) * BLOCK_VECTORS;
+    int64_t padded = round_up(rows, 16); /* so that every array starts on a cache line */
     layout.scale_at = (size_t)layout.stride * (size_t)rows;
-    layout.sum_at = layout.scale_at + (size_t)round_up(rows, 16) * sizeof(float);
-    layout.outliers_at =
-        layout.sum_at + (size_t)(round_up(rows, 16) * w8_groups(cols)) * sizeof(int32_t);
+    layout.sum_at = layout.scale_at + (size_t)padded * sizeof(float);
+    layout.vector_sum_at = layout.sum_at + (size_t)(padded * layout.sums) * sizeof(int32_t);
+    layout.outliers_at = layout.vector_sum_at + (size_t)(padded * layout.vectors) * sizeof(int16_t);
     layout.bytes = layout.outliers_at + (size_t)rows * sizeof(struct outliers);
     return layout;
 }
@@ -50,7 +57,7 @@ static struct rows_layout rows_layout(enum weight_format format, int64_t cols, i
 /* Native products without a norm read the tensor itself: nothing to prepare. */
 static bool rows_need_preparing(const struct weight *w, const struct rows_source *source)
 {
-    return w->format == WEIGHT_W8 || source->norm || source->index;
+    return w->format != WEIGHT_NATIVE || source->norm || source->index;
 }
 
 /* One row to int8: outliers out, then one scale for the rest. x is changed. */
@@ -58,13 +65,22 @@ static void quantize_row(const struct cpu_kernels *kernels, float *x, int64_t co
                          const struct rows_layout *layout, char *memory, int32_t i)
 {
     int8_t *out = (int8_t *)(memory + i * layout->stride);
-    int32_t *sums = (int32_t *)(memory + layout->sum_at) + i * w8_groups(cols);
+    int32_t *sums = (int32_t *)(memory + layout->sum_at) + i * layout->sums;
     float *scale = (float *)(memory + layout->scale_at) + i;
     kernels->split_outliers(x, cols, (struct outliers *)(memory + layout->outliers_at) + i);
     float limit = kernels->largest(x, cols);
     bool zero = limit < 1e-30f; /* 127 / limit would not be finite */
     *scale = zero ? 0.0f : limit / 127.0f;
     float inverse = zero ? 0.0f : 127.0f / limit;
+    if (layout->format == WEIGHT_VSQ4Z) {
+        *sums = kernels->quantize(x, cols, inverse, out);
+        int64_t inputs = layout->vectors * VSQ4Z_VECTOR, padded = round_up(cols, 16);
+        memset(out + padded, 0, (size_t)(inputs - padded));
+        if (kernels->vector_sums)
+            kernels->vector_sums(out, layout->vectors,
+                                 (int16_t *)(memory + layout->vector_sum_at) + i * layout->vectors);
+        return;
+    }
     for (int64_t at = 0; at < cols; at += W8_GROUP) {
         int64_t count = cols - at < W8_GROUP ? cols - at : W8_GROUP;
         *sums++ = kernels->quantize(x + at, count, inverse, out + at);
@@ -103,6 +119,8 @@ static struct activations rows_view(const struct weight *w, const struct rows_so
                                 .q8_stride = layout->stride,
                                 .scale = (const float *)(memory + layout->scale_at),
                                 .sum = (const int32_t *)(memory + layout->sum_at),
+                                .vector_sum = (const int16_t *)(memory + layout->vector_sum_at),
+                                .vector_stride = layout->vectors,
                                 .outliers =
                                     (const struct outliers *)(memory + layout->outliers_at)};
 }
@@ -115,7 +133,7 @@ struct linear_job {
     struct rows_layout layout;
     struct product product;
     enum step_stage stage;
-    bool private_rows;
+    bool private_rows, expand;
     int64_t unit_panels, panel_units; /* panels of a unit, units along the panels */
     int64_t unit_rows, row_units;
     const struct head_job
@@ -131,20 +149,52 @@ static void prepare_range(void *argument, int64_t begin, int64_t end, int member
                     (int32_t)i, job->backend->scratch[member].norm_row);
 }
 
-/* Register tiles over panels [panel, panel_end) and rows [row, row_end), two panels at a time, rows
- * in tiles of nearly equal size. */
-static void unit_tiles(const struct cpu_kernels *kernels, const struct product *p, int64_t panel,
-                       int64_t panel_end, int64_t row, int64_t row_end)
+typedef void product_fn(const struct product *p, int64_t panel, int panels, int64_t row, int rows);
+
+/* The tile function of a product, and rows of its largest tile. */
+static product_fn *tile_of(const struct cpu_kernels *kernels, const struct product *p,
+                           int64_t *most)
 {
-    bool w8 = p->w->format == WEIGHT_W8;
-    int64_t most = w8 ? kernels->w8_rows : kernels->native_rows;
+    switch (p->w->format) {
+    case WEIGHT_NATIVE:
+        *most = kernels->native_rows;
+        return kernels->product_native;
+    case WEIGHT_W8:
+        *most = kernels->w8_rows;
+        return kernels->product_w8;
+    case WEIGHT_VSQ4Z:
+        *most = p->expanded[0] ? kernels->expanded_rows : kernels->vsq4z_rows;
+        return kernels->product_vsq4z;
+    }
+    die("a weight of format %d", (int)p->w->format);
+}
+
+/* Whether a product's panels are expanded before its tiles read them. */
+static bool expands(const struct cpu_kernels *kernels, const struct weight *w, int64_t rows)
+{
+    return w->format == WEIGHT_VSQ4Z && rows > kernels->vsq4z_rows && kernels->expand_vsq4z;
+}
+
+/* Register tiles over panels [panel, panel_end) and rows [row, row_end), two panels at a time, rows
+ * in tiles of nearly equal size. `expanded`: a place for two expanded panels, or NULL. */
+static void unit_tiles(const struct cpu_kernels *kernels, struct product p, int64_t panel,
+                       int64_t panel_end, int64_t row, int64_t row_end, unsigned char *expanded)
+{
+    if (expanded) {
+        p.expanded[0] = expanded;
+        p.expanded[1] = expanded + vsq4z_expanded_bytes(p.w->cols);
+    }
+    int64_t most;
+    product_fn *tile = tile_of(kernels, &p, &most);
     int64_t tiles = (row_end - row + most - 1) / most;
     for (; panel < panel_end; panel += 2) {
         int panels = panel + 2 <= panel_end ? 2 : 1;
+        for (int c = 0; expanded && c < panels; c++)
+            kernels->expand_vsq4z(p.w, panel + c, (unsigned char *)p.expanded[c]);
         int64_t at = row;
         for (int64_t left = tiles; left > 0; left--) {
             int rows = (int)((row_end - at + left - 1) / left);
-            (w8 ? kernels->product_w8 : kernels->product_native)(p, panel, panels, at, rows);
+            tile(&p, panel, panels, at, rows);
             at += rows;
         }
     }
@@ -155,8 +205,8 @@ static void take_units(void *argument, int member, int members)
     (void)members;
     struct linear_job *job = argument;
     struct product p = job->product;
+    struct member_scratch *own = &job->backend->scratch[member];
     if (job->private_rows) {
-        struct member_scratch *own = &job->backend->scratch[member];
         for (int32_t i = 0; i < job->source.count; i++)
             prepare_row(job->backend, p.w, &job->source, &job->layout, own->activations, i,
                         own->norm_row);
@@ -171,7 +221,8 @@ static void take_units(void *argument, int member, int members)
         if (panel_end > p.w->panels) panel_end = p.w->panels;
         int64_t row = unit % job->row_units * job->unit_rows, row_end = row + job->unit_rows;
         if (row_end > job->source.count) row_end = job->source.count;
-        unit_tiles(job->backend->kernels, &p, panel, panel_end, row, row_end);
+        unit_tiles(job->backend->kernels, p, panel, panel_end, row, row_end,
+                   job->expand ? (unsigned char *)own->expanded : NULL);
         if (!job->heads) continue;
         stage_end(job->backend, member, job->stage);
         for (; row < row_end; row++)
@@ -187,10 +238,11 @@ static void take_units(void *argument, int member, int members)
 static void plan_units(struct linear_job *job)
 {
     int64_t rows = job->source.count, wanted = (int64_t)job->backend->members * UNITS_PER_MEMBER;
-    const struct cpu_kernels *kernels = job->backend->kernels;
     if (!job->unit_panels) job->unit_panels = 2;
     job->panel_units = (job->product.w->panels + job->unit_panels - 1) / job->unit_panels;
-    int64_t tile = job->product.w->format == WEIGHT_W8 ? kernels->w8_rows : kernels->native_rows;
+    int64_t tile;
+    tile_of(job->backend->kernels, &job->product, &tile);
+    if (job->expand) tile = job->backend->kernels->expanded_rows;
     int64_t row_units = (wanted + job->panel_units - 1) / job->panel_units;
     job->unit_rows = round_up((rows + row_units - 1) / row_units, tile);
     job->row_units = (rows + job->unit_rows - 1) / job->unit_rows;
@@ -206,8 +258,12 @@ static void run_product(struct linear_job *job)
               (long long)job->source.x->cols, (long long)w->cols);
     job->layout = rows_layout(w->format, w->cols, rows);
     job->private_rows = rows <= PRIVATE_ROWS && rows_need_preparing(w, &job->source);
+    job->expand = expands(backend->kernels, w, rows);
     for (int i = 0; i < backend->members; i++) {
         struct member_scratch *own = &backend->scratch[i];
+        if (job->expand)
+            own->expanded = scratch_reserve(own->expanded, &own->expanded_bytes,
+                                            2 * vsq4z_expanded_bytes(w->cols));
         size_t norm_bytes = (size_t)round_up(w->cols, 16) * sizeof(float);
         own->norm_row = scratch_reserve(own->norm_row, &own->norm_row_bytes, norm_bytes);
         if (job->private_rows)

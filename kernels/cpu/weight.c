@@ -1,8 +1,9 @@
 /* Packing weights into panels (cpu.h has the layout), and reading single rows back for embeddings.
  *
  * The pool's members take panels as they get free; each reads 16 rows from the source, which is
- * where the time goes (dequantising a file's blocks), and scatters them. */
-#include "kernels/cpu/cpu.h"
+ * where the time goes (dequantising a file's blocks), and scatters them. Ready codes only change
+ * places. */
+#include "kernels/cpu/vsq4z_panel.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -56,23 +57,32 @@ struct pack_job {
     uint16_t *scales;
 };
 
-/* Rows of `panel` into rows[16][stride], those beyond the matrix zero. Without pairs, the parts'
- * rows follow each other and a panel may cover the end of one and the start of the next. */
-static void read_panel(const struct pack_job *job, int64_t panel, float *rows, int64_t stride)
+/* A member's, for one panel: rows as f32 (native: all 16, else one), one row as int8. */
+struct pack_buffers {
+    float *rows;
+    int64_t stride;
+    int8_t *values;
+    uint16_t *scales;
+};
+
+/* Where lane `lane` of `panel` comes from: NULL beyond the matrix's end, else a part and in *row
+ * its row. Without pairs, the parts' rows follow each other and a panel may cover the end of one
+ * and the start of the next. */
+static const struct weight_source *lane_source(const struct pack_job *job, int64_t panel, int lane,
+                                               int64_t *row)
 {
     const struct weight_spec *spec = job->spec;
-    int part = job->w->paired ? (int)(panel % 2) : 0;
-    int64_t row = (job->w->paired ? panel / 2 : panel) * PANEL;
-    int lane = 0;
-    for (; part < spec->part_count && lane < PANEL; part++) {
-        const struct weight_source *source = &spec->parts[part];
-        for (; row < source->rows && lane < PANEL; row++, lane++)
-            source->read(source->context, row, 1, rows + lane * stride);
-        if (job->w->paired) break;
-        row = row > source->rows ? row - source->rows : 0;
+    if (job->w->paired) {
+        *row = panel / 2 * PANEL + lane;
+        const struct weight_source *source = &spec->parts[panel % 2];
+        return *row < source->rows ? source : NULL;
     }
-    for (; lane < PANEL; lane++)
-        memset(rows + lane * stride, 0, (size_t)spec->cols * sizeof *rows);
+    *row = panel * PANEL + lane;
+    for (int part = 0; part < spec->part_count; part++) {
+        if (*row < spec->parts[part].rows) return &spec->parts[part];
+        *row -= spec->parts[part].rows;
+    }
+    return NULL;
 }
 
 /* The smallest bf16 that is no smaller than `value` (>= 0): a group's largest weight stays within
@@ -84,43 +94,97 @@ static uint16_t bf16_above(float value)
     return (uint16_t)((bits + 0xffff) >> 16);
 }
 
-/* Row `lane` of a panel: a scale and int8 values for each group of 64 inputs. */
-static void pack_w8_lane(const struct pack_job *job, int64_t panel, int lane, const float *row,
-                         int8_t *quantized)
+/* A row to int8: a scale and values for each group of 64 inputs. */
+static void quantize_w8(const struct pack_job *job, const float *row, int8_t *values,
+                        uint16_t *scales)
 {
     const struct cpu_kernels *kernels = job->cpu->kernels;
-    int64_t cols = job->spec->cols, quads = (cols + 3) / 4, groups = w8_groups(cols);
-    unsigned char *out = job->w->data + (size_t)panel * job->w->panel_bytes;
-    for (int64_t group = 0; group < groups; group++) {
-        int64_t at = group * W8_GROUP, count = cols - at < W8_GROUP ? cols - at : W8_GROUP;
+    int64_t cols = job->spec->cols;
+    for (int64_t at = 0; at < cols; at += W8_GROUP) {
+        int64_t count = cols - at < W8_GROUP ? cols - at : W8_GROUP;
         float limit = kernels->largest(row + at, count);
         uint16_t bits = limit < 1e-30f ? 0 : bf16_above(limit / 127.0f);
         float inverse = bits ? 1.0f / bf16_to_float(bits) : 0.0f;
-        job->scales[(panel * groups + group) * PANEL + lane] = bits;
-        kernels->quantize(row + at, count, inverse, quantized + at);
-    }
-    for (int64_t k = 0; k < quads; k++) {
-        uint32_t four;
-        memcpy(&four, quantized + k * 4, 4);
-        four ^= 0x80808080u; /* s8 to u8 = s8 + 128 */
-        memcpy(out + k * 4 * PANEL + lane * 4, &four, 4);
+        *scales++ = bits;
+        kernels->quantize(row + at, count, inverse, values + at);
     }
 }
 
-static void pack_w8(const struct pack_job *job, int64_t panel, const float *rows, int64_t stride,
-                    int8_t *quantized)
+static void pack_w8(const struct pack_job *job, int64_t panel, const struct pack_buffers *buffers)
 {
-    for (int lane = 0; lane < PANEL; lane++)
-        pack_w8_lane(job, panel, lane, rows + lane * stride, quantized);
+    int64_t cols = job->spec->cols, quads = (cols + 3) / 4, groups = w8_groups(cols), row;
+    unsigned char *out = job->w->data + (size_t)panel * job->w->panel_bytes;
+    for (int lane = 0; lane < PANEL; lane++) {
+        const struct weight_source *source = lane_source(job, panel, lane, &row);
+        int8_t *values = buffers->values; /* zero behind the last column */
+        uint16_t *scales = buffers->scales;
+        if (!source) {
+            memset(values, 0, (size_t)cols);
+            memset(scales, 0, (size_t)groups * sizeof *scales);
+        } else if (source->w8) {
+            memcpy(values, source->w8->values + row * cols, (size_t)cols);
+            memcpy(scales, source->w8->scales + row * groups, (size_t)groups * sizeof *scales);
+        } else {
+            source->read(source->context, row, 1, buffers->rows);
+            quantize_w8(job, buffers->rows, values, scales);
+        }
+        for (int64_t group = 0; group < groups; group++)
+            job->scales[(panel * groups + group) * PANEL + lane] = scales[group];
+        for (int64_t k = 0; k < quads; k++) {
+            uint32_t four;
+            memcpy(&four, values + k * 4, 4);
+            four ^= 0x80808080u; /* s8 to u8 = s8 + 128 */
+            memcpy(out + k * 4 * PANEL + lane * 4, &four, 4);
+        }
+    }
 }
 
-static void pack_native(const struct pack_job *job, int64_t panel, const float *rows,
-                        int64_t stride)
+/* 16 codes of one output, from two neighbours a byte to the panel's order. */
+static void pack_vector(const uint8_t *from, unsigned char *to)
+{
+    for (int half = 0; half < 2; half++, from += 4, to += 4 * PANEL)
+        for (int i = 0; i < 4; i++) {
+            int shift = i % 2 * 4;
+            to[i] =
+                (unsigned char)((from[i / 2] >> shift & 15) | (from[2 + i / 2] >> shift & 15) << 4);
+        }
+}
+
+static void pack_vsq4z(const struct pack_job *job, int64_t panel)
+{
+    struct vsq4z_panel to = vsq4z_panel(job->w, panel); /* zeroed pages */
+    int64_t cols = job->spec->cols, vectors = vsq4z_vectors(cols), row;
+    for (int lane = 0; lane < PANEL; lane++) {
+        const struct weight_source *source = lane_source(job, panel, lane, &row);
+        if (!source) continue;
+        const struct vsq4z_matrix *from = source->vsq4z;
+        const uint8_t *codes = from->codes + row * vsq4z_code_bytes(cols);
+        to.row_scale[lane] = from->row_scale[row];
+        for (int64_t v = 0; v < vectors; v++) {
+            pack_vector(codes + v * 8, to.codes + v * 8 * PANEL + lane * 4);
+            to.scales[v / 2 * PANEL + lane] |=
+                (unsigned char)(vsq4z_scale(from, row, v) << v % 2 * 4);
+            to.zeros[v] |= (uint16_t)((vsq4z_zero(from, row, v) - 7) << lane);
+        }
+    }
+}
+
+static void pack_native(const struct pack_job *job, int64_t panel,
+                        const struct pack_buffers *buffers)
 {
     unsigned char *out = job->w->data + (size_t)panel * job->w->panel_bytes;
-    for (int64_t k = 0; k < job->spec->cols; k++)
+    int64_t cols = job->spec->cols, row;
+    for (int lane = 0; lane < PANEL; lane++) {
+        const struct weight_source *source = lane_source(job, panel, lane, &row);
+        float *values = buffers->rows + lane * buffers->stride;
+        if (source)
+            source->read(source->context, row, 1, values);
+        else
+            memset(values, 0, (size_t)cols * sizeof *values);
+    }
+    for (int64_t k = 0; k < cols; k++)
         for (int lane = 0; lane < PANEL; lane++) {
-            float value = rows[lane * stride + k];
+            float value = buffers->rows[lane * buffers->stride + k];
             int64_t at = k * PANEL + lane;
             if (job->w->native == DT_F32)
                 ((float *)out)[at] = value;
@@ -134,18 +198,27 @@ static void pack_panels(void *argument, int64_t begin, int64_t end, int member)
 {
     const struct pack_job *job = argument;
     (void)member;
-    int64_t stride = round_up(job->spec->cols, 16);
-    float *rows = must_alloc((size_t)(PANEL * stride) * sizeof *rows);
-    int8_t *quantized = must_alloc((size_t)stride);
+    int64_t cols = job->spec->cols;
+    struct pack_buffers buffers = {.stride = round_up(cols, 16)};
+    buffers.rows = must_alloc((size_t)(PANEL * buffers.stride) * sizeof *buffers.rows);
+    buffers.values = must_alloc((size_t)buffers.stride);
+    buffers.scales = must_alloc((size_t)w8_groups(cols) * sizeof *buffers.scales);
     for (int64_t panel = begin; panel < end; panel++) {
-        read_panel(job, panel, rows, stride);
-        if (job->w->format == WEIGHT_W8)
-            pack_w8(job, panel, rows, stride, quantized);
-        else
-            pack_native(job, panel, rows, stride);
+        switch (job->w->format) {
+        case WEIGHT_NATIVE:
+            pack_native(job, panel, &buffers);
+            break;
+        case WEIGHT_W8:
+            pack_w8(job, panel, &buffers);
+            break;
+        case WEIGHT_VSQ4Z:
+            pack_vsq4z(job, panel);
+            break;
+        }
     }
-    free(quantized);
-    free(rows);
+    free(buffers.scales);
+    free(buffers.values);
+    free(buffers.rows);
 }
 
 /* --- memory */
@@ -194,15 +267,42 @@ static enum status check_spec(const struct weight_spec *spec, int64_t *outputs, 
     if (spec->paired && spec->parts[0].rows != spec->parts[1].rows)
         return fail(err, ST_INVALID, "gate has %lld rows, up %lld; they must be equal",
                     (long long)spec->parts[0].rows, (long long)spec->parts[1].rows);
-    if (spec->format == WEIGHT_VSQ4Z)
-        return fail(err, ST_UNSUPPORTED, "VSQ4z weights: the products of this backend come next");
-    int64_t limit = INT32_MAX / 64;
+    /* int32 sums hold that many inputs: a W8 group's always do, the rest is addresses. */
+    int64_t limit = spec->format == WEIGHT_VSQ4Z ? VSQ4Z_MAX_COLS : INT32_MAX / 64;
     if (spec->cols <= 0 || spec->cols > limit || rows > INT32_MAX)
         return fail(err, ST_UNSUPPORTED,
                     "a matrix of %lld outputs by %lld inputs; inputs are 1 to %lld here",
                     (long long)rows, (long long)spec->cols, (long long)limit);
     *outputs = spec->paired ? (int64_t)rows / 2 : (int64_t)rows;
     return ST_OK;
+}
+
+/* Ready codes must be of the shape that the spec says. */
+static void check_codes(const struct weight_spec *spec)
+{
+    for (int i = 0; i < spec->part_count; i++) {
+        const struct weight_source *part = &spec->parts[i];
+        const struct vsq4z_matrix *vsq4z = part->vsq4z;
+        invariant(spec->format != WEIGHT_VSQ4Z ||
+                      (vsq4z && vsq4z->rows == part->rows && vsq4z->cols == spec->cols),
+                  "part %d of a VSQ4z matrix has other codes", i);
+        invariant(spec->format != WEIGHT_W8 || !part->w8 ||
+                      (part->w8->rows == part->rows && part->w8->cols == spec->cols),
+                  "part %d of a W8 matrix has other codes", i);
+    }
+}
+
+static size_t panel_bytes(const struct weight *w)
+{
+    switch (w->format) {
+    case WEIGHT_NATIVE:
+        return (size_t)w->cols * PANEL * native_bytes(w->native);
+    case WEIGHT_W8:
+        return (size_t)(w->cols + 3) / 4 * 4 * PANEL;
+    case WEIGHT_VSQ4Z:
+        return vsq4z_panel_bytes(w->cols);
+    }
+    die("a weight of format %d", (int)w->format);
 }
 
 enum status cpu_weight_create(struct backend *backend, const struct weight_spec *spec,
@@ -212,13 +312,13 @@ enum status cpu_weight_create(struct backend *backend, const struct weight_spec 
     struct weight *w = must_alloc(sizeof *w);
     enum status status = check_spec(spec, &w->outputs, err);
     if (status) goto refuse;
+    check_codes(spec);
     w->format = spec->format;
     w->native = spec->native;
     w->paired = spec->paired;
     w->cols = spec->cols;
     w->panels = (w->outputs + PANEL - 1) / PANEL * (w->paired ? 2 : 1);
-    w->panel_bytes = w->format == WEIGHT_W8 ? (size_t)(w->cols + 3) / 4 * 4 * PANEL
-                                            : (size_t)w->cols * PANEL * native_bytes(w->native);
+    w->panel_bytes = panel_bytes(w);
     size_t scale_bytes =
         w->format == WEIGHT_W8 ? (size_t)w8_groups(w->cols) * PANEL * sizeof(uint16_t) : 0;
     uint64_t bytes;
@@ -263,6 +363,12 @@ void weight_row(const struct weight *w, int64_t output, float *out)
         for (int64_t k = 0; k < w->cols; k++)
             out[k] = (float)(panel[k / 4 * 4 * PANEL + lane * 4 + k % 4] - 128) *
                      bf16_to_float(scales[k / W8_GROUP * PANEL]);
+        return;
+    }
+    if (w->format == WEIGHT_VSQ4Z) {
+        struct vsq4z_panel packed = vsq4z_panel(w, output / PANEL);
+        for (int64_t k = 0; k < w->cols; k++)
+            out[k] = (float)vsq4z_panel_level(&packed, k, lane) * packed.row_scale[lane];
         return;
     }
     for (int64_t k = 0; k < w->cols; k++) {
