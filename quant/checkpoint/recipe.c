@@ -1,0 +1,227 @@
+#include "quant/checkpoint/recipe.h"
+#include "base/base.h"
+#include "quant/checkpoint/calibrate.h"
+#include "quant/checkpoint/code_matrix.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct recipe {
+    struct recipe_options options;
+    const struct checkpoint *source;
+    struct thread_pool *pool;
+    struct calibration *calibration; /* NULL without a text */
+    double *gram;                    /* of the product in work, [widest][widest] */
+    int32_t next;
+};
+
+const char *method_name(enum method method)
+{
+    static const char *const names[] = {"rtn", "awq", "gptq", "awq+gptq"};
+    return names[method];
+}
+
+enum status recipe_create(const struct recipe_options *options, const struct checkpoint *source,
+                          struct thread_pool *pool, struct recipe **out, struct error *err)
+{
+    if (options->method != METHOD_RTN && !options->tokens)
+        return fail(err, ST_USAGE, "--method %s needs a text: --calibrate FILE",
+                    method_name(options->method));
+    struct recipe *r = must_alloc(sizeof *r);
+    *r = (struct recipe){.options = *options, .source = source, .pool = pool};
+    enum status status = ST_OK;
+    if (options->tokens) {
+        const struct model_config *c = checkpoint_config(source);
+        int64_t attended = (int64_t)c->heads * c->head_dim;
+        int64_t most = attended > c->intermediate ? attended : c->intermediate;
+        if (most < c->hidden) most = c->hidden;
+        r->gram = try_alloc((size_t)(most * most), sizeof *r->gram);
+        if (!r->gram)
+            status = fail(err, ST_NO_MEMORY, "no memory for a Gram matrix of %lld inputs",
+                          (long long)most);
+        else
+            status = calibration_create(source, options->tokens, options->windows, pool,
+                                        &r->calibration, err);
+    }
+    if (status) {
+        recipe_free(r);
+        return status;
+    }
+    *out = r;
+    return ST_OK;
+}
+
+void recipe_free(struct recipe *r)
+{
+    if (!r) return;
+    calibration_free(r->calibration);
+    free(r->gram);
+    free(r);
+}
+
+/* --- one product: the matrices that read the same inputs */
+
+struct group {
+    enum tensor_role roles[3];
+    int count;
+    enum tensor_role norm; /* what AWQ's scales are folded into; TENSOR_ROLES: there is none */
+};
+
+static bool uses(const struct recipe *r, enum method method)
+{
+    return r->options.method == method || r->options.method == METHOD_AWQ_GPTQ;
+}
+
+/* AWQ: input k leaves the norm divided by scales[k], and its columns are multiplied. */
+static void fold(const struct recipe *r, struct float_layer *layer, const struct group *group,
+                 const float *scales)
+{
+    int64_t cols = layer->tensors[group->roles[0]].cols;
+    for (int64_t k = 0; k < cols; k++)
+        layer->tensors[group->norm].values[k] /= scales[k];
+    for (int m = 0; m < group->count; m++) {
+        struct float_matrix *w = &layer->tensors[group->roles[m]];
+        for (int64_t row = 0; row < w->rows; row++)
+            for (int64_t k = 0; k < cols; k++)
+                w->values[row * cols + k] *= scales[k];
+    }
+    for (int64_t i = 0; i < cols; i++)
+        for (int64_t j = 0; j < cols; j++)
+            r->gram[i * cols + j] /= (double)scales[i] * (double)scales[j];
+}
+
+static void energies_of(const struct recipe *r, int64_t cols, float *energies)
+{
+    double tokens = (double)calibration_tokens(r->calibration);
+    for (int64_t k = 0; k < cols; k++)
+        energies[k] = (float)(r->gram[k * cols + k] / tokens);
+}
+
+static void scale_inputs(const struct recipe *r, struct float_layer *layer,
+                         const struct group *group, float *energies)
+{
+    int64_t cols = layer->tensors[group->roles[0]].cols;
+    float *scales = must_alloc((size_t)cols * sizeof *scales);
+    const struct float_matrix *matrices[3];
+    for (int m = 0; m < group->count; m++)
+        matrices[m] = &layer->tensors[group->roles[m]];
+    if (awq_choose(matrices, group->count, energies, r->pool, scales)) {
+        fold(r, layer, group, scales);
+        energies_of(r, cols, energies);
+    }
+    free(scales);
+}
+
+/* Quantizes the group's matrices and leaves what they have become in the layer's f32, on which the
+ * rest of the layer is calibrated. With a text, r->gram is the group's. */
+static enum status quantize_group(const struct recipe *r, struct float_layer *layer,
+                                  const struct group *group, const enum file_type *types,
+                                  struct coded_matrix *matrices, struct error *err)
+{
+    int64_t cols = layer->tensors[group->roles[0]].cols;
+    float *energies = NULL;
+    struct gptq_factor factor = {0};
+    enum status status = ST_OK;
+    bool coded = types[group->roles[0]] == FILE_VSQ4Z;
+    if (r->calibration && coded) {
+        energies = must_alloc((size_t)cols * sizeof *energies);
+        energies_of(r, cols, energies);
+        if (uses(r, METHOD_AWQ) && group->norm != TENSOR_ROLES)
+            scale_inputs(r, layer, group, energies);
+        if (uses(r, METHOD_GPTQ) && !gptq_factor_make(r->gram, cols, 0.01, r->pool, &factor))
+            status = fail(err, ST_INVALID,
+                          "the calibration text does not determine a product of %lld inputs; give "
+                          "more of it",
+                          (long long)cols);
+    }
+    for (int m = 0; !status && m < group->count; m++) {
+        enum tensor_role role = group->roles[m];
+        struct coding coding = {.type = types[role],
+                                .clip = r->options.clip,
+                                .importance = energies,
+                                .factor = factor.u ? &factor : NULL};
+        status = code_matrix(&layer->tensors[role], &coding, r->pool, &matrices[role], err);
+    }
+    gptq_factor_free(&factor);
+    free(energies);
+    return status;
+}
+
+static const struct group qkv = {{TENSOR_Q, TENSOR_K, TENSOR_V}, 3, TENSOR_ATTN_NORM};
+static const struct group output = {{TENSOR_O}, 1, TENSOR_ROLES};
+static const struct group gate_up = {{TENSOR_GATE, TENSOR_UP}, 2, TENSOR_FFN_NORM};
+static const struct group down = {{TENSOR_DOWN}, 1, TENSOR_ROLES};
+
+/* --- a layer */
+
+struct layer_work {
+    struct recipe *recipe;
+    struct float_layer *layer;
+    const enum file_type *types;
+    struct coded_matrix *matrices;
+    struct error *err;
+};
+
+static enum status quantize(const struct layer_work *w, const struct group *group)
+{
+    return quantize_group(w->recipe, w->layer, group, w->types, w->matrices, w->err);
+}
+
+static enum status without_text(const struct layer_work *w)
+{
+    enum status status;
+    if ((status = quantize(w, &qkv)) || (status = quantize(w, &output)) ||
+        (status = quantize(w, &gate_up)))
+        return status;
+    return quantize(w, &down);
+}
+
+static enum status with_text(const struct layer_work *w)
+{
+    struct recipe *r = w->recipe;
+    struct calibration *c = r->calibration;
+    struct float_matrix *tensors = w->layer->tensors;
+    enum status status;
+    calibration_norm_gram(c, tensors[TENSOR_ATTN_NORM].values, r->gram);
+    if ((status = quantize(w, &qkv)) || (status = calibration_attend(c, w->layer, w->err)))
+        return status;
+    calibration_wide_gram(c, tensors[TENSOR_O].cols, r->gram);
+    if ((status = quantize(w, &output)) ||
+        (status = calibration_add(c, w->layer, TENSOR_O, w->err)))
+        return status;
+    calibration_norm_gram(c, tensors[TENSOR_FFN_NORM].values, r->gram);
+    if ((status = quantize(w, &gate_up)) || (status = calibration_gate_up(c, w->layer, w->err)))
+        return status;
+    calibration_wide_gram(c, tensors[TENSOR_DOWN].cols, r->gram);
+    if ((status = quantize(w, &down))) return status;
+    return calibration_add(c, w->layer, TENSOR_DOWN, w->err);
+}
+
+enum status recipe_layer(struct recipe *r, int32_t layer, const enum file_type *types,
+                         struct float_layer *vectors, struct coded_matrix *matrices,
+                         struct error *err)
+{
+    invariant(layer == r->next, "layer %d of a recipe, %d is next", layer, r->next);
+    r->next++;
+    enum status status = float_layer_load(r->source, layer, r->pool, vectors, err);
+    if (status) return status;
+    struct layer_work work = {r, vectors, types, matrices, err};
+    status = r->calibration ? with_text(&work) : without_text(&work);
+    for (enum tensor_role role = 0; role < TENSOR_ROLES; role++)
+        if (matrices[role].rows) {
+            free(vectors->tensors[role].values);
+            vectors->tensors[role] = (struct float_matrix){0};
+        }
+    return status;
+}
+
+enum status recipe_matrix(struct recipe *r, enum tensor_role role, enum file_type type,
+                          struct coded_matrix *out, struct error *err)
+{
+    struct float_layer one = {0};
+    enum status status = float_tensor_load(r->source, role, 0, r->pool, &one, err);
+    struct coding coding = {.type = type, .clip = r->options.clip};
+    if (!status) status = code_matrix(&one.tensors[role], &coding, r->pool, out, err);
+    float_layer_release(&one);
+    return status;
+}
