@@ -18,7 +18,7 @@ done
     cmake_check
     model_fetch
     [ -x "$ROOT/build/espalier" ] || build release -DESPALIER_TESTS=OFF
-    if [ $llama = yes ] && ! (llamacpp_build && llamacpp_model); then
+    if [ $llama = yes ] && ! (llamacpp_build && llamacpp_model Q8_0); then
         say "llama-server is skipped: llama.cpp could not be built (above)"
         llama=no
     fi

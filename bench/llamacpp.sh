@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # its variables are for who sources it
 # llama.cpp for the comparisons; sourced behind scripts/common.sh, never run.
 #
 # It is built once from the sources inside the PyPI sdist llama-cpp-python 0.3.36 (Release, all of this
@@ -6,8 +7,16 @@
 
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/espalier/llama.cpp
 SDIST=llama-cpp-python==0.3.36
-LLAMACPP_TOOLS="llama-bench llama-batched-bench llama-perplexity llama-quantize llama-server"
-Q8_0=$CACHE/SmolLM2-135M-Instruct.Q8_0.gguf
+LLAMACPP_TOOLS="llama-bench llama-batched-bench llama-imatrix llama-perplexity llama-quantize llama-server"
+# The default model requantized from its Q4_1 file: to 8 and 4 bits as llama.cpp does it (llamacpp_model).
+Q8_0=$CACHE/${MODEL_FILE%.Q4_1.gguf}.Q8_0.gguf
+Q4_0=$CACHE/${MODEL_FILE%.Q4_1.gguf}.Q4_0.gguf
+Q4_K_M=$CACHE/${MODEL_FILE%.Q4_1.gguf}.Q4_K_M.gguf
+
+# The text of all figures of quality, and the byte of it behind which calibration begins: what is scored
+# (24 windows of 512 tokens, about 55,000 bytes) is never calibrated on.
+EVALUATION_TEXT=$ROOT/../shared/data/text/wikitext2_valid.txt
+CALIBRATION_BEGIN=500000
 
 # llamacpp_build: its programs in $CACHE/build/bin.
 llamacpp_build() {
@@ -36,11 +45,58 @@ llamacpp_build() {
     }
 }
 
-# llamacpp_model: the default model as llama.cpp runs it, $Q8_0.
+# llamacpp_model TYPE...: makes what is missing of $Q8_0, $Q4_0, $Q4_K_M.
 llamacpp_model() {
-    [ ! -f "$Q8_0" ] || return 0
-    say "making llama.cpp's Q8_0 of the default model"
-    "$CACHE/build/bin/llama-quantize" --allow-requantize "$MODEL_PATH" "$Q8_0.part" Q8_0 >"$CACHE/quantize.log" 2>&1 ||
+    local type
+    for type in "$@"; do
+        llamacpp_quantize "$type" "${!type}"
+    done
+}
+
+# llamacpp_quantize TYPE FILE OPTIONS...: the default model as a file of that type.
+llamacpp_quantize() {
+    local type=$1 file=$2
+    shift 2
+    [ ! -f "$file" ] || return 0
+    say "making llama.cpp's $(basename "$file")"
+    "$CACHE/build/bin/llama-quantize" --allow-requantize "$@" "$MODEL_PATH" "$file.part" "$type" >"$CACHE/quantize.log" 2>&1 ||
         fail "llama-quantize failed; its log is $CACHE/quantize.log"
-    mv "$Q8_0.part" "$Q8_0"
+    mv "$file.part" "$file"
+}
+
+# calibration_cut TEXT FILE: what of the text may be calibrated on.
+calibration_cut() {
+    [ -r "$1" ] || fail "$1 cannot be read"
+    [ "$(stat -Lc %s "$1")" -gt $CALIBRATION_BEGIN ] ||
+        fail "$1 is too short: calibration begins at byte $CALIBRATION_BEGIN of it"
+    tail -c +$((CALIBRATION_BEGIN + 1)) "$1" >"$2"
+}
+
+# llamacpp_imatrix CALIBRATION: sets $Q4_0_IMATRIX, a Q4_0 file made with the importance matrix of that text
+# (about three minutes on two cores); both stay in the cache under a hash of the text.
+llamacpp_imatrix() {
+    local hash matrix
+    hash=$(sha256sum "$1" | cut -c 1-12)
+    matrix=$CACHE/imatrix.$hash.gguf
+    Q4_0_IMATRIX=$CACHE/${MODEL_FILE%.Q4_1.gguf}.Q4_0.imatrix.$hash.gguf
+    if [ ! -f "$matrix" ]; then
+        say "computing llama.cpp's importance matrix (once, about three minutes)"
+        "$CACHE/build/bin/llama-imatrix" -m "$MODEL_PATH" -f "$1" -o "$matrix.part.gguf" -c 512 -t "$(nproc)" >"$CACHE/imatrix.log" 2>&1 ||
+            fail "llama-imatrix failed; its log is $CACHE/imatrix.log"
+        mv "$matrix.part.gguf" "$matrix"
+    fi
+    llamacpp_quantize Q4_0 "$Q4_0_IMATRIX" --imatrix "$matrix"
+}
+
+# vsq4z_model TEXT: our own 4-bit directory of the default model, $VSQ4Z, calibrated on that text where it is absent.
+VSQ4Z=$ROOT/models/smollm2-vsq4z
+vsq4z_model() {
+    local cut
+    [ ! -f "$VSQ4Z/quantization.json" ] || return 0
+    cut=$(mktemp)
+    calibration_cut "$1" "$cut"
+    say "making $VSQ4Z (once, a few minutes)"
+    "$ROOT/build/espalier" quantize --model "$MODEL_PATH" --out "$VSQ4Z" --format vsq4z --method awq+gptq --calibrate "$cut" ||
+        fail "espalier quantize could not make $VSQ4Z (above)"
+    rm -f "$cut"
 }
