@@ -72,16 +72,16 @@ calibration_cut() {
     tail -c +$((CALIBRATION_BEGIN + 1)) "$1" >"$2"
 }
 
-# llamacpp_imatrix CALIBRATION: sets $Q4_0_IMATRIX, a Q4_0 file made with the importance matrix of that text
-# (about three minutes on two cores); both stay in the cache under a hash of the text.
+# llamacpp_imatrix CALIBRATION: sets $Q4_0_IMATRIX, a Q4_0 file made with the importance matrix of the first 128
+# windows of 512 tokens of that text; both stay in the cache under a hash of the text.
 llamacpp_imatrix() {
     local hash matrix
     hash=$(sha256sum "$1" | cut -c 1-12)
     matrix=$CACHE/imatrix.$hash.gguf
     Q4_0_IMATRIX=$CACHE/${MODEL_FILE%.Q4_1.gguf}.Q4_0.imatrix.$hash.gguf
     if [ ! -f "$matrix" ]; then
-        say "computing llama.cpp's importance matrix (once, about three minutes)"
-        "$CACHE/build/bin/llama-imatrix" -m "$MODEL_PATH" -f "$1" -o "$matrix.part.gguf" -c 512 -t "$(nproc)" >"$CACHE/imatrix.log" 2>&1 ||
+        say "computing llama.cpp's importance matrix (once, about two minutes)"
+        "$CACHE/build/bin/llama-imatrix" -m "$MODEL_PATH" -f "$1" -o "$matrix.part.gguf" -c 512 --chunks 128 -t "$(nproc)" >"$CACHE/imatrix.log" 2>&1 ||
             fail "llama-imatrix failed; its log is $CACHE/imatrix.log"
         mv "$matrix.part.gguf" "$matrix"
     fi
