@@ -4,11 +4,11 @@
  * a few rows every member prepares all of them for itself and goes straight to its products; with
  * more rows the members share the preparing in a run of its own.
  *
- * A unit is a group of panels by a block of rows, taken by whoever is free. Few rows: all rows in
- * one block, so each weight is read from memory once. Many rows: still all rows if there are units
- * enough for every member; a pair of panels (18 KB at 576 inputs) then stays in L1 while the rows
- * stream past it from L2 at 2 bytes a cycle, and the products run near the VNNI peak without
- * blocking over k. */
+ * A unit is a group of panels by a block of rows; units are taken by whoever is free. Few rows: all
+ * rows in one block, so each weight is read from memory once. Many rows: still all rows if there
+ * are units enough for every member; a pair of panels (18 KB at 576 inputs) then stays in L1 while
+ * the rows stream past it from L2 at 2 bytes a cycle, and the products run near the VNNI peak
+ * without blocking over k. */
 #include "kernels/cpu/vsq4z_panel.h"
 
 #include <string.h>
@@ -200,36 +200,55 @@ static void unit_tiles(const struct cpu_kernels *kernels, struct product p, int6
     }
 }
 
+/* The next units of `count` for a member, up to *end; none when *end is what is returned. A part of
+ * what is left, so many at first: whoever streams through weights does so without a break, and the
+ * atomic, which waits for every load in flight, is met seldom. */
+static int64_t take_range(_Atomic int64_t *next, int64_t count, int members, int64_t *end)
+{
+    int64_t begin = atomic_load_explicit(next, memory_order_relaxed);
+    do {
+        if (begin >= count) return *end = begin;
+        int64_t piece = (count - begin) / (2 * members);
+        *end = begin + (piece > 1 ? piece : 1);
+    } while (!atomic_compare_exchange_weak_explicit(next, &begin, *end, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    return begin;
+}
+
+static void run_unit(const struct linear_job *job, const struct product *p, int64_t unit,
+                     int member)
+{
+    int64_t column = unit / job->row_units;
+    int64_t panel = column * job->unit_panels, panel_end = panel + job->unit_panels;
+    if (panel_end > p->w->panels) panel_end = p->w->panels;
+    int64_t row = unit % job->row_units * job->unit_rows, row_end = row + job->unit_rows;
+    if (row_end > job->source.count) row_end = job->source.count;
+    unit_tiles(job->backend->kernels, *p, panel, panel_end, row, row_end,
+               job->expand ? (unsigned char *)job->backend->scratch[member].expanded : NULL);
+    if (!job->heads) return;
+    stage_end(job->backend, member, job->stage);
+    for (; row < row_end; row++)
+        heads_finish(job->backend, job->heads, (int32_t)row, p->out + row * p->out_stride,
+                     (int32_t)column, (int32_t)column + 1);
+    stage_end(job->backend, member, STEP_HEADS);
+}
+
 static void take_units(void *argument, int member, int members)
 {
-    (void)members;
     struct linear_job *job = argument;
     struct product p = job->product;
-    struct member_scratch *own = &job->backend->scratch[member];
     if (job->private_rows) {
+        struct member_scratch *own = &job->backend->scratch[member];
         for (int32_t i = 0; i < job->source.count; i++)
             prepare_row(job->backend, p.w, &job->source, &job->layout, own->activations, i,
                         own->norm_row);
         p.in = rows_view(p.w, &job->source, &job->layout, own->activations);
         stage_end(job->backend, member, STEP_PREPARE);
     }
-    for (;;) {
-        int64_t unit = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed);
-        if (unit >= job->panel_units * job->row_units) break;
-        int64_t column = unit / job->row_units;
-        int64_t panel = column * job->unit_panels, panel_end = panel + job->unit_panels;
-        if (panel_end > p.w->panels) panel_end = p.w->panels;
-        int64_t row = unit % job->row_units * job->unit_rows, row_end = row + job->unit_rows;
-        if (row_end > job->source.count) row_end = job->source.count;
-        unit_tiles(job->backend->kernels, p, panel, panel_end, row, row_end,
-                   job->expand ? (unsigned char *)own->expanded : NULL);
-        if (!job->heads) continue;
-        stage_end(job->backend, member, job->stage);
-        for (; row < row_end; row++)
-            heads_finish(job->backend, job->heads, (int32_t)row, p.out + row * p.out_stride,
-                         (int32_t)column, (int32_t)column + 1);
-        stage_end(job->backend, member, STEP_HEADS);
-    }
+    int64_t unit, end, units = job->panel_units * job->row_units;
+    while ((unit = take_range(&job->next, units, members, &end)) < end)
+        for (; unit < end; unit++)
+            run_unit(job, &p, unit, member);
     stage_end(job->backend, member, job->stage);
 }
 
