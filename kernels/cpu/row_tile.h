@@ -18,31 +18,53 @@ static void ISA(rmsnorm)(const float *x, const float *norm, int64_t count, float
         }
 }
 
-/* One pass that looks at single values only where a block of 16 beats the smallest kept so far. */
+/* A magnitude that at least OUTLIERS values of x reach, if it is not 0: the least of the largest
+ * ones of as many disjoint sets of lanes. */
+INLINE float ISA(outliers_reach)(const float *x, int64_t count)
+{
+    vf top[VN] = {};
+    for (int64_t i = 0; i < count; i += 16)
+        for (int j = 0; j < VN; j++)
+            top[j] = vf_max(vf_abs(vf_load(x + i + j * VL)), top[j]);
+    float lanes[16];
+    for (int j = 0; j < VN; j++)
+        vf_store(lanes + j * VL, top[j]);
+    float reach = __builtin_inff();
+    for (int set = 0; set < OUTLIERS; set++) {
+        float largest = 0;
+        for (int i = set; i < 16; i += OUTLIERS)
+            largest = lanes[i] > largest ? lanes[i] : largest;
+        reach = largest < reach ? largest : reach;
+    }
+    return reach;
+}
+
+/* x[k] to its place among the largest so far, if it has one; the first of equals stays in front. */
+INLINE void ISA(keep_outlier)(struct outliers *outliers, const float *x, int64_t k)
+{
+    float size = __builtin_fabsf(x[k]);
+    int at = OUTLIERS;
+    for (; at > 0 && size > __builtin_fabsf(outliers->value[at - 1]); at--) {
+        if (at == OUTLIERS) continue;
+        outliers->value[at] = outliers->value[at - 1];
+        outliers->column[at] = outliers->column[at - 1];
+    }
+    if (at == OUTLIERS) return;
+    outliers->value[at] = x[k];
+    outliers->column[at] = (int32_t)k;
+}
+
+/* Two passes: how large they are at least, then the few values that are. */
 static void ISA(split_outliers)(float *x, int64_t count, struct outliers *outliers)
 {
-    *outliers = (struct outliers){{0}, {0}};
-    float least = 0;
-    for (int64_t i = 0; i < count; i += 16) {
-        vi beats = {};
-        for (int j = 0; j < VN; j++)
-            beats |= vf_abs(vf_load(x + i + j * VL)) > vf_set(least);
-        if (!vi_any(beats)) continue;
-        for (int64_t k = i; k < i + 16; k++) {
-            float size = __builtin_fabsf(x[k]);
-            if (!(size > least)) continue;
-            int at = OUTLIERS - 1;
-            for (; at > 0 && size > __builtin_fabsf(outliers->value[at - 1]); at--) {
-                outliers->value[at] = outliers->value[at - 1];
-                outliers->column[at] = outliers->column[at - 1];
-            }
-            outliers->value[at] = x[k];
-            outliers->column[at] = (int32_t)k;
-            least = __builtin_fabsf(outliers->value[OUTLIERS - 1]);
-        }
-    }
+    struct outliers found = {{0}, {0}};
+    vf reach = vf_set(ISA(outliers_reach)(x, count));
+    for (int64_t i = 0; i < count; i += VL)
+        for (uint32_t lanes = vi_mask(vf_abs(vf_load(x + i)) >= reach); lanes; lanes &= lanes - 1)
+            ISA(keep_outlier)(&found, x, i + __builtin_ctz(lanes));
     for (int o = 0; o < OUTLIERS; o++)
-        if (outliers->value[o] != 0) x[outliers->column[o]] = 0;
+        if (found.value[o] != 0) x[found.column[o]] = 0;
+    *outliers = found;
 }
 
 static float ISA(largest)(const float *x, int64_t count)

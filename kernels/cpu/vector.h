@@ -39,18 +39,18 @@ INLINE vi vi_set(int32_t value)
     return value - (vi){};
 }
 
-/* Whether any lane is not 0. */
-INLINE bool vi_any(vi lanes)
+/* Bit i: lane i of a comparison's result. */
+INLINE uint32_t vi_mask(vi lanes)
 {
 #if defined(__AVX512F__)
-    return _mm512_test_epi32_mask((__m512i)lanes, (__m512i)lanes) != 0;
+    return _mm512_movepi32_mask((__m512i)lanes);
 #elif defined(__AVX2__)
-    return !_mm256_testz_si256((__m256i)lanes, (__m256i)lanes);
+    return (uint32_t)_mm256_movemask_ps((__m256)lanes);
 #else
-    int32_t any = 0;
+    uint32_t mask = 0;
     for (int i = 0; i < VL; i++)
-        any |= lanes[i];
-    return any != 0;
+        mask |= (uint32_t)(lanes[i] & 1) << i;
+    return mask;
 #endif
 }
 
