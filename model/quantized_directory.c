@@ -23,12 +23,12 @@ static enum status check_seal(const char *text, size_t length, struct error *err
 {
     const size_t before = strlen(QUANTIZATION_SEAL), behind = strlen(QUANTIZATION_SEAL_END);
     size_t tail = before + CHECKSUM_DIGITS + behind;
-    const char *seal = length < tail ? "" : text + length - tail, *digits = seal + before;
-    if (strncmp(seal, QUANTIZATION_SEAL, before) != 0 ||
-        memcmp(digits + CHECKSUM_DIGITS, QUANTIZATION_SEAL_END, behind) != 0)
+    if (length < tail || memcmp(text + length - tail, QUANTIZATION_SEAL, before) != 0 ||
+        memcmp(text + length - behind, QUANTIZATION_SEAL_END, behind) != 0)
         return fail(err, ST_BAD_FILE,
                     "offset %zu: the file does not end with its checksum; it was cut or changed",
                     length < tail ? 0 : length - tail);
+    const char *digits = text + length - behind - CHECKSUM_DIGITS;
     struct checksum found = checksum_of(text, (size_t)(digits - text));
     if (!memcmp(digits, found.digits, CHECKSUM_DIGITS)) return ST_OK;
     return fail(err, ST_BAD_FILE,
