@@ -2,6 +2,7 @@
  */
 #include "bench/commands.h"
 #include "model/commands.h"
+#include "quant/checkpoint/commands.h"
 #include "server/commands.h"
 
 #include "base/log.h"
@@ -19,6 +20,7 @@ static const struct {
 } commands[] = {
     {"serve", command_serve, "serve a model over the OpenAI API"},
     {"generate", command_generate, "one prompt, tokens as they come"},
+    {"quantize", command_quantize, "make a VS-Quant checkpoint"},
     {"inspect", command_inspect, "what is in a model file"},
     {"tokenize", command_tokenize, "text to token ids"},
     {"perplexity", command_perplexity, "quality of a model on a text"},

@@ -110,6 +110,15 @@ static enum status store_ints(const struct option_spec *option, const char *text
     return ST_OK;
 }
 
+static enum status store_text(const struct option_spec *option, const char *text, struct error *err)
+{
+    struct option_texts *list = option->target;
+    if (list->count == COUNT_OF(list->values))
+        return fail(err, ST_INVALID, "given more than %zu times", COUNT_OF(list->values));
+    list->values[list->count++] = text;
+    return ST_OK;
+}
+
 static enum status store_real(const struct option_spec *option, const char *text, struct error *err)
 {
     char *end;
@@ -139,6 +148,8 @@ static enum status store(const struct option_spec *option, const char *text, str
         return store_real(option, text, err);
     case OPT_INTS:
         return store_ints(option, text, err);
+    case OPT_TEXTS:
+        return store_text(option, text, err);
     case OPT_INT:
     case OPT_INT32:
         if (!parse_integer(text, strlen(text), &value))

@@ -27,11 +27,17 @@ enum option_type {
     OPT_SIZE,   /* int64_t, bytes */
     OPT_TIME,   /* int64_t, microseconds */
     OPT_INTS,   /* struct option_ints */
+    OPT_TEXTS,  /* struct option_texts: may be given more than once */
 };
 
 struct option_ints {
     int64_t values[64];
     int count;
+};
+
+struct option_texts {
+    const char *values[64]; /* views of argv */
+    size_t count;
 };
 
 struct option_spec {

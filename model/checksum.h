@@ -14,4 +14,11 @@ struct checksum {
 
 struct checksum checksum_of(const void *bytes, size_t size);
 
+/* The same for bytes that come in pieces. */
+struct checksum_stream;
+struct checksum_stream *checksum_stream_new(void);
+void checksum_stream_add(struct checksum_stream *stream, const void *bytes, size_t size);
+struct checksum checksum_stream_digest(const struct checksum_stream *stream);
+void checksum_stream_free(struct checksum_stream *stream);
+
 #endif

@@ -3,6 +3,7 @@
 #include "model/json_reader.h"
 #include "model/rope.h"
 
+#include <math.h>
 #include <string.h>
 
 /* A file with both spellings says one thing with both, or nobody can tell what it means. */
@@ -62,7 +63,8 @@ static enum status read_type(const char *name, const json_t *settings, enum rope
     } known[] = {{"default", ROPE_NONE},
                  {"linear", ROPE_LINEAR},
                  {"llama3", ROPE_LLAMA3},
-                 {"yarn", ROPE_YARN}};
+                 {"yarn", ROPE_YARN},
+                 {"longrope", ROPE_FACTORS}};
     const char *type = "default";
     enum status status;
     if ((status = json_get_string(settings, "type", &type, err)) ||
@@ -74,8 +76,8 @@ static enum status read_type(const char *name, const json_t *settings, enum rope
             return ST_OK;
         }
     return fail(err, ST_UNSUPPORTED,
-                "%s: rope_type is %.32s; supported are default, linear, llama3 and yarn", name,
-                type);
+                "%s: rope_type is %.32s; supported are default, linear, llama3, yarn and longrope",
+                name, type);
 }
 
 /* The context before the stretch: a member of the configuration, of the settings, or the whole. */
@@ -113,6 +115,40 @@ static enum status read_yarn(const json_t *settings, struct model_config *config
     return ST_OK;
 }
 
+/* LongRoPE has a list of divisors for short and one for long contexts. Where they are the same the
+ * frequencies do not depend on the context, which is what can be computed; it is how llama.cpp's
+ * files say Llama 3's scaling, too. The factor on cos and sin is that of transformers. */
+static enum status read_longrope(const json_t *settings, struct model_config *config,
+                                 struct error *err)
+{
+    const json_t *lists[2] = {json_object_get(settings, "short_factor"),
+                              json_object_get(settings, "long_factor")};
+    double factor = 1, attention = 0;
+    enum status status;
+    if (json_array_size(lists[0]) != (size_t)config->head_dim / 2 ||
+        config->head_dim > MODEL_MAX_HEAD_DIM)
+        return fail(err, ST_BAD_FILE,
+                    "short_factor has %zu numbers; half a head's %d are asked for",
+                    json_array_size(lists[0]), config->head_dim);
+    if (!json_equal((json_t *)lists[0], (json_t *)lists[1]))
+        return fail(err, ST_UNSUPPORTED,
+                    "long_factor differs from short_factor; supported are lists that are the same");
+    for (int32_t i = 0; i < config->head_dim / 2; i++) {
+        const json_t *value = json_array_get(lists[0], (size_t)i);
+        if (!json_is_number(value))
+            return fail(err, ST_BAD_FILE, "short_factor[%d] is no number", i);
+        config->rope.factors[i] = (float)json_number_value(value);
+    }
+    if ((status = json_get_real(settings, "factor", &factor, err)) ||
+        (status = json_get_real(settings, "attention_factor", &attention, err)))
+        return status;
+    double original = config->rope.original_context;
+    if (attention == 0 && factor > 1 && original > 1)
+        attention = sqrt(1 + log(factor) / log(original));
+    config->rope.attention_factor = attention;
+    return ST_OK;
+}
+
 static enum status read_scaling(const json_t *json, const char *name, const json_t *settings,
                                 struct model_config *config, struct error *err)
 {
@@ -127,6 +163,10 @@ static enum status read_scaling(const json_t *json, const char *name, const json
         return fail(err, ST_UNSUPPORTED, "%s: partial_rotary_factor is %g; supported is 1", name,
                     partial);
     if (config->rope.scaling == ROPE_NONE) return ST_OK;
+    if (config->rope.scaling == ROPE_FACTORS) {
+        status = read_original(json, settings, config, err);
+        return status ? status : read_longrope(settings, config, err);
+    }
     if ((status = json_get_real(settings, "factor", &config->rope.factor, err)) ||
         config->rope.scaling == ROPE_LINEAR)
         return status;

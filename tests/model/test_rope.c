@@ -97,8 +97,8 @@ static void expect_refused_at(int line, const char *member, enum status expected
 Test(rope, kinds_that_are_not_computed)
 {
     expect_refused(SCALING("dynamic", ",\"factor\":2.0"), ST_UNSUPPORTED,
-                   "rope_type is dynamic; supported are default, linear, llama3 and yarn");
-    expect_refused(SCALING("longrope", ""), ST_UNSUPPORTED, "rope_type is longrope");
+                   "rope_type is dynamic; supported are default, linear, llama3, yarn and longrope");
+    expect_refused(SCALING("longrope", ""), ST_BAD_FILE, "short_factor has 0 numbers");
     expect_refused("\"rope_parameters\":{\"type\":\"mrope\"}", ST_UNSUPPORTED,
                    "rope_type is mrope");
     expect_refused("\"rope_parameters\":{\"full_attention\":{\"rope_theta\":1.0}}", ST_UNSUPPORTED,

@@ -1,0 +1,109 @@
+/* espalier quantize: any checkpoint that can be read, in VSQ4z or W8. */
+#include "base/base.h"
+#include "quant/checkpoint/commands.h"
+#include "quant/checkpoint/driver.h"
+#include "quant/checkpoint/report.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct words {
+    const char *model, *out, *format, *clip, *method, *calibrate;
+    struct option_texts keep;
+    int64_t threads;
+    bool force, json;
+};
+
+static enum status unknown(const char *option, const char *found, const char *allowed,
+                           struct error *err)
+{
+    return fail(err, ST_USAGE, "--%s %s: allowed are %s", option, found, allowed);
+}
+
+static enum status resolve_format(const char *word, enum file_type *out, struct error *err)
+{
+    if (!strncmp(word, "vsq4:", strlen("vsq4:")))
+        return fail(err, ST_USAGE,
+                    "--format %s: the paper's formats are for study: espalier perplexity --weights "
+                    "%s; written are vsq4z and w8",
+                    word, word);
+    *out = !strcmp(word, "vsq4z") ? FILE_VSQ4Z : FILE_W8;
+    return !strcmp(word, format_word(*out)) ? ST_OK : unknown("format", word, "vsq4z, w8", err);
+}
+
+static enum status resolve_clip(const char *word, enum clip *out, struct error *err)
+{
+    for (*out = CLIP_MAX; *out <= CLIP_SEARCH; ++*out)
+        if (!strcmp(word, clip_name(*out))) return ST_OK;
+    return unknown("clip", word, "max, octav, search", err);
+}
+
+static enum status resolve(const struct words *w, struct quantize_options *o, struct error *err)
+{
+    enum status status;
+    if (!w->model)
+        return fail(err, ST_USAGE,
+                    "--model is missing: a GGUF file, a Hugging Face directory, or synthetic:tiny");
+    if (!w->out) return fail(err, ST_USAGE, "--out is missing: the directory to write");
+    *o = (struct quantize_options){.model = w->model,
+                                   .out = w->out,
+                                   .keep = w->keep,
+                                   .threads = (int)w->threads,
+                                   .force = w->force};
+    if ((status = resolve_format(w->format, &o->format, err))) return status;
+    return resolve_clip(w->clip, &o->clip, err);
+}
+
+static int run(const struct words *w)
+{
+    struct quantize_options options;
+    struct error err = {0};
+    json_t *record;
+    enum status status = resolve(w, &options, &err);
+    if (!status) status = quantize_checkpoint(&options, &record, &err);
+    if (status) {
+        fprintf(stderr, "espalier quantize: %s\n", err.text);
+        return status == ST_USAGE ? 2 : 1;
+    }
+    if (w->json) {
+        json_dumpf(record, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
+        putchar('\n');
+    } else {
+        report_print(record, w->out);
+    }
+    json_decref(record);
+    return 0;
+}
+
+int command_quantize(int argc, char **argv)
+{
+    struct words w = {.format = "vsq4z", .clip = "search"};
+    struct command_help help = {
+        "espalier quantize",
+        "espalier quantize --model models/SmolLM2-135M-Instruct.Q4_1.gguf --out "
+        "models/smollm2-vsq4z --calibrate TEXTFILE",
+        "Makes a VS-Quant checkpoint: a directory that serve, generate, perplexity and bench take\n"
+        "as --model. It appears whole or not at all.",
+    };
+    struct option_spec table[] = {
+        {"model", OPT_STRING, &w.model, "PATH",
+         "what to quantize: GGUF file, Hugging Face directory or synthetic:SHAPE", 0, 0},
+        {"out", OPT_STRING, &w.out, "DIR", "the directory to write", 0, 0},
+        {"format", OPT_STRING, &w.format, "FORMAT",
+         "vsq4z (4.31 bits a weight, the default) or w8 (8.25 bits)", 0, 0},
+        {"clip", OPT_STRING, &w.clip, "HOW",
+         "how scales are chosen: max, octav or search (the default)", 0, 0},
+        {"keep", OPT_TEXTS, &w.keep, "PATTERN",
+         "write matrices whose name fits, e.g. '*.0.mlp.down_proj.*', as w8; may be repeated.\n"
+         "q, k and v, gate and up stay together",
+         0, 0},
+        {"threads", OPT_INT, &w.threads, "N",
+         "threads (default: one per core); the bytes written do not depend on it", 0, 1024},
+        {"force", OPT_FLAG, &w.force, NULL, "replace a quantized directory at --out", 0, 0},
+        {"json", OPT_FLAG, &w.json, NULL, "one JSON document on standard output: quantization.json",
+         0, 0},
+    };
+    int parsed = options_parse(&help, table, COUNT_OF(table), argc, argv);
+    if (parsed) return parsed < 0 ? 2 : 0;
+    return run(&w);
+}
