@@ -47,17 +47,29 @@ INLINE void lanes_store_d(double *to, lanes_d value)
     memcpy(to, &value, sizeof value);
 }
 
-/* a < b ? then : other. */
-INLINE lanes lanes_if_less(lanes a, lanes b, lanes then, lanes other)
+/* No comparisons here: GCC 12 takes those of 64 bytes apart into single floats where the
+ * instruction set has no such registers. */
+
+/* All bits where a < b, for a and b >= 0: their bits are in the order of their values. */
+INLINE lanes_i lanes_less(lanes a, lanes b)
 {
-    lanes_i mask = a < b;
+    return ((lanes_i)a - (lanes_i)b) >> 31;
+}
+
+INLINE lanes lanes_select(lanes_i mask, lanes then, lanes other)
+{
     return (lanes)((mask & (lanes_i)then) | (~mask & (lanes_i)other));
 }
 
-INLINE lanes lanes_clamp(lanes x, float low, float high)
+INLINE lanes lanes_magnitude(lanes x)
 {
-    x = lanes_if_less(x, lanes_set(low), lanes_set(low), x);
-    return lanes_if_less(lanes_set(high), x, lanes_set(high), x);
+    return (lanes)((lanes_i)x & 0x7fffffff);
+}
+
+/* Twice an integer (|x| < 2^22) brought into [low, high]. */
+INLINE lanes lanes_clamp_twice(lanes x, float low, float high)
+{
+    return lanes_magnitude(x - low) - lanes_magnitude(x - high) + (low + high);
 }
 
 /* The nearest integer, ties to even, for |x| < 2^22 (beyond, something as large). */

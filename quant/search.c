@@ -5,10 +5,9 @@
 #include <math.h>
 #include <string.h>
 
-/* Row scales that are tried, as multiples of max|w| / (7.5 * 15): the whole range first, then twice
- * around the best. What the row scale wins is more than what anything else does
+/* Row scales that are tried, as multiples of max|w| / (7.5 * 15): OCTAV's, the whole range of 0.5 to
+ * 1.5, then twice around the best. What the row scale wins is more than what anything else does
  * (docs/quantization.md). */
-#define COARSE_FIRST 0.5
 #define COARSE_STEP  0.05
 #define COARSE_COUNT 21
 #define FINE_STEPS   2
@@ -20,85 +19,109 @@ const char *clip_name(enum clip clip)
     return names[clip];
 }
 
-/* Vectors are looked at 16 at once, one a lane: block b holds element i of its vectors at
- * [b][i][lane]. */
+INLINE lanes squared_error(lanes weight, lanes importance, lanes twice_level, lanes half_step)
+{
+    lanes d = weight - twice_level * half_step;
+    return importance * (d * d);
+}
+
+/* For one vector, where a lane is a scale, 0 to 15. */
+EVERY_ISA void vsq4z_choose_vector(const float *weights, const float *importance, float row_scale,
+                                   uint8_t *scale, uint8_t *zero)
+{
+    lanes half, inverse, errors[2] = {{}, {}};
+    for (int s = 0; s <= VSQ4Z_MAX_SCALE; s++) {
+        half[s] = row_scale * (float)s * 0.5f;
+        inverse[s] = s ? 1.0f / (row_scale * (float)s) : 0;
+    }
+    for (int i = 0; i < VSQ4Z_VECTOR; i++) {
+        lanes weight = lanes_set(weights[i]), counts = lanes_set(importance[i]);
+        lanes level = lanes_nearest(weight * inverse);
+        errors[0] += squared_error(weight, counts, lanes_clamp_twice(level, -7, 8), half);
+        errors[1] += squared_error(weight, counts, lanes_clamp_twice(level, -8, 7), half);
+    }
+    float least = errors[0][0];
+    *scale = 0;
+    *zero = 7;
+    for (int s = 1; s <= VSQ4Z_MAX_SCALE; s++)
+        for (int z = 7; z <= 8; z++) {
+            if (!(errors[z - 7][s] < least)) continue;
+            least = errors[z - 7][s];
+            *scale = (uint8_t)s;
+            *zero = (uint8_t)z;
+        }
+}
+
+/* --- a whole row: 16 vectors at once, one a lane */
+
+/* Block b holds element i of its vectors at [b][i][lane]. */
 #define BLOCK (VSQ4Z_VECTOR * 16)
+
+/* A row as the search sees it: brought to a largest value in [1, 2) by a power of two, so that no
+ * square is too large or too small. */
+struct scaled {
+    int64_t cols, blocks;
+    float *weights, *importance;              /* [256 blocks], zeros behind the last column */
+    float *weight_blocks, *importance_blocks; /* the same, transposed */
+    float largest;
+    int exponent; /* the row is weights * 2^exponent */
+};
 
 static int64_t blocks_of(int64_t cols)
 {
-    return (vsq4z_vectors(cols) + 15) / 16;
+    return (cols + BLOCK - 1) / BLOCK;
 }
 
 int64_t search_scratch(int64_t cols)
 {
-    return 2 * BLOCK * blocks_of(cols) + 16; /* weights, importance, room to align */
+    return 4 * BLOCK * blocks_of(cols) + 16; /* and room to align */
 }
 
-struct transposed {
-    int64_t blocks;
-    float *weights, *importance; /* [blocks][16][16]; zeros behind the last column */
-};
-
-static struct transposed transpose(const float *weights, const float *importance, int64_t cols,
-                                   float *scratch)
+/* The least error of 16 vectors under one row scale, and the scale and zero point that give it. */
+INLINE lanes best_of_block(const lanes *weights, const lanes *importance, float row_scale,
+                           lanes *scale, lanes *zero)
 {
-    float *at = (float *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
-    struct transposed t = {blocks_of(cols), at, at + BLOCK * blocks_of(cols)};
-    memset(at, 0, (size_t)(2 * BLOCK * t.blocks) * sizeof *at);
-    for (int64_t k = 0; k < cols; k++) {
-        int64_t vector = k / VSQ4Z_VECTOR;
-        int64_t to = vector / 16 * BLOCK + k % VSQ4Z_VECTOR * 16 + vector % 16;
-        t.weights[to] = weights[k];
-        t.importance[to] = importance ? importance[k] : 1.0f;
-    }
-    return t;
-}
-
-INLINE lanes squared_error(lanes weight, lanes importance, lanes level, lanes step)
-{
-    lanes d = weight - level * step;
-    return importance * (d * d);
-}
-
-/* For 16 vectors under one row scale: the least error of each, and the scale and zero point that
- * give it. error, scale, zero: [16]. */
-INLINE void best_of_block(const lanes *weights, const lanes *importance, float row_scale,
-                          lanes *error, lanes *scale, lanes *zero)
-{
-    *error = (lanes){};
+    lanes least = {};
     for (int i = 0; i < VSQ4Z_VECTOR; i++)
-        *error += importance[i] * (weights[i] * weights[i]);
+        least += importance[i] * (weights[i] * weights[i]);
     *scale = (lanes){};
     *zero = lanes_set(7);
     for (int s = 1; s <= VSQ4Z_MAX_SCALE; s++) {
-        lanes step = lanes_set(row_scale * (float)s), inverse = 1.0f / step;
-        lanes with7 = {}, with8 = {};
+        float step = row_scale * (float)s;
+        lanes half = lanes_set(step * 0.5f), inverse = lanes_set(1.0f / step);
+        lanes errors[2] = {{}, {}};
         for (int i = 0; i < VSQ4Z_VECTOR; i++) {
-            lanes level = lanes_nearest(weights[i] * inverse);
-            with7 += squared_error(weights[i], importance[i], lanes_clamp(level, -7, 8), step);
-            with8 += squared_error(weights[i], importance[i], lanes_clamp(level, -8, 7), step);
+            lanes weight = weights[i], level = lanes_nearest(weight * inverse);
+            errors[0] +=
+                squared_error(weight, importance[i], lanes_clamp_twice(level, -7, 8), half);
+            errors[1] +=
+                squared_error(weight, importance[i], lanes_clamp_twice(level, -8, 7), half);
         }
-        *scale = lanes_if_less(with7, *error, lanes_set((float)s), *scale);
-        *zero = lanes_if_less(with7, *error, lanes_set(7), *zero);
-        *error = lanes_if_less(with7, *error, with7, *error);
-        *scale = lanes_if_less(with8, *error, lanes_set((float)s), *scale);
-        *zero = lanes_if_less(with8, *error, lanes_set(8), *zero);
-        *error = lanes_if_less(with8, *error, with8, *error);
+        for (int j = 0; j < 2; j++) {
+            lanes_i less = lanes_less(errors[j], least);
+            least = lanes_select(less, errors[j], least);
+            *scale = lanes_select(less, lanes_set((float)s), *scale);
+            *zero = lanes_select(less, lanes_set((float)(7 + j)), *zero);
+        }
     }
+    return least;
 }
 
-/* The row's least error under one row scale; with `row`, its scales and zero points too. */
-EVERY_ISA static double under(const struct transposed *t, float row_scale, struct vsq4z_row *row)
+/* The row's least error under a row scale, or something above `limit`; with `row`, its scales and
+ * zero points too. */
+EVERY_ISA static double under(const struct scaled *scaled, float row_scale, double limit,
+                              struct vsq4z_row *row)
 {
     double total = 0;
     int64_t vectors = row ? vsq4z_vectors(row->cols) : 0;
-    for (int64_t b = 0; b < t->blocks; b++) {
-        lanes error, scale, zero;
-        best_of_block((const lanes *)(const void *)(t->weights + b * BLOCK),
-                      (const lanes *)(const void *)(t->importance + b * BLOCK), row_scale, &error,
-                      &scale, &zero);
+    for (int64_t b = 0; b < scaled->blocks && total <= limit; b++) {
+        lanes scale, zero;
+        lanes least =
+            best_of_block((const lanes *)(const void *)(scaled->weight_blocks + b * BLOCK),
+                          (const lanes *)(const void *)(scaled->importance_blocks + b * BLOCK),
+                          row_scale, &scale, &zero);
         for (int lane = 0; lane < 16; lane++) {
-            total += (double)error[lane];
+            total += (double)least[lane];
             int64_t v = b * 16 + lane;
             if (v >= vectors) continue;
             row->scales[v] = (uint8_t)scale[lane];
@@ -108,32 +131,68 @@ EVERY_ISA static double under(const struct transposed *t, float row_scale, struc
     return total;
 }
 
-/* Here a lane is a scale, 0 to 15. */
-EVERY_ISA void vsq4z_choose_vector(const float *weights, const float *importance, float row_scale,
-                                   uint8_t *scale, uint8_t *zero)
+static float largest_of(const float *x, int64_t count)
 {
-    lanes step, with7 = {}, with8 = {};
-    for (int s = 0; s < 16; s++)
-        step[s] = row_scale * (float)s;
-    lanes inverse = 1.0f / step;
-    inverse[0] = 0;
-    for (int i = 0; i < VSQ4Z_VECTOR; i++) {
-        lanes weight = lanes_set(weights[i]), counts = lanes_set(importance[i]);
-        lanes level = lanes_nearest(weight * inverse);
-        with7 += squared_error(weight, counts, lanes_clamp(level, -7, 8), step);
-        with8 += squared_error(weight, counts, lanes_clamp(level, -8, 7), step);
-    }
-    float least = with7[0];
-    *scale = 0;
-    *zero = 7;
-    for (int s = 1; s < 16; s++)
-        for (int z = 7; z <= 8; z++) {
-            float error = z == 7 ? with7[s] : with8[s];
-            if (!(error < least)) continue;
-            least = error;
-            *scale = (uint8_t)s;
-            *zero = (uint8_t)z;
-        }
+    float largest = 0;
+    for (int64_t i = 0; i < count; i++)
+        largest = fmaxf(largest, fabsf(x[i]));
+    return largest;
+}
+
+/* x times a power of two with the largest in [1, 2); returns the exponent that was taken out. */
+static int normalize(const float *x, int64_t count, float *out)
+{
+    int exponent;
+    frexpf(largest_of(x, count), &exponent);
+    for (int64_t i = 0; i < count; i++)
+        out[i] = ldexpf(x[i], 1 - exponent);
+    return exponent - 1;
+}
+
+/* An input that the text hardly used still gets a scale that fits it. */
+#define LEAST_IMPORTANCE 1e-4 /* of the mean */
+
+static void normalize_importance(const float *importance, int64_t cols, float *out)
+{
+    double sum = 0;
+    if (importance && largest_of(importance, cols) > 0)
+        normalize(importance, cols, out);
+    else
+        for (int64_t k = 0; k < cols; k++)
+            out[k] = 1;
+    for (int64_t k = 0; k < cols; k++)
+        sum += (double)out[k];
+    float least = (float)(LEAST_IMPORTANCE * sum / (double)cols);
+    for (int64_t k = 0; k < cols; k++)
+        out[k] = fmaxf(out[k], least);
+}
+
+static void transpose(const float *from, int64_t blocks, float *to)
+{
+    for (int64_t b = 0; b < blocks; b++)
+        for (int lane = 0; lane < 16; lane++)
+            for (int i = 0; i < VSQ4Z_VECTOR; i++)
+                to[b * BLOCK + i * 16 + lane] = from[b * BLOCK + lane * VSQ4Z_VECTOR + i];
+}
+
+static struct scaled scale_row(const float *weights, const float *importance, int64_t cols,
+                               float *scratch)
+{
+    float *at = (float *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
+    int64_t blocks = blocks_of(cols), padded = blocks * BLOCK;
+    struct scaled row = {.cols = cols,
+                         .blocks = blocks,
+                         .weights = at,
+                         .importance = at + padded,
+                         .weight_blocks = at + 2 * padded,
+                         .importance_blocks = at + 3 * padded};
+    memset(at, 0, (size_t)(2 * padded) * sizeof *at);
+    row.exponent = normalize(weights, cols, row.weights);
+    row.largest = largest_of(row.weights, cols);
+    normalize_importance(importance, cols, row.importance);
+    transpose(row.weights, blocks, row.weight_blocks);
+    transpose(row.importance, blocks, row.importance_blocks);
+    return row;
 }
 
 uint8_t vsq4z_nearest(float weight, float row_scale, int32_t scale, int32_t zero)
@@ -192,13 +251,18 @@ static struct vector_step vector_step_of(const float *weights, int64_t cols, int
     return step_of(weights + first, count, most);
 }
 
+static float two_level_scale(const float *weights, int64_t cols, enum clip clip)
+{
+    float largest = 0;
+    for (int64_t v = 0; v < vsq4z_vectors(cols); v++)
+        largest = fmaxf(largest, vector_step_of(weights, cols, v, clip).step);
+    return largest / VSQ4Z_MAX_SCALE;
+}
+
 static void two_levels(const float *weights, enum clip clip, struct vsq4z_row *row)
 {
     int64_t vectors = vsq4z_vectors(row->cols);
-    float largest = 0;
-    for (int64_t v = 0; v < vectors; v++)
-        largest = fmaxf(largest, vector_step_of(weights, row->cols, v, clip).step);
-    row->row_scale = largest / VSQ4Z_MAX_SCALE;
+    row->row_scale = two_level_scale(weights, row->cols, clip);
     for (int64_t v = 0; v < vectors; v++) {
         struct vector_step step = vector_step_of(weights, row->cols, v, clip);
         float s = row->row_scale > 0 ? nearbyintf(step.step / row->row_scale) : 0;
@@ -214,52 +278,49 @@ struct best_scale {
     double error;
 };
 
-static void try_scale(const struct transposed *t, double scale, struct best_scale *best)
+static void try_scale(const struct scaled *row, double scale, struct best_scale *best)
 {
-    double error = under(t, (float)scale, NULL);
+    double error = under(row, (float)scale, best->error, NULL);
     if (error < best->error) *best = (struct best_scale){(float)scale, error};
 }
 
 /* The row scale that fits the chosen levels best: sum e w l / sum e l^2. */
-static float refit(const float *weights, const float *importance, const struct vsq4z_row *row)
+static float refit(const struct scaled *scaled, const struct vsq4z_row *row)
 {
     double products = 0, squares = 0;
     for (int64_t k = 0; k < row->cols; k++) {
         int64_t v = k / VSQ4Z_VECTOR;
         double level = row->scales[v] * (row->codes[k] - row->zeros[v]);
-        double e = importance ? (double)importance[k] : 1.0;
-        products += e * (double)weights[k] * level;
-        squares += e * level * level;
+        products += (double)scaled->importance[k] * (double)scaled->weights[k] * level;
+        squares += (double)scaled->importance[k] * level * level;
     }
     return squares > 0 && products > 0 ? (float)(products / squares) : row->row_scale;
 }
 
-static double search(const struct transposed *t, const float *weights, const float *importance,
-                     struct vsq4z_row *row)
+/* The seed is OCTAV's; then the middle of the range, which gives a low bar early, and outwards. */
+static float search(const struct scaled *scaled, struct vsq4z_row *row)
 {
-    float largest = 0;
-    for (int64_t k = 0; k < row->cols; k++)
-        largest = fmaxf(largest, fabsf(weights[k]));
-    double unit = (double)largest / (7.5 * VSQ4Z_MAX_SCALE), width = COARSE_STEP;
+    double unit = (double)scaled->largest / (7.5 * VSQ4Z_MAX_SCALE), width = COARSE_STEP;
     struct best_scale best = {(float)unit, INFINITY};
-    for (int i = 0; i < COARSE_COUNT; i++)
-        try_scale(t, unit * (COARSE_FIRST + i * COARSE_STEP), &best);
+    try_scale(scaled, two_level_scale(scaled->weights, scaled->cols, CLIP_OCTAV), &best);
+    for (int i = 0; i < COARSE_COUNT; i++) {
+        int away = i % 2 ? (i + 1) / 2 : -i / 2;
+        try_scale(scaled, unit * (1 + away * COARSE_STEP), &best);
+    }
     for (int i = 0; i < FINE_STEPS; i++) {
         double middle = best.scale;
         width /= 2;
-        try_scale(t, middle - unit * width, &best);
-        try_scale(t, middle + unit * width, &best);
+        try_scale(scaled, middle - unit * width, &best);
+        try_scale(scaled, middle + unit * width, &best);
     }
     for (int i = 0; i < REFITS; i++) {
         row->row_scale = best.scale;
-        under(t, row->row_scale, row);
-        choose_codes(weights, importance, row);
-        try_scale(t, refit(weights, importance, row), &best);
+        under(scaled, best.scale, INFINITY, row);
+        choose_codes(scaled->weights, NULL, row);
+        try_scale(scaled, refit(scaled, row), &best);
         if (best.scale == row->row_scale) break;
     }
-    row->row_scale = best.scale;
-    under(t, row->row_scale, row);
-    return choose_codes(weights, importance, row);
+    return best.scale;
 }
 
 /* Below this a row is zero: steps of its vectors would not be normal numbers. */
@@ -280,8 +341,10 @@ double vsq4z_quantize_row(const float *weights, const float *importance, enum cl
         memset(row->scales, 0, (size_t)vsq4z_vectors(row->cols));
         memset(row->zeros, 7, (size_t)vsq4z_vectors(row->cols));
     } else if (clip == CLIP_SEARCH) {
-        struct transposed t = transpose(weights, importance, row->cols, scratch);
-        return search(&t, weights, importance, row);
+        struct scaled scaled = scale_row(weights, importance, row->cols, scratch);
+        row->row_scale = search(&scaled, row);
+        under(&scaled, row->row_scale, INFINITY, row);
+        row->row_scale = ldexpf(row->row_scale, scaled.exponent);
     } else {
         two_levels(weights, clip, row);
     }
@@ -291,8 +354,8 @@ double vsq4z_quantize_row(const float *weights, const float *importance, enum cl
 double vsq4z_quantize_under(const float *weights, const float *importance, float row_scale,
                             float *scratch, struct vsq4z_row *row)
 {
-    struct transposed t = transpose(weights, importance, row->cols, scratch);
+    struct scaled scaled = scale_row(weights, importance, row->cols, scratch);
+    under(&scaled, ldexpf(row_scale, -scaled.exponent), INFINITY, row);
     row->row_scale = row_scale;
-    under(&t, row_scale, row);
     return choose_codes(weights, importance, row);
 }

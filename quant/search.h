@@ -10,7 +10,11 @@
  *                the smallest weighted squared error wins, the first of equals
  *
  * The error of input k counts `importance[k]` times (the energy of its activations, for the error
- * of the product; NULL: all alike).
+ * of the product; NULL: all alike). An importance below a ten-thousandth of the row's mean counts
+ * as that much, so that an input which the calibration text never used keeps its weights.
+ *
+ * Weights below 1e-30 all over a row are zeros. Magnitudes are no matter otherwise: a row that is
+ * multiplied by a power of two gets the same codes.
  *
  * Results are the same bits on every instruction set: sums of 16 vectors run in 16 lanes, no fused
  * multiply-add. Thread-safe: all memory is the caller's.
@@ -28,8 +32,8 @@ const char *clip_name(enum clip clip); /* "max", "octav", "search" */
 /* Floats of scratch that a row of `cols` inputs needs. */
 int64_t search_scratch(int64_t cols);
 
-/* weights[cols] finite; importance[cols] finite and >= 0, or NULL; row->cols is set by the caller.
- * Returns the weighted squared error that is left. */
+/* weights[cols] and importance[cols], or NULL, have passed quant/check.h; row->cols is set by the
+ * caller. Returns the weighted squared error that is left. */
 double vsq4z_quantize_row(const float *weights, const float *importance, enum clip clip,
                           float *scratch, struct vsq4z_row *row);
 
