@@ -1,0 +1,2 @@
+/* What C includes: see cuda_runtime.h. */
+#include "cuda_runtime.h"
