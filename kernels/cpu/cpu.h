@@ -131,13 +131,16 @@ struct outliers {
     float value[OUTLIERS];    /* 0 where a row has fewer */
 };
 
-/* Activations of a product, ready to multiply. W8 and VSQ4z read q8, scale, sum and outliers;
+/* Activations of a product, ready to multiply. W8 and VSQ4z read q8, scale, start and outliers;
  * native f32. */
 struct activations {
     const int8_t *q8; /* [rows][q8_stride], zero from cols to the next multiple of 64 */
     int64_t q8_stride;
-    const float *scale;        /* [rows] value = q8 * scale */
-    const int32_t *sum;        /* of q8: W8 [rows][groups of 64], VSQ4z [rows] */
+    const float *scale; /* [rows] value = q8 * scale */
+    /* -128 * the sum of q8: what the int32 sums over u8 = weight + 128 begin with. W8 [groups of
+     * 64][start_stride] of rows, VSQ4z [1][start_stride]. */
+    const int32_t *start;
+    int64_t start_stride;
     const int16_t *vector_sum; /* VSQ4z, where the kernels have vector_sums:
                                   [rows][vector_stride] */
     int64_t vector_stride;

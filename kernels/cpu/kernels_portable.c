@@ -27,7 +27,7 @@ static void sums_w8(const struct product *p, int64_t panel, int64_t row, int64_t
     const int8_t *a = p->in.q8 + row * p->in.q8_stride + group * W8_GROUP;
     const int64_t quads = ISA(w8_quads)(p, group);
     for (int o = 0; o < PANEL; o++)
-        sums[o] = ISA(w8_bias)(p, row, group);
+        sums[o] = p->in.start[group * p->in.start_stride + row];
     for (int64_t k = 0; k < quads; k++, w += 4 * PANEL, a += 4)
         for (int o = 0; o < PANEL; o++)
             sums[o] +=
@@ -84,7 +84,7 @@ static void expanded_sums(const struct product *p, const unsigned char *w, int64
     const int8_t *a = p->in.q8 + row * p->in.q8_stride;
     uint32_t wrapping[PANEL];
     for (int o = 0; o < PANEL; o++)
-        wrapping[o] = (uint32_t)ISA(vsq4z_bias)(p, row);
+        wrapping[o] = (uint32_t)p->in.start[row];
     for (int64_t k = 0; k < (p->w->cols + 3) / 4; k++, w += 4 * PANEL, a += 4)
         for (int o = 0; o < PANEL; o++)
             wrapping[o] += (uint32_t)(w[4 * o] * a[0] + w[4 * o + 1] * a[1] + w[4 * o + 2] * a[2] +

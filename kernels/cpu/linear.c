@@ -34,21 +34,20 @@ struct rows_source {
 struct rows_layout {
     enum weight_format format;
     int64_t stride; /* bytes of a row of q8 or f32 */
-    int64_t sums;   /* of a row */
+    int64_t padded; /* rows, to a multiple of 16, so that every array starts on a cache line */
     int64_t vectors;
-    size_t scale_at, sum_at, vector_sum_at, outliers_at, bytes;
+    size_t scale_at, start_at, vector_sum_at, outliers_at, bytes;
 };
 
 static struct rows_layout rows_layout(enum weight_format format, int64_t cols, int32_t rows)
 {
-    struct rows_layout layout = {.format = format, .sums = 1};
+    struct rows_layout layout = {.format = format, .padded = round_up(rows, 16)};
     layout.stride = row_stride(format == WEIGHT_NATIVE ? cols * 4 : cols);
-    if (format == WEIGHT_W8) layout.sums = w8_groups(cols);
+    int64_t starts = format == WEIGHT_W8 ? w8_groups(cols) : 1, padded = layout.padded;
     if (format == WEIGHT_VSQ4Z) layout.vectors = vsq4z_blocks(cols) * BLOCK_VECTORS;
-    int64_t padded = round_up(rows, 16); /* so that every array starts on a cache line */
     layout.scale_at = (size_t)layout.stride * (size_t)rows;
-    layout.sum_at = layout.scale_at + (size_t)padded * sizeof(float);
-    layout.vector_sum_at = layout.sum_at + (size_t)(padded * layout.sums) * sizeof(int32_t);
+    layout.start_at = layout.scale_at + (size_t)padded * sizeof(float);
+    layout.vector_sum_at = layout.start_at + (size_t)(padded * starts) * sizeof(int32_t);
     layout.outliers_at = layout.vector_sum_at + (size_t)(padded * layout.vectors) * sizeof(int16_t);
     layout.bytes = layout.outliers_at + (size_t)rows * sizeof(struct outliers);
     return layout;
@@ -65,7 +64,7 @@ static void quantize_row(const struct cpu_kernels *kernels, float *x, int64_t co
                          const struct rows_layout *layout, char *memory, int32_t i)
 {
     int8_t *out = (int8_t *)(memory + i * layout->stride);
-    int32_t *sums = (int32_t *)(memory + layout->sum_at) + i * layout->sums;
+    int32_t *start = (int32_t *)(memory + layout->start_at) + i;
     float *scale = (float *)(memory + layout->scale_at) + i;
     kernels->split_outliers(x, cols, (struct outliers *)(memory + layout->outliers_at) + i);
     float limit = kernels->largest(x, cols);
@@ -73,7 +72,8 @@ static void quantize_row(const struct cpu_kernels *kernels, float *x, int64_t co
     *scale = zero ? 0.0f : limit / 127.0f;
     float inverse = zero ? 0.0f : 127.0f / limit;
     if (layout->format == WEIGHT_VSQ4Z) {
-        *sums = kernels->quantize(x, cols, inverse, out);
+        int32_t sum = kernels->quantize(x, cols, inverse, out);
+        *start = (int32_t)(0u - 128u * (uint32_t)sum); /* sums of products wrap as well */
         int64_t inputs = layout->vectors * VSQ4Z_VECTOR, padded = round_up(cols, 16);
         memset(out + padded, 0, (size_t)(inputs - padded));
         if (kernels->vector_sums)
@@ -81,9 +81,9 @@ static void quantize_row(const struct cpu_kernels *kernels, float *x, int64_t co
                                  (int16_t *)(memory + layout->vector_sum_at) + i * layout->vectors);
         return;
     }
-    for (int64_t at = 0; at < cols; at += W8_GROUP) {
+    for (int64_t at = 0; at < cols; at += W8_GROUP, start += layout->padded) {
         int64_t count = cols - at < W8_GROUP ? cols - at : W8_GROUP;
-        *sums++ = kernels->quantize(x + at, count, inverse, out + at);
+        *start = -128 * kernels->quantize(x + at, count, inverse, out + at);
     }
 }
 
@@ -118,7 +118,8 @@ static struct activations rows_view(const struct weight *w, const struct rows_so
     return (struct activations){.q8 = (const int8_t *)memory,
                                 .q8_stride = layout->stride,
                                 .scale = (const float *)(memory + layout->scale_at),
-                                .sum = (const int32_t *)(memory + layout->sum_at),
+                                .start = (const int32_t *)(memory + layout->start_at),
+                                .start_stride = layout->padded,
                                 .vector_sum = (const int16_t *)(memory + layout->vector_sum_at),
                                 .vector_stride = layout->vectors,
                                 .outliers =

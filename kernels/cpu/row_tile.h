@@ -127,14 +127,8 @@ INLINE int64_t ISA(w8_quads)(const struct product *p, int64_t group)
     return left < W8_GROUP / 4 ? left : W8_GROUP / 4;
 }
 
-/* What a group's sums begin with: the bias of 128 in every weight, taken out. */
-INLINE int32_t ISA(w8_bias)(const struct product *p, int64_t row, int64_t group)
-{
-    return -128 * p->in.sum[row * w8_groups(p->w->cols) + group];
-}
-
 /* Column `column` of W8 panel `panel`, scaled, lanes [part * VL, part * VL + VL). */
-INLINE vf ISA(w8_column)(const struct product *p, int64_t panel, int32_t column, int part)
+INLINE vf ISA(w8_column)(const struct product *p, int64_t panel, uint32_t column, int part)
 {
     const unsigned char *quad = weight_panel(p->w, panel) + column / 4 * 4 * PANEL;
     vi four;
@@ -156,7 +150,8 @@ INLINE vf ISA(w8_value)(const struct product *p, int64_t panel, int64_t row, vf 
 {
     const struct outliers *outliers = &p->in.outliers[row];
     value = value * p->in.scale[row];
-    UNROLL for (int o = 0; o < OUTLIERS; o++) value = vf_fma(
-        vf_set(outliers->value[o]), ISA(w8_column)(p, panel, outliers->column[o], part), value);
+    UNROLL for (int o = 0; o < OUTLIERS; o++) value =
+        vf_fma(vf_set(outliers->value[o]),
+               ISA(w8_column)(p, panel, (uint32_t)outliers->column[o], part), value);
     return value;
 }

@@ -6,8 +6,8 @@
  * behind memory; with many a panel is expanded once into a member's scratch, for all tiles of rows.
  */
 
-#define VSQ4Z_ROWS     4
-#define VSQ4Z_TILES(X) X(1) X(2) X(3) X(4)
+#define VSQ4Z_ROWS     8
+#define VSQ4Z_TILES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
 
 /* Scales of two vectors (the bytes of one line of 16, shown to every 128 bits), one byte in each
  * dword's four. */
@@ -59,16 +59,20 @@ static void expand_vsq4z(const struct weight *w, int64_t panel, unsigned char *o
     }
 }
 
-/* Exact int32 sums of R rows, straight from 4 bits. */
+/* Exact int32 sums of R rows, straight from 4 bits. Every quad of a vector has sums of its own
+ * where there are few rows. */
 INLINE void packed_sums(const struct product *p, const struct vsq4z_panel *m, int64_t row,
                         const int R, __m512i sum[VSQ4Z_ROWS])
 {
+    const int A = CHAINS_OF(R);
     const int64_t stride = p->in.q8_stride;
-    const int8_t *a = p->in.q8 + row * stride;
+    const int8_t *base[(VSQ4Z_ROWS + 2) / 3];
     const unsigned char *codes = m->codes, *two = m->scales;
     const uint16_t *zeros = m->zeros;
-    UNROLL for (int r = 0; r < R; r++) sum[r] = _mm512_set1_epi32(ISA(vsq4z_bias)(p, row + r));
-    for (int64_t v = 0; v < vsq4z_blocks(p->w->cols) * BLOCK_VECTORS; v += 2) {
+    __m512i sums[VSQ4Z_ROWS][4] = {};
+    UNROLL for (int r = 0; r < R; r += 3) base[r / 3] = p->in.q8 + (row + r) * stride;
+    UNROLL for (int r = 0; r < R; r++) sums[r][0] = _mm512_set1_epi32(p->in.start[row + r]);
+    for (const uint16_t *end = zeros + vsq4z_blocks(p->w->cols) * BLOCK_VECTORS; zeros < end;) {
         __m512i scales = scale_bytes(two), u[4];
         UNROLL for (int j = 0; j < 2; j++)
         {
@@ -77,50 +81,101 @@ INLINE void packed_sums(const struct product *p, const struct vsq4z_panel *m, in
             expand_vector(codes, scales, zeros[j], u);
             scales = _mm512_srli_epi16(scales, 4);
             UNROLL for (int quad = 0; quad < 4; quad++) UNROLL for (int r = 0; r < R; r++)
-                DOT4(sum[r], u[quad], a + r * stride + quad * 4);
+                DOT4_AT(sums[r][quad % A], u[quad], base[r / 3] + r % 3 * stride + quad * 4);
             codes += 128;
-            a += VSQ4Z_VECTOR;
+            UNROLL for (int r = 0; r < R; r += 3) base[r / 3] += VSQ4Z_VECTOR;
         }
         two += PANEL;
         zeros += 2;
     }
+    UNROLL for (int r = 0; r < R; r++)
+    {
+        sum[r] = sums[r][0];
+        UNROLL for (int i = 1; i < A; i++) sum[r] = _mm512_add_epi32(sum[r], sums[r][i]);
+    }
 }
+
+/* One column straight from 4 bits, as f32 levels. */
+INLINE vf packed_column(const struct vsq4z_panel *m, uint32_t column)
+{
+    static const int32_t nibble[2] = {0, 4};
+    const __m512i low = _mm512_set1_epi32(15);
+    uint32_t vector = column / VSQ4Z_VECTOR;
+    __m512i q = pick_byte(_mm512_load_si512(m->codes + column / 8 * 64), column % 4);
+    __m512i s = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(m->scales + vector / 2 * 16)));
+    q = _mm512_and_si512(_mm512_srlv_epi32(q, _mm512_set1_epi32(nibble[column / 4 % 2])), low);
+    s = _mm512_and_si512(_mm512_srlv_epi32(s, _mm512_set1_epi32(nibble[vector % 2])), low);
+    q = _mm512_sub_epi32(q, _mm512_set1_epi32(7));
+    q = _mm512_mask_sub_epi32(q, m->zeros[vector], q, _mm512_set1_epi32(1));
+    return (vf)_mm512_cvtepi32_ps(_mm512_mullo_epi32(s, q));
+}
+
+/* ISA(vsq4z_value) for C panels, which share a row's outliers; from 4 bits or expanded. */
+INLINE void vsq4z_finish(const struct product *p, int64_t panel, const int C, int64_t row, int rows,
+                         const __m512i *sum, const int sum_stride, const bool expanded)
+{
+    const struct vsq4z_panel m[2] = {vsq4z_panel(p->w, panel), vsq4z_panel(p->w, panel + C - 1)};
+    for (int r = 0; r < rows; r++) {
+        const struct outliers *outliers = &p->in.outliers[row + r];
+        vf y[2][VN] = {};
+        UNROLL for (int c = 0; c < C; c++) y[c][0] =
+            (vf)_mm512_cvtepi32_ps(sum[c * sum_stride + r]) * p->in.scale[row + r];
+        UNROLL for (int o = 0; o < OUTLIERS; o++) UNROLL for (int c = 0; c < C; c++)
+        {
+            uint32_t column = (uint32_t)outliers->column[o];
+            vf levels =
+                expanded ? int8_column(p->expanded[c], column) : packed_column(&m[c], column);
+            y[c][0] = vf_fma(vf_set(outliers->value[o]), levels, y[c][0]);
+        }
+        UNROLL for (int c = 0; c < C; c++) y[c][0] *= vf_load(m[c].row_scale);
+        ISA(finish_tile)(p, panel, C, row + r, y);
+    }
+}
+
+#define FINISH(name, C, stride, expanded)                                                 \
+    static __attribute__((noinline)) void name(const struct product *p, int64_t panel,    \
+                                               int64_t row, int rows, const __m512i *sum) \
+    {                                                                                     \
+        vsq4z_finish(p, panel, C, row, rows, sum, stride, expanded);                      \
+    }
+FINISH(packed_finish_one, 1, VSQ4Z_ROWS, false)
+FINISH(packed_finish_two, 2, VSQ4Z_ROWS, false)
+FINISH(expanded_finish_one, 1, W8_ROWS, true)
+FINISH(expanded_finish_two, 2, W8_ROWS, true)
+#undef FINISH
 
 INLINE void packed_tile(const struct product *p, int64_t panel, int panels, int64_t row,
                         const int R)
 {
-    vf y[2][VSQ4Z_ROWS] = {};
+    __m512i sum[2][VSQ4Z_ROWS];
     for (int c = 0; c < panels; c++) {
         const struct vsq4z_panel m = vsq4z_panel(p->w, panel + c);
-        __m512i sum[VSQ4Z_ROWS];
-        packed_sums(p, &m, row, R, sum);
-        UNROLL for (int r = 0; r < R; r++) y[c][r] =
-            ISA(vsq4z_value)(p, &m, NULL, row + r, (vi)sum[r], 0);
+        packed_sums(p, &m, row, R, sum[c]);
     }
-    UNROLL for (int r = 0; r < R; r++)
-        ISA(finish_tile)(p, panel, panels, row + r, (vf[2][VN]){{y[0][r]}, {y[1][r]}});
+    (panels == 2 ? packed_finish_two : packed_finish_one)(p, panel, row, R, sum[0]);
 }
 
-INLINE void expanded_sums(const struct product *p, const unsigned char *w, int64_t row, const int R,
-                          __m512i sum[W8_ROWS])
+INLINE void expanded_sums(const struct product *p, const unsigned char *w, int64_t row, const int C,
+                          const int R, __m512i sum[2][W8_ROWS])
 {
-    UNROLL for (int r = 0; r < R; r++) sum[r] = _mm512_set1_epi32(ISA(vsq4z_bias)(p, row + r));
-    dot_quads(w, (p->w->cols + 3) / 4, p->in.q8 + row * p->in.q8_stride, p->in.q8_stride, R, sum);
+    __m512i sums[2][W8_ROWS];
+    UNROLL for (int c = 0; c < C; c++) first_sums(p, row, 0, R, sums[c]);
+    dot_panels(w, vsq4z_expanded_bytes(p->w->cols), (p->w->cols + 3) / 4,
+               p->in.q8 + row * p->in.q8_stride, p->in.q8_stride, C, R, sums);
+    UNROLL for (int c = 0; c < C; c++) UNROLL for (int r = 0; r < R; r++) sum[c][r] = sums[c][r];
 }
 
 INLINE void expanded_tile(const struct product *p, int64_t panel, int panels, int64_t row,
                           const int R)
 {
-    vf y[2][W8_ROWS] = {};
-    for (int c = 0; c < panels; c++) {
-        const struct vsq4z_panel m = vsq4z_panel(p->w, panel + c);
-        __m512i sum[W8_ROWS];
-        expanded_sums(p, p->expanded[c], row, R, sum);
-        UNROLL for (int r = 0; r < R; r++) y[c][r] =
-            ISA(vsq4z_value)(p, &m, p->expanded[c], row + r, (vi)sum[r], 0);
+    __m512i sum[2][W8_ROWS];
+    if (PANELS_OF(R) == 2 && panels == 2) {
+        expanded_sums(p, p->expanded[0], row, 2, R, sum);
+    } else {
+        for (int c = 0; c < panels; c++)
+            expanded_sums(p, p->expanded[c], row, 1, R, sum + c);
     }
-    UNROLL for (int r = 0; r < R; r++)
-        ISA(finish_tile)(p, panel, panels, row + r, (vf[2][VN]){{y[0][r]}, {y[1][r]}});
+    (panels == 2 ? expanded_finish_two : expanded_finish_one)(p, panel, row, R, sum[0]);
 }
 
 static void product_vsq4z(const struct product *p, int64_t panel, int panels, int64_t row, int rows)
@@ -146,12 +201,12 @@ static void product_vsq4z(const struct product *p, int64_t panel, int panels, in
 
 static void sums_vsq4z(const struct product *p, int64_t panel, int64_t row, int32_t *sums)
 {
-    __m512i sum[W8_ROWS];
+    __m512i sum[2][W8_ROWS];
     if (p->expanded[0]) {
-        expanded_sums(p, p->expanded[0], row, 1, sum);
+        expanded_sums(p, p->expanded[0], row, 1, 1, sum);
     } else {
         const struct vsq4z_panel m = vsq4z_panel(p->w, panel);
-        packed_sums(p, &m, row, 1, sum);
+        packed_sums(p, &m, row, 1, sum[0]);
     }
-    _mm512_storeu_si512(sums, sum[0]);
+    _mm512_storeu_si512(sums, sum[0][0]);
 }

@@ -2,7 +2,7 @@
  * expanded panel's int32 sums. Included by kernels_*.c after row_tile.h. */
 
 /* Levels of one column, lanes [part * VL, part * VL + VL), from 4 bits. */
-INLINE vi ISA(vsq4z_packed_column)(const struct vsq4z_panel *m, int32_t column, int part)
+INLINE vi ISA(vsq4z_packed_column)(const struct vsq4z_panel *m, uint32_t column, int part)
 {
     vi four, lane;
     vb two;
@@ -16,7 +16,7 @@ INLINE vi ISA(vsq4z_packed_column)(const struct vsq4z_panel *m, int32_t column, 
 }
 
 /* The same from an expanded panel. */
-INLINE vi ISA(vsq4z_expanded_column)(const unsigned char *expanded, int32_t column, int part)
+INLINE vi ISA(vsq4z_expanded_column)(const unsigned char *expanded, uint32_t column, int part)
 {
     vi four;
     __builtin_memcpy(&four, expanded + (column / 4 * PANEL + part * VL) * 4, sizeof four);
@@ -33,17 +33,10 @@ INLINE vf ISA(vsq4z_value)(const struct product *p, const struct vsq4z_panel *m,
     vf value = __builtin_convertvector(sums, vf) * p->in.scale[row];
     UNROLL for (int o = 0; o < OUTLIERS; o++)
     {
-        int32_t column = outliers->column[o];
+        uint32_t column = (uint32_t)outliers->column[o];
         vi levels = expanded ? ISA(vsq4z_expanded_column)(expanded, column, part)
                              : ISA(vsq4z_packed_column)(m, column, part);
         value = vf_fma(vf_set(outliers->value[o]), __builtin_convertvector(levels, vf), value);
     }
     return value * vf_load(m->row_scale + part * VL);
-}
-
-/* What sums over an expanded panel begin with: the bias of 128 in every level, taken out. Sums wrap
- * modulo 2^32 on the way, the last one is exact. */
-INLINE int32_t ISA(vsq4z_bias)(const struct product *p, int64_t row)
-{
-    return (int32_t)(0u - 128u * (uint32_t)p->in.sum[row]);
 }

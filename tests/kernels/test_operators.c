@@ -216,13 +216,14 @@ Test(operators, int32_sums_are_equal_everywhere)
         struct weight *weight = rig_weight(&rig, &w, 1, false, WEIGHT_W8, DT_F32);
         int64_t groups = w8_groups(w.cols), padded = round_up(w.cols, 16);
         int8_t *q8 = aligned_alloc(64, (size_t)round_up(padded, 64));
-        int32_t *sums = must_alloc((size_t)groups * sizeof *sums);
+        int32_t *start = must_alloc((size_t)groups * sizeof *start);
         memset(q8, 0, (size_t)padded);
         for (int64_t k = 0; k < w.cols; k++) {
             q8[k] = (int8_t)(s % 3 == 0 ? 127 : (int64_t)rng_below(&rng, 255) - 127);
-            sums[k / W8_GROUP] += q8[k];
+            start[k / W8_GROUP] -= 128 * q8[k];
         }
-        struct product p = {.w = weight, .in = {.q8 = q8, .q8_stride = padded, .sum = sums}};
+        struct product p = {
+            .w = weight, .in = {.q8 = q8, .q8_stride = padded, .start = start, .start_stride = 1}};
         const struct cpu_kernels *kernels[] = {&cpu_kernels_avx2, &cpu_kernels_avx512};
         const enum cpu_isa of[] = {CPU_AVX2, CPU_AVX512};
         for (int64_t panel = 0; panel < weight->panels; panel++) {
@@ -238,6 +239,6 @@ Test(operators, int32_sums_are_equal_everywhere)
         }
         rig.backend->ops->weight_free(rig.backend, weight);
         rig_close(&rig);
-        free(w.values), free(q8), free(sums);
+        free(w.values), free(q8), free(start);
     }
 }

@@ -37,7 +37,7 @@ static int8_t activation_value(struct rng *rng, enum activation kind, int64_t k)
 /* One row of activations as linear.c prepares it, every sum there is. */
 struct row {
     int8_t *q8;
-    int32_t *groups, total;
+    int32_t *groups, start; /* as products begin: -128 * sum */
     int16_t *vectors;
 };
 
@@ -49,9 +49,9 @@ static struct row row_make(struct rng *rng, enum activation kind, int64_t cols)
                       .vectors = must_alloc((size_t)vectors * sizeof(int16_t))};
     for (int64_t k = 0; k < cols; k++) {
         row.q8[k] = activation_value(rng, kind, k);
-        row.groups[k / W8_GROUP] += row.q8[k];
+        row.groups[k / W8_GROUP] -= 128 * row.q8[k];
         row.vectors[k / VSQ4Z_VECTOR] = (int16_t)(row.vectors[k / VSQ4Z_VECTOR] + row.q8[k]);
-        row.total += row.q8[k];
+        row.start = (int32_t)((uint32_t)row.start - 128u * (uint32_t)row.q8[k]);
     }
     return row;
 }
@@ -78,8 +78,9 @@ static void expect_sums(const int32_t *found, const struct vsq4z_matrix *m, int6
 static void sums_of_w8(const struct cpu_kernels *kernels, const struct weight *w8, int64_t panel,
                        const struct row *row, int32_t *sums)
 {
-    const struct product p = {.w = w8,
-                              .in = {.q8 = row->q8, .q8_stride = w8->cols, .sum = row->groups}};
+    const struct product p = {
+        .w = w8,
+        .in = {.q8 = row->q8, .q8_stride = w8->cols, .start = row->groups, .start_stride = 1}};
     memset(sums, 0, PANEL * sizeof *sums);
     for (int64_t group = 0; group < w8_groups(w8->cols); group++) {
         int32_t part[PANEL];
@@ -99,7 +100,7 @@ static void check_sums(size_t isa, const struct vsq4z_matrix *m, const struct ro
     struct product p = {.w = w,
                         .in = {.q8 = row->q8,
                                .q8_stride = round_up(m->cols, 16),
-                               .sum = &row->total,
+                               .start = &row->start,
                                .vector_sum = row->vectors,
                                .vector_stride = vsq4z_blocks(m->cols) * BLOCK_VECTORS}};
     cr_assert(kernels->vsq4z_rows || kernels->expand_vsq4z);
