@@ -10,7 +10,7 @@
 struct words {
     const char *model, *out, *format, *clip, *method, *calibrate;
     struct option_texts keep;
-    int64_t threads;
+    int64_t threads, windows;
     bool force, json;
 };
 
@@ -38,6 +38,30 @@ static enum status resolve_clip(const char *word, enum clip *out, struct error *
     return unknown("clip", word, "max, octav, search", err);
 }
 
+/* With a text the best recipe measured (docs/quantization.md), without one rounding alone. */
+static enum status resolve_method(const struct words *w, enum method *out, struct error *err)
+{
+    *out = w->calibrate ? METHOD_AWQ_GPTQ : METHOD_RTN;
+    if (!w->method) return ST_OK;
+    for (*out = METHOD_RTN; *out <= METHOD_AWQ_GPTQ; ++*out)
+        if (!strcmp(w->method, method_name(*out))) break;
+    if (*out > METHOD_AWQ_GPTQ)
+        return unknown("method", w->method, "rtn, awq, gptq, awq+gptq", err);
+    if (*out != METHOD_RTN && !w->calibrate)
+        return fail(err, ST_USAGE, "--method %s needs a text: --calibrate FILE", w->method);
+    return ST_OK;
+}
+
+/* W8 is rounded to nearest and clips nothing. */
+static void ease_w8(struct quantize_options *o)
+{
+    if (o->format != FILE_W8) return;
+    if (o->calibrate) log_warn("--format w8 rounds to nearest: --calibrate changes nothing");
+    o->calibrate = NULL;
+    o->method = METHOD_RTN;
+    o->clip = CLIP_MAX;
+}
+
 static enum status resolve(const struct words *w, struct quantize_options *o, struct error *err)
 {
     enum status status;
@@ -47,11 +71,17 @@ static enum status resolve(const struct words *w, struct quantize_options *o, st
     if (!w->out) return fail(err, ST_USAGE, "--out is missing: the directory to write");
     *o = (struct quantize_options){.model = w->model,
                                    .out = w->out,
+                                   .calibrate = w->calibrate,
+                                   .windows = (int32_t)w->windows,
                                    .keep = w->keep,
                                    .threads = (int)w->threads,
                                    .force = w->force};
-    if ((status = resolve_format(w->format, &o->format, err))) return status;
-    return resolve_clip(w->clip, &o->clip, err);
+    if ((status = resolve_format(w->format, &o->format, err)) ||
+        (status = resolve_clip(w->clip, &o->clip, err)) ||
+        (status = resolve_method(w, &o->method, err)))
+        return status;
+    ease_w8(o);
+    return ST_OK;
 }
 
 static int run(const struct words *w)
@@ -77,7 +107,7 @@ static int run(const struct words *w)
 
 int command_quantize(int argc, char **argv)
 {
-    struct words w = {.format = "vsq4z", .clip = "search"};
+    struct words w = {.format = "vsq4z", .clip = "search", .windows = 64};
     struct command_help help = {
         "espalier quantize",
         "espalier quantize --model models/SmolLM2-135M-Instruct.Q4_1.gguf --out "
@@ -91,6 +121,12 @@ int command_quantize(int argc, char **argv)
         {"out", OPT_STRING, &w.out, "DIR", "the directory to write", 0, 0},
         {"format", OPT_STRING, &w.format, "FORMAT",
          "vsq4z (4.31 bits a weight, the default) or w8 (8.25 bits)", 0, 0},
+        {"calibrate", OPT_STRING, &w.calibrate, "TEXTFILE",
+         "a text like what the model will see: weighs errors, and needed by awq and gptq", 0, 0},
+        {"calibrate-windows", OPT_INT, &w.windows, "N",
+         "windows of 512 tokens of it, at most (default 64)", 1, 4096},
+        {"method", OPT_STRING, &w.method, "HOW",
+         "rtn (rounding), awq, gptq or awq+gptq (the default with --calibrate, else rtn)", 0, 0},
         {"clip", OPT_STRING, &w.clip, "HOW",
          "how scales are chosen: max, octav or search (the default)", 0, 0},
         {"keep", OPT_TEXTS, &w.keep, "PATTERN",

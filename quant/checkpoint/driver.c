@@ -2,7 +2,7 @@
 #include "base/base.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
-#include "quant/checkpoint/coded_layer.h"
+#include "quant/checkpoint/calibration_text.h"
 #include "quant/checkpoint/side_files.h"
 #include "quant/checkpoint/table_rows.h"
 #include "quant/checkpoint/writer.h"
@@ -21,6 +21,8 @@ struct run {
     struct checkpoint *source;
     struct thread_pool *pool;
     struct format_plan plan;
+    struct calibration_text text;
+    struct recipe *recipe;
     struct partial partial;
     struct writer *writer;
     json_t *head;
@@ -51,13 +53,14 @@ static void record_matrix(struct run *run, enum tensor_role role, int32_t layer,
                             "error", m->error, "clipped", m->clipped));
 }
 
-static json_t *options_json(const struct quantize_options *o)
+static json_t *options_json(const struct quantize_options *o, const json_t *text)
 {
     json_t *keep = json_array();
     for (size_t i = 0; i < o->keep.count; i++)
         json_array_append_new(keep, json_string(o->keep.values[i]));
-    return json_pack("{s:s, s:s, s:s, s:o}", "format", format_word(o->format), "method", "rtn",
-                     "clip", clip_name(o->clip), "keep", keep);
+    return json_pack("{s:s, s:s, s:s, s:o, s:O?}", "format", format_word(o->format), "method",
+                     method_name(o->method), "clip", clip_name(o->clip), "keep", keep, "calibrate",
+                     text);
 }
 
 /* --- tensors */
@@ -93,30 +96,28 @@ static enum status write_matrix(struct run *run, enum tensor_role role, int32_t 
                                  : writer_w8(run->writer, role, layer, &w8, err);
 }
 
-static enum status write_coded(struct run *run, int32_t layer, const struct float_layer *in,
-                               const struct coded_matrix coded[TENSOR_ROLES], struct error *err)
+static enum status write_coded(struct run *run, int32_t layer, const struct float_layer *vectors,
+                               const struct coded_matrix *matrices, struct error *err)
 {
     enum status status = ST_OK;
-    for (enum tensor_role role = TENSOR_ATTN_NORM; !status && role < TENSOR_ROLES; role++) {
-        if (!in->tensors[role].values) continue;
-        status = tensor_role_is_matrix(role)
-                     ? write_matrix(run, role, layer, &coded[role], err)
-                     : writer_vector(run->writer, role, layer, in->tensors[role].values, err);
-    }
+    for (enum tensor_role role = TENSOR_ATTN_NORM; !status && role < TENSOR_ROLES; role++)
+        if (matrices[role].rows)
+            status = write_matrix(run, role, layer, &matrices[role], err);
+        else if (vectors->tensors[role].values)
+            status = writer_vector(run->writer, role, layer, vectors->tensors[role].values, err);
     return status;
 }
 
 static enum status write_layer(struct run *run, int32_t layer, struct error *err)
 {
-    struct float_layer in;
-    struct coded_matrix coded[TENSOR_ROLES] = {0};
-    enum status status = float_layer_load(run->source, layer, run->pool, &in, err);
-    if (status) return status;
-    status = round_layer(&in, &run->plan, layer, run->options->clip, run->pool, coded, err);
-    if (!status) status = write_coded(run, layer, &in, coded, err);
+    struct float_layer vectors = {0};
+    struct coded_matrix matrices[TENSOR_ROLES] = {0};
+    enum status status = recipe_layer(run->recipe, layer, format_plan_types(&run->plan, layer),
+                                      &vectors, matrices, err);
+    if (!status) status = write_coded(run, layer, &vectors, matrices, err);
     for (enum tensor_role role = 0; role < TENSOR_ROLES; role++)
-        coded_matrix_release(&coded[role]);
-    float_layer_release(&in);
+        coded_matrix_release(&matrices[role]);
+    float_layer_release(&vectors);
     checkpoint_release_pages(run->source);
     return status;
 }
@@ -146,23 +147,39 @@ static enum status check_result(const struct run *run, struct error *err)
     return ST_OK;
 }
 
-static enum status begin(struct run *run, struct error *err)
+/* What can be wrong without a byte being written. */
+static enum status prepare(struct run *run, struct error *err)
 {
     const struct quantize_options *o = run->options;
-    json_t *source;
     enum status status;
     if ((status = checkpoint_open(o->model, &run->source, err)) ||
         (status = format_plan_make(run->source, o->format, o->keep.values, o->keep.count,
                                    &run->plan, err)) ||
-        (status = thread_pool_create(o->threads, &run->pool, err)) ||
-        (status = partial_begin(o->out, o->force, &run->partial, err)))
+        (status = thread_pool_create(o->threads, &run->pool, err)))
         return status;
+    if (o->calibrate)
+        status = calibration_text_read(o->calibrate, run->source, o->windows, &run->text, err);
+    if (status) return status;
+    struct recipe_options options = {.clip = o->clip,
+                                     .method = o->method,
+                                     .tokens = run->text.tokens,
+                                     .windows = run->text.windows};
+    return recipe_create(&options, run->source, run->pool, &run->recipe, err);
+}
+
+static enum status begin(struct run *run, struct error *err)
+{
+    const struct quantize_options *o = run->options;
+    json_t *source;
+    enum status status = partial_begin(o->out, o->force, &run->partial, err);
+    if (status) return status;
     run->begun = true;
     if ((status = side_files_write(o->model, run->source, &run->partial, err)) ||
         (status = writer_open(&run->partial, run->source, &run->plan, &run->writer, err)) ||
         (status = source_json(o->model, run->source, &source, err)))
         return status;
-    run->head = json_pack("{s:o, s:o}", "source", source, "options", options_json(o));
+    run->head =
+        json_pack("{s:o, s:o}", "source", source, "options", options_json(o, run->text.record));
     return ST_OK;
 }
 
@@ -190,6 +207,8 @@ static void release(struct run *run)
     writer_close(run->writer);
     if (run->begun) partial_abandon(&run->partial);
     json_decref(run->head);
+    recipe_free(run->recipe);
+    calibration_text_free(&run->text);
     format_plan_release(&run->plan);
     if (run->pool) thread_pool_free(run->pool);
     checkpoint_close(run->source);
@@ -200,7 +219,8 @@ enum status quantize_checkpoint(const struct quantize_options *options, json_t *
 {
     struct run run = {.options = options};
     *record = NULL;
-    enum status status = begin(&run, err);
+    enum status status = prepare(&run, err);
+    if (!status) status = begin(&run, err);
     if (!status) status = write_tensors(&run, err);
     if (!status) status = finish(&run, record, err);
     release(&run);

@@ -8,7 +8,7 @@
 
 #include "base/options.h"
 #include "model/checkpoint.h"
-#include "quant/search.h"
+#include "quant/checkpoint/recipe.h"
 
 #include <jansson.h>
 
@@ -16,6 +16,9 @@ struct quantize_options {
     const char *model, *out;
     enum file_type format; /* FILE_VSQ4Z or FILE_W8 */
     enum clip clip;
+    enum method method;
+    const char *calibrate; /* a text, or NULL */
+    int32_t windows;       /* of it, at most */
     struct option_texts keep;
     int threads; /* 0: one per core */
     bool force;  /* replace a quantized directory */

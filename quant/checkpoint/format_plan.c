@@ -100,3 +100,8 @@ enum file_type format_plan_type(const struct format_plan *plan, enum tensor_role
 {
     return *slot(plan, role, layer);
 }
+
+const enum file_type *format_plan_types(const struct format_plan *plan, int32_t layer)
+{
+    return slot(plan, 0, layer);
+}

@@ -20,6 +20,9 @@ void format_plan_release(struct format_plan *plan);
 enum file_type format_plan_type(const struct format_plan *plan, enum tensor_role role,
                                 int32_t layer);
 
+/* Of all roles of a layer: [TENSOR_ROLES]. */
+const enum file_type *format_plan_types(const struct format_plan *plan, int32_t layer);
+
 /* The name of a tensor as it is written. */
 #define TENSOR_NAME_ROOM 128
 const char *written_name(enum tensor_role role, int32_t layer, char name[TENSOR_NAME_ROOM]);
