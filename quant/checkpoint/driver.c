@@ -5,7 +5,7 @@
 #include "quant/checkpoint/calibration_text.h"
 #include "quant/checkpoint/side_files.h"
 #include "quant/checkpoint/table_rows.h"
-#include "quant/checkpoint/writer.h"
+#include "quant/checkpoint/weight_file.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +24,7 @@ struct run {
     struct calibration_text text;
     struct recipe *recipe;
     struct partial partial;
-    struct writer *writer;
+    struct weight_file *file;
     json_t *head;
     int64_t weights, bytes; /* of matrices, as written */
     struct progress bar;
@@ -47,10 +47,11 @@ static void record_matrix(struct run *run, enum tensor_role role, int32_t layer,
     double bits = 8 * (double)bytes / ((double)m->rows * (double)m->cols);
     run->weights += m->rows * m->cols;
     run->bytes += bytes;
-    writer_record(run->writer, role, layer,
-                  json_pack("{s:s, s:[I, I], s:f, s:f, s:f}", "format", file_type_name(m->type),
-                            "shape", (json_int_t)m->rows, (json_int_t)m->cols, "bits", bits,
-                            "error", m->error, "clipped", m->clipped));
+    weight_file_record(run->file, role, layer,
+                       json_pack("{s:s, s:[I, I], s:f, s:f, s:f}", "format",
+                                 file_type_name(m->type), "shape", (json_int_t)m->rows,
+                                 (json_int_t)m->cols, "bits", bits, "error", m->error, "clipped",
+                                 m->clipped));
 }
 
 static json_t *options_json(const struct quantize_options *o, const json_t *text)
@@ -73,15 +74,15 @@ static enum status write_tables(struct run *run, struct error *err)
         const struct checkpoint_tensor *table = checkpoint_tensor(run->source, role, 0);
         if (!table) continue;
         struct coded_matrix m = {.type = FILE_W8, .rows = table->rows, .cols = table->cols};
-        status = table_write(table, role, run->pool, run->writer, &m.error, err);
+        status = table_write(table, role, run->pool, run->file, &m.error, err);
         if (!status) record_matrix(run, role, 0, &m);
     }
     struct float_layer norm = {0};
     if (!status)
         status = float_tensor_load(run->source, TENSOR_FINAL_NORM, 0, run->pool, &norm, err);
     if (!status)
-        status = writer_vector(run->writer, TENSOR_FINAL_NORM, 0,
-                               norm.tensors[TENSOR_FINAL_NORM].values, err);
+        status = weight_file_vector(run->file, TENSOR_FINAL_NORM, 0,
+                                    norm.tensors[TENSOR_FINAL_NORM].values, err);
     float_layer_release(&norm);
     return status;
 }
@@ -92,8 +93,8 @@ static enum status write_matrix(struct run *run, enum tensor_role role, int32_t 
     struct vsq4z_matrix vsq4z = coded_vsq4z(m);
     struct w8_matrix w8 = coded_w8(m);
     record_matrix(run, role, layer, m);
-    return m->type == FILE_VSQ4Z ? writer_vsq4z(run->writer, role, layer, &vsq4z, err)
-                                 : writer_w8(run->writer, role, layer, &w8, err);
+    return m->type == FILE_VSQ4Z ? weight_file_vsq4z(run->file, role, layer, &vsq4z, err)
+                                 : weight_file_w8(run->file, role, layer, &w8, err);
 }
 
 static enum status write_coded(struct run *run, int32_t layer, const struct float_layer *vectors,
@@ -104,7 +105,7 @@ static enum status write_coded(struct run *run, int32_t layer, const struct floa
         if (matrices[role].rows)
             status = write_matrix(run, role, layer, &matrices[role], err);
         else if (vectors->tensors[role].values)
-            status = writer_vector(run->writer, role, layer, vectors->tensors[role].values, err);
+            status = weight_file_vector(run->file, role, layer, vectors->tensors[role].values, err);
     return status;
 }
 
@@ -175,7 +176,7 @@ static enum status begin(struct run *run, struct error *err)
     if (status) return status;
     run->begun = true;
     if ((status = side_files_write(o->model, run->source, &run->partial, err)) ||
-        (status = writer_open(&run->partial, run->source, &run->plan, &run->writer, err)) ||
+        (status = weight_file_create(&run->partial, run->source, &run->plan, &run->file, err)) ||
         (status = source_json(o->model, run->source, &source, err)))
         return status;
     run->head =
@@ -189,7 +190,7 @@ static enum status finish(struct run *run, json_t **record, struct error *err)
     json_object_set_new(run->head, "matrices",
                         json_pack("{s:I, s:I, s:f}", "weights", (json_int_t)run->weights, "bytes",
                                   (json_int_t)run->bytes, "bits", bits));
-    enum status status = writer_finish(run->writer, run->head, record, err);
+    enum status status = weight_file_finish(run->file, run->head, record, err);
     if (!status) status = check_result(run, err);
     if (!status) {
         run->begun = false;
@@ -204,7 +205,7 @@ static enum status finish(struct run *run, json_t **record, struct error *err)
 
 static void release(struct run *run)
 {
-    writer_close(run->writer);
+    weight_file_close(run->file);
     if (run->begun) partial_abandon(&run->partial);
     json_decref(run->head);
     recipe_free(run->recipe);

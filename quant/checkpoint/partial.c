@@ -128,7 +128,7 @@ static void remove_directory(const char *path)
     if (rmdir(path) < 0) log_warn("%s: cannot be removed: %s", path, strerror(errno));
 }
 
-/* A living writer holds the lock; between its mkdir and its flock its process is there. */
+/* A living weights holds the lock; between its mkdir and its flock its process is there. */
 static void remove_if_stale(const char *path, long pid)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);

@@ -54,7 +54,7 @@ static enum status check_finite(const struct chunk *c, int64_t row, struct error
 
 /* The next chunk: coded, added to the sums in the order of rows, and written. */
 static enum status write_chunk(struct chunk *c, enum tensor_role role, struct thread_pool *pool,
-                               struct writer *writer, double sums[2], struct error *err)
+                               struct weight_file *file, double sums[2], struct error *err)
 {
     thread_pool_for(pool, c->rows, 16, code_rows, c);
     for (int64_t i = 0; i < c->rows; i++) {
@@ -64,18 +64,18 @@ static enum status write_chunk(struct chunk *c, enum tensor_role role, struct th
         sums[1] += c->squares[i];
     }
     struct w8_matrix rows = {c->rows, c->table->cols, c->values, c->scales};
-    return writer_w8(writer, role, 0, &rows, err);
+    return weight_file_w8(file, role, 0, &rows, err);
 }
 
 static enum status write_chunks(struct chunk *c, int64_t chunk_rows, enum tensor_role role,
-                                struct thread_pool *pool, struct writer *writer, double *error,
+                                struct thread_pool *pool, struct weight_file *file, double *error,
                                 struct error *err)
 {
     double sums[2] = {0, 0};
     for (c->first = 0; c->first < c->table->rows; c->first += c->rows) {
         int64_t left = c->table->rows - c->first;
         c->rows = left < chunk_rows ? left : chunk_rows;
-        enum status status = write_chunk(c, role, pool, writer, sums, err);
+        enum status status = write_chunk(c, role, pool, file, sums, err);
         if (status) return status;
     }
     *error = sums[1] > 0 ? sums[0] / sums[1] : 0;
@@ -83,7 +83,7 @@ static enum status write_chunks(struct chunk *c, int64_t chunk_rows, enum tensor
 }
 
 enum status table_write(const struct checkpoint_tensor *table, enum tensor_role role,
-                        struct thread_pool *pool, struct writer *writer, double *error,
+                        struct thread_pool *pool, struct weight_file *file, double *error,
                         struct error *err)
 {
     int64_t rows = CHUNK_BYTES / (table->cols * (int64_t)sizeof(float));
@@ -100,7 +100,7 @@ enum status table_write(const struct checkpoint_tensor *table, enum tensor_role 
         .squares = sums ? sums + rows : NULL,
     };
     enum status status = chunk.weights && chunk.values && chunk.scales && sums
-                             ? write_chunks(&chunk, rows, role, pool, writer, error, err)
+                             ? write_chunks(&chunk, rows, role, pool, file, error, err)
                              : fail(err, ST_NO_MEMORY, "no memory for %lld rows of tensor %s",
                                     (long long)rows, table->name);
     free(chunk.weights);

@@ -1,4 +1,4 @@
-#include "quant/checkpoint/writer.h"
+#include "quant/checkpoint/weight_file.h"
 #include "base/base.h"
 #include "model/checksum.h"
 #include "model/quantized_directory.h"
@@ -17,7 +17,7 @@ struct progress_of {
     size_t written;
 };
 
-struct writer {
+struct weight_file {
     struct partial *partial;
     struct layout layout;
     struct progress_of *done; /* beside layout.parts */
@@ -29,7 +29,7 @@ struct writer {
 
 /* --- the file */
 
-static enum status no_room(const struct writer *w, int why, struct error *err)
+static enum status no_room(const struct weight_file *w, int why, struct error *err)
 {
     struct statvfs info;
     double need = (double)(w->data_start + w->layout.data_bytes) / 1e6;
@@ -48,7 +48,7 @@ static enum status no_room(const struct writer *w, int why, struct error *err)
 }
 
 /* Room for everything before the work begins, where the file system can promise it. */
-static enum status reserve(const struct writer *w, struct error *err)
+static enum status reserve(const struct weight_file *w, struct error *err)
 {
     off_t size = (off_t)(w->data_start + w->layout.data_bytes);
     int got;
@@ -59,7 +59,7 @@ static enum status reserve(const struct writer *w, struct error *err)
     return got < 0 ? no_room(w, errno, err) : ST_OK;
 }
 
-static enum status write_at(const struct writer *w, uint64_t offset, const void *bytes,
+static enum status write_at(const struct weight_file *w, uint64_t offset, const void *bytes,
                             size_t length, struct error *err)
 {
     const char *at = bytes;
@@ -74,7 +74,7 @@ static enum status write_at(const struct writer *w, uint64_t offset, const void 
     return ST_OK;
 }
 
-static enum status begin_file(struct writer *w, struct error *err)
+static enum status begin_file(struct weight_file *w, struct error *err)
 {
     struct strbuf header = {0};
     layout_header(&w->layout, &header);
@@ -87,15 +87,16 @@ static enum status begin_file(struct writer *w, struct error *err)
     return status;
 }
 
-static size_t part_count(const struct writer *w)
+static size_t part_count(const struct weight_file *w)
 {
     return (size_t)w->layout.layers * TENSOR_ROLES * PARTS_PER_TENSOR;
 }
 
-enum status writer_open(struct partial *partial, const struct checkpoint *source,
-                        const struct format_plan *plan, struct writer **out, struct error *err)
+enum status weight_file_create(struct partial *partial, const struct checkpoint *source,
+                               const struct format_plan *plan, struct weight_file **out,
+                               struct error *err)
 {
-    struct writer *w = must_alloc(sizeof *w);
+    struct weight_file *w = must_alloc(sizeof *w);
     w->partial = partial;
     w->fd = -1;
     w->records = json_object();
@@ -103,14 +104,14 @@ enum status writer_open(struct partial *partial, const struct checkpoint *source
     w->done = must_alloc(part_count(w) * sizeof *w->done);
     enum status status = begin_file(w, err);
     if (status) {
-        writer_close(w);
+        weight_file_close(w);
         return status;
     }
     *out = w;
     return ST_OK;
 }
 
-void writer_close(struct writer *w)
+void weight_file_close(struct weight_file *w)
 {
     if (!w) return;
     if (w->fd >= 0) close(w->fd);
@@ -124,8 +125,8 @@ void writer_close(struct writer *w)
 
 /* --- tensors */
 
-static enum status append(struct writer *w, const struct part *part, const void *bytes, size_t size,
-                          struct error *err)
+static enum status append(struct weight_file *w, const struct part *part, const void *bytes,
+                          size_t size, struct error *err)
 {
     struct progress_of *done = &w->done[part - w->layout.parts];
     invariant(part->bytes && size <= part->bytes - done->written,
@@ -137,15 +138,15 @@ static enum status append(struct writer *w, const struct part *part, const void 
     return write_at(w, at, bytes, size, err);
 }
 
-enum status writer_vector(struct writer *w, enum tensor_role role, int32_t layer,
-                          const float *values, struct error *err)
+enum status weight_file_vector(struct weight_file *w, enum tensor_role role, int32_t layer,
+                               const float *values, struct error *err)
 {
     const struct part *part = layout_parts(&w->layout, role, layer);
     return append(w, part, values, part->bytes, err);
 }
 
-enum status writer_vsq4z(struct writer *w, enum tensor_role role, int32_t layer,
-                         const struct vsq4z_matrix *m, struct error *err)
+enum status weight_file_vsq4z(struct weight_file *w, enum tensor_role role, int32_t layer,
+                              const struct vsq4z_matrix *m, struct error *err)
 {
     const struct part *parts = layout_parts(&w->layout, role, layer);
     size_t rows = (size_t)m->rows;
@@ -158,8 +159,8 @@ enum status writer_vsq4z(struct writer *w, enum tensor_role role, int32_t layer,
     return append(w, &parts[3], m->row_scale, rows * sizeof *m->row_scale, err);
 }
 
-enum status writer_w8(struct writer *w, enum tensor_role role, int32_t layer,
-                      const struct w8_matrix *m, struct error *err)
+enum status weight_file_w8(struct weight_file *w, enum tensor_role role, int32_t layer,
+                           const struct w8_matrix *m, struct error *err)
 {
     const struct part *parts = layout_parts(&w->layout, role, layer);
     size_t rows = (size_t)m->rows;
@@ -169,7 +170,7 @@ enum status writer_w8(struct writer *w, enum tensor_role role, int32_t layer,
                   err);
 }
 
-void writer_record(struct writer *w, enum tensor_role role, int32_t layer, json_t *record)
+void weight_file_record(struct weight_file *w, enum tensor_role role, int32_t layer, json_t *record)
 {
     char name[TENSOR_NAME_ROOM];
     json_object_set_new(w->records, written_name(role, layer, name), record);
@@ -177,7 +178,7 @@ void writer_record(struct writer *w, enum tensor_role role, int32_t layer, json_
 
 /* --- the end */
 
-static json_t *part_checksums(struct writer *w)
+static json_t *part_checksums(struct weight_file *w)
 {
     json_t *sums = json_object();
     for (size_t i = 0; i < part_count(w); i++) {
@@ -204,7 +205,7 @@ static void seal(const json_t *record, struct strbuf *out)
     free(text);
 }
 
-enum status writer_finish(struct writer *w, json_t *head, json_t **out, struct error *err)
+enum status weight_file_finish(struct weight_file *w, json_t *head, json_t **out, struct error *err)
 {
     if (fsync(w->fd) < 0) return no_room(w, errno, err);
     json_t *record = json_pack("{s:s, s:i, s:s}", "format", QUANTIZATION_FORMAT, "version",
