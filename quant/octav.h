@@ -16,7 +16,7 @@
 float octav_clip(const float *x, int64_t count, int bits);
 
 /* The error that the paper's model gives a clip (its equation 6), for tests and for those who
- * compare. */
+ * compare. A value that equals the clip costs nothing. */
 double octav_error(const float *x, int64_t count, int bits, double clip);
 
 #endif

@@ -22,12 +22,10 @@
 #ifndef QUANT_SEARCH_H
 #define QUANT_SEARCH_H
 
+#include "quant/clip.h"
 #include "quant/vsq4z.h"
 
 #include <stdbool.h>
-
-enum clip { CLIP_MAX, CLIP_OCTAV, CLIP_SEARCH };
-const char *clip_name(enum clip clip); /* "max", "octav", "search" */
 
 /* Floats of scratch that a row of `cols` inputs needs. */
 int64_t search_scratch(int64_t cols);

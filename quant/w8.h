@@ -17,6 +17,8 @@
 #ifndef QUANT_W8_H
 #define QUANT_W8_H
 
+#include "quant/clip.h"
+
 #include <stdint.h>
 #include <string.h>
 
@@ -44,7 +46,13 @@ static inline float w8_scale(const struct w8_matrix *m, int64_t row, int64_t k)
 }
 
 /* One row: values[cols], scales[groups]. A group's scale is the smallest bf16 that keeps its
- * largest weight within 127. Weights are finite. Returns the squared error. */
+ * largest weight within 127. Weights have passed quant/check.h; a group below 1e-30 is zeros.
+ * Returns the squared error. */
 double w8_quantize_row(const float *weights, int64_t cols, int8_t *values, uint16_t *scales);
+
+/* The same for groups of any size, `cols` for a scale a channel, and any clip; values beyond a clip
+ * become +-127. scales[ceil(cols / group)]. */
+double w8_quantize_groups(const float *weights, int64_t cols, int64_t group, enum clip clip,
+                          int8_t *values, uint16_t *scales);
 
 #endif
