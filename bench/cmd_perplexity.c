@@ -10,6 +10,7 @@
 
 struct perplexity_options {
     struct load_words load;
+    struct vsq_format simulated; /* --weights vsq4:V,M; else V is 0 */
     const char *text;
     int64_t window, windows;
     bool json;
@@ -38,40 +39,80 @@ static char *read_file(const char *path, size_t *length, struct error *err)
     return strbuf_take(&text);
 }
 
+/* --weights vsq4:V,M is nothing that is kept or served: its layers' matrices are rounded to that
+ * format and multiplied as f32. */
+static enum status resolve(struct perplexity_options *o, struct model_options *options,
+                           struct error *err)
+{
+    struct load_words words = o->load;
+    if (!strncmp(words.weights, "vsq4:", 5)) {
+        struct error why = {0};
+        if (vsq_parse(words.weights, &o->simulated, &why))
+            return fail(err, ST_USAGE, "--weights %s", why.text);
+        words.weights = "native";
+        options->simulated = &o->simulated;
+    }
+    return load_options_resolve(&words, options, err);
+}
+
+/* What the matrices take: all of them, or, simulated, the layers' in the format they only pass
+ * through. */
+struct footprint {
+    const char *name;
+    double bits;
+    int64_t bytes;
+};
+
+static struct footprint footprint_of(const struct perplexity_options *o, const struct model *model)
+{
+    if (!o->simulated.vector) {
+        int64_t bytes = (int64_t)model_weight_bytes(model);
+        double bits = 8.0 * (double)bytes / (double)model_weight_count(model);
+        return (struct footprint){weight_format_name(model_weights(model)), bits, bytes};
+    }
+    struct model_weight_sizes sizes = model_weight_sizes(model);
+    size_t weights = (sizes.qkv + sizes.output + sizes.gate_up + sizes.down) / sizeof(float);
+    double bits = vsq_bits(&o->simulated);
+    return (struct footprint){o->load.weights, bits, (int64_t)((double)weights * bits / 8)};
+}
+
 static void print_score(const struct perplexity_options *o, const struct model *model,
                         const struct model_options *options, const struct text_score *score)
 {
-    double bits = 8.0 * (double)model_weight_bytes(model) / (double)model_weight_count(model);
+    struct footprint footprint = footprint_of(o, model);
+    bool simulated = o->simulated.vector;
     if (!o->json) {
         printf("perplexity %.4f +- %.4f over %lld tokens in %d windows of %lld\n",
                text_perplexity(score), text_perplexity_stderr(score), (long long)score->tokens,
                score->windows, (long long)o->window);
-        printf("weights    %s, %.3f bits a weight, %zu bytes; KV %s; %s\n",
-               weight_format_name(model_weights(model)), bits, model_weight_bytes(model),
+        printf("weights    %s%s, %.3f bits a weight, %lld bytes%s; KV %s; %s\n",
+               simulated ? "simulated " : "", footprint.name, footprint.bits,
+               (long long)footprint.bytes,
+               simulated ? " in the layers, embedding and head native, products in f32" : "",
                dtype_name(options->kv_type), model_backend_name(model));
         return;
     }
     json_t *doc = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:I, s:i, s:I, s:f, s:I}", "command", "perplexity",
-        "model", model_config(model)->name, "weights", weight_format_name(model_weights(model)),
-        "kv_type", dtype_name(options->kv_type), "backend", model_backend_name(model), "perplexity",
-        text_perplexity(score), "stderr", text_perplexity_stderr(score), "tokens",
+        "{s:s, s:s, s:s, s:b, s:s, s:s, s:f, s:f, s:I, s:i, s:I, s:f, s:I}", "command",
+        "perplexity", "model", model_config(model)->name, "weights", footprint.name, "simulated",
+        simulated, "kv_type", dtype_name(options->kv_type), "backend", model_backend_name(model),
+        "perplexity", text_perplexity(score), "stderr", text_perplexity_stderr(score), "tokens",
         (json_int_t)score->tokens, "windows", score->windows, "context", (json_int_t)o->window,
-        "bits_per_weight", bits, "weight_bytes", (json_int_t)model_weight_bytes(model));
+        "bits_per_weight", footprint.bits, "weight_bytes", (json_int_t)footprint.bytes);
     invariant(doc, "the result's JSON could not be made");
     json_dumpf(doc, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(doc);
 }
 
-static enum status perplexity(const struct perplexity_options *o, struct error *err)
+static enum status perplexity(struct perplexity_options *o, struct error *err)
 {
     struct model_options options = model_options_default();
     struct model *model = NULL;
     struct token_list tokens = {0};
     struct text_score score = {0};
     size_t length = 0;
-    enum status status = load_options_resolve(&o->load, &options, err);
+    enum status status = resolve(o, &options, err);
     if (status) return status;
     char *text = read_file(o->text, &length, err);
     if (!text) return err->status;
@@ -109,8 +150,15 @@ int command_perplexity(int argc, char **argv)
     struct perplexity_options o = {.load = load_words_default(), .window = 512};
     struct option_spec table[8 + LOAD_OPTION_COUNT];
     size_t count = 0, loads = load_options_table(&o.load, table);
-    for (size_t i = 0; i < loads; i++) /* --context is the window here */
-        if (strcmp(table[i].name, "context") != 0) table[count++] = table[i];
+    for (size_t i = 0; i < loads; i++) { /* --context is the window here */
+        if (!strcmp(table[i].name, "context")) continue;
+        if (!strcmp(table[i].name, "weights"))
+            table[i].help =
+                "auto, native (exact, f32 arithmetic), w8 (int8) or vsq4z (4 bits); auto keeps\n"
+                "what a directory of `espalier quantize` has, else w8; vsq4:V,M[,CLIP]\n"
+                "simulates the VS-Quant paper's format: scales of M bits for V weights";
+        table[count++] = table[i];
+    }
     table[count++] = (struct option_spec){"text", OPT_STRING, &o.text, "FILE", "the text", 0, 0};
     table[count++] = (struct option_spec){
         "context", OPT_INT, &o.window, "C", "tokens of a window (default 512)", 4, 1 << 24};

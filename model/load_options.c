@@ -55,6 +55,11 @@ enum status load_options_resolve(const struct load_words *w, struct model_option
         options->weights = WEIGHT_W8;
     else if (!strcmp(w->weights, "vsq4z"))
         options->weights = WEIGHT_VSQ4Z;
+    else if (!strncmp(w->weights, "vsq4:", 5))
+        return fail(err, ST_USAGE,
+                    "--weights %s is the VS-Quant paper's own format, which is simulated, by "
+                    "`espalier perplexity` alone: allowed here are auto, native, w8, vsq4z",
+                    w->weights);
     else
         return unknown_word(err, "weights", w->weights, "auto, native, w8, vsq4z");
     if (!strcmp(w->kv_type, "auto"))

@@ -116,6 +116,7 @@ enum status memory_plan_make(const struct model_options *options,
     enum status status = plan_cache(options, config, plan, err);
     if (status) return status;
     plan->weights = plan_weights(checkpoint, options->weights, options->as_stored);
+    if (options->simulated) plan->weights = product(plan->weights, 2); /* f32, at most twice */
     plan->activations = plan_activations(options, config);
     plan->total = sum(sum(plan->weights, plan->kv), sum(plan->activations, OTHER_BYTES));
     return ST_OK;

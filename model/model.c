@@ -61,6 +61,7 @@ static enum status load_parts(struct model *m, const struct model_options *optio
     if (status) return status;
     struct transformer_options layout = {.weights = options->weights,
                                          .as_stored = options->as_stored,
+                                         .simulated = options->simulated,
                                          .kv_type = options->kv_type,
                                          .kv_blocks = m->kv_blocks,
                                          .max_tokens = options->max_tokens,

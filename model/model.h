@@ -15,6 +15,7 @@
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/tokenizer.h"
+#include "quant/vsq.h"
 #include "scheduler/executor.h"
 
 struct model;
@@ -24,6 +25,8 @@ struct model_options {
     enum weight_format weights;
     bool as_stored; /* matrices that the checkpoint has quantized stay as they are; `weights` is for
                        the others */
+    const struct vsq_format *simulated; /* NULL, or: what the layers' matrices are rounded to as
+                                           they are loaded, with WEIGHT_NATIVE; borrowed */
     enum dtype kv_type;
     int32_t context;         /* positions to allow; 0: the model's own */
     int64_t kv_bytes;        /* 0: a default that suits the context */

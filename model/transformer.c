@@ -13,6 +13,23 @@ static void read_rows(const void *context, int64_t first, int64_t count, float *
     checkpoint_read_rows(context, first, count, out);
 }
 
+/* A matrix that is rounded to the paper's VSQ4 as it is read, and stays f32. */
+struct simulated_rows {
+    const struct checkpoint_tensor *tensor;
+    const struct vsq_format *format;
+};
+
+static void read_simulated_rows(const void *context, int64_t first, int64_t count, float *out)
+{
+    const struct simulated_rows *rows = context;
+    int64_t cols = rows->tensor->cols;
+    float *scratch = must_alloc((size_t)vsq_vectors(rows->format, cols) * sizeof *scratch);
+    checkpoint_read_rows(rows->tensor, first, count, out);
+    for (int64_t i = 0; i < count; i++)
+        vsq_simulate_row(out + i * cols, cols, rows->format, scratch, out + i * cols);
+    free(scratch);
+}
+
 /* The type that holds the values of all parts exactly. */
 static enum dtype native_type(const struct checkpoint_tensor *const *parts, int count)
 {
@@ -51,13 +68,19 @@ static enum status load_weight(struct loader *loader, const enum tensor_role *ro
 {
     const struct checkpoint_tensor *parts[3];
     struct weight_source sources[3];
+    struct simulated_rows simulated[3];
+    const struct transformer_options *options = loader->options;
+    bool simulate = options->simulated && roles[0] > TENSOR_FINAL_NORM; /* a layer's */
     for (int i = 0; i < count; i++) {
         parts[i] = checkpoint_tensor(loader->checkpoint, roles[i], layer);
         invariant(parts[i], "checkpoint_open let a tensor of role %d be missing", roles[i]);
         sources[i] =
             (struct weight_source){.read = read_rows, .context = parts[i], .rows = parts[i]->rows};
+        if (!simulate) continue;
+        simulated[i] = (struct simulated_rows){parts[i], options->simulated};
+        sources[i].read = read_simulated_rows;
+        sources[i].context = &simulated[i];
     }
-    const struct transformer_options *options = loader->options;
     enum weight_format format =
         weight_format_kept(parts, count, options->weights, options->as_stored);
     for (int i = 0; i < count; i++) {
@@ -70,7 +93,7 @@ static enum status load_weight(struct loader *loader, const enum tensor_role *ro
     }
     struct weight_spec spec = {
         .format = format,
-        .native = native_type(parts, count),
+        .native = simulate ? DT_F32 : native_type(parts, count),
         .parts = sources,
         .part_count = count,
         .paired = paired,

@@ -11,6 +11,7 @@
 
 #include "kernels/kernels.h"
 #include "model/checkpoint.h"
+#include "quant/vsq.h"
 
 struct transformer_layer {
     struct weight *qkv, *o, *gate_up, *down;
@@ -36,7 +37,8 @@ struct transformer {
 
 struct transformer_options {
     enum weight_format weights;
-    bool as_stored; /* model_options.as_stored */
+    bool as_stored;                     /* model_options.as_stored */
+    const struct vsq_format *simulated; /* model_options.simulated */
     enum dtype kv_type;
     int32_t kv_blocks, max_tokens, max_logits;
     bool progress;
