@@ -152,7 +152,7 @@ def perplexities(args):
     for weights in args.formats:
         found[weights] = measures.espalier_perplexity(args.espalier, args.ours[weights], weights, args.text, args.threads)["perplexity"]
         for file in FILES[weights]:
-            found[file] = measures.llama_perplexity(args.llama, args.files[file], args.text, args.threads)
+            found[file] = measures.llama_perplexity(args.llama, args.files[file], args.text)
     return found
 
 

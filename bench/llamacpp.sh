@@ -73,15 +73,15 @@ calibration_cut() {
 }
 
 # llamacpp_imatrix CALIBRATION: sets $Q4_0_IMATRIX, a Q4_0 file made with the importance matrix of the first 128
-# windows of 512 tokens of that text; both stay in the cache under a hash of the text.
+# windows of 512 tokens of that text (on one thread, see llama_perplexity in measures.py); both stay in the cache under a hash of the text.
 llamacpp_imatrix() {
     local hash matrix
     hash=$(sha256sum "$1" | cut -c 1-12)
     matrix=$CACHE/imatrix.$hash.gguf
     Q4_0_IMATRIX=$CACHE/${MODEL_FILE%.Q4_1.gguf}.Q4_0.imatrix.$hash.gguf
     if [ ! -f "$matrix" ]; then
-        say "computing llama.cpp's importance matrix (once, about two minutes)"
-        "$CACHE/build/bin/llama-imatrix" -m "$MODEL_PATH" -f "$1" -o "$matrix.part.gguf" -c 512 --chunks 128 -t "$(nproc)" >"$CACHE/imatrix.log" 2>&1 ||
+        say "computing llama.cpp's importance matrix (once, about four minutes)"
+        "$CACHE/build/bin/llama-imatrix" -m "$MODEL_PATH" -f "$1" -o "$matrix.part.gguf" -c 512 --chunks 128 -t 1 >"$CACHE/imatrix.log" 2>&1 ||
             fail "llama-imatrix failed; its log is $CACHE/imatrix.log"
         mv "$matrix.part.gguf" "$matrix"
     fi

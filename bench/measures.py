@@ -25,9 +25,10 @@ def espalier_perplexity(espalier, model, weights, text, threads, windows=WINDOWS
                      "--windows", str(windows), "--threads", str(threads)])
 
 
-def llama_perplexity(directory, model, text, threads, windows=WINDOWS):
+def llama_perplexity(directory, model, text, windows=WINDOWS):
+    """On one thread: llama.cpp's threads spin at barriers, and beside other work two of them are many times slower than one."""
     out, err = run([os.path.join(directory, "llama-perplexity"), "-m", model, "-f", text, "-c", str(CONTEXT), "--chunks", str(windows),
-                    "-t", str(threads)])
+                    "-t", "1"])
     found = re.search(r"Final estimate: PPL = ([0-9.]+)", out + err)
     if not found:
         sys.exit(f"llama-perplexity of {model} printed no final estimate")

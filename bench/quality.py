@@ -3,7 +3,8 @@
 
 Every row scores the same windows with the same rule (llama-perplexity's). Ours runs in our engine as it serves: weights
 quantized, activations rounded to 8 bits, the KV cache in bf16 (in f32 beside native weights). llama.cpp's files are scored by
-llama-perplexity. Bytes of matrices: embedding and products, no norms. Of ours on the device, of llama.cpp's in the file.
+llama-perplexity. Bytes of matrices: embedding and products, no norms. Of ours as the engine holds them (native: as the file does),
+of llama.cpp's as the file does.
 """
 import argparse
 import json
@@ -29,13 +30,20 @@ SOURCE = ("The default model's source is itself a 4-bit file (llama.cpp's Q4_1):
           "requantization of them, harsher than one from bf16.")
 
 
+def in_file(args, file):
+    """Bytes of the matrices in a file, and bits a weight."""
+    kinds = [kind for kind in measures.run_json([args.espalier, "inspect", "--model", file])["tensors"] if kind["type"] != "F32"]
+    count = sum(kind["bytes"] for kind in kinds)
+    return {"matrix_bytes": count, "bits_per_weight": 8 * count / sum(kind["weights"] for kind in kinds), "file_bytes": os.path.getsize(file)}
+
+
 # --- ours
 
 def perplexity(args, model, weights):
     return measures.espalier_perplexity(args.espalier, model, weights, args.text, args.threads, args.windows)
 
 
-def row_of_ours(args, name, model, weights, file, seconds=None):
+def row_of_ours(args, name, model, weights, file=None, seconds=None):
     doc = perplexity(args, model, weights)
     return {"engine": "espalier", "row": name, "perplexity": doc["perplexity"], "stderr": doc["stderr"], "matrix_bytes": doc["weight_bytes"],
             "bits_per_weight": doc["bits_per_weight"], "file_bytes": os.path.getsize(file) if file else None, "quantize_s": seconds}
@@ -55,8 +63,8 @@ def recipe_row(args, recipe):
 
 def our_rows(args):
     measures.note("native, w8")
-    yield row_of_ours(args, "native", args.model, "native", args.model)
-    yield row_of_ours(args, "w8", args.model, "w8", None)
+    yield row_of_ours(args, "native", args.model, "native") | in_file(args, args.model)
+    yield row_of_ours(args, "w8", args.model, "w8")
     for recipe in RECIPES:
         measures.note(f"vsq4z {recipe[0]}")
         yield recipe_row(args, recipe)
@@ -66,10 +74,8 @@ def our_rows(args):
 
 def llama_row(args, name, file):
     measures.note(f"llama.cpp {name}")
-    tensors = [kind for kind in measures.run_json([args.espalier, "inspect", "--model", file])["tensors"] if kind["type"] != "F32"]
-    count, weights = sum(kind["bytes"] for kind in tensors), sum(kind["weights"] for kind in tensors)
-    return {"engine": "llama.cpp", "row": name, "perplexity": measures.llama_perplexity(args.llama, file, args.text, args.threads, args.windows),
-            "matrix_bytes": count, "bits_per_weight": 8 * count / weights, "file_bytes": os.path.getsize(file)}
+    score = measures.llama_perplexity(args.llama, file, args.text, args.windows)
+    return {"engine": "llama.cpp", "row": name, "perplexity": score} | in_file(args, file)
 
 
 def over_native(rows):
