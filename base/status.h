@@ -52,8 +52,8 @@ enum status fail_prefix(struct error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* A broken invariant of our own: prints where and what, then aborts. */
-_Noreturn void die_at(const char *file, int line, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+void die_at(const char *file, int line, const char *format, ...)
+    __attribute__((noreturn, format(printf, 3, 4))); /* not _Noreturn: .cu files read this, too */
 
 #define die(...) die_at(__FILE__, __LINE__, __VA_ARGS__)
 #define invariant(condition, ...)                                                       \

@@ -24,7 +24,30 @@
 #define SHARED(type, name, dims) __shared__ type name dims
 #endif
 
+extern "C" {
+#include "base/status.h"
+}
+
 #define ALL_LANES 0xffffffffu
+
+// What the runtime says of the launch just made.
+static inline enum status launch_status()
+{
+    switch (cudaGetLastError()) {
+    case cudaSuccess: return ST_OK;
+    case cudaErrorMemoryAllocation: return ST_NO_MEMORY;
+    case cudaErrorInsufficientDriver:
+    case cudaErrorNoDevice: return ST_NO_DEVICE;
+    default: return ST_INTERNAL;
+    }
+}
+
+// Lets a kernel have more dynamic shared memory than the 48 KB that need no asking.
+template <class Kernel> static inline void allow_shared(Kernel *kernel, size_t bytes)
+{
+    cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
+                         cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+}
 
 // Cuts arrays from dynamic shared memory, one after the other; every thread does the same. The
 // emulator puts red zones between them.
