@@ -356,7 +356,8 @@ static void make_fiber(emu_fiber *f)
 #ifdef EMU_TSAN
     f->tsan = __tsan_create_fiber(0);
 #endif
-    void **top = (void **)(f->stack + f->stack_bytes - 64 - 8); // 8 off 16, as after a call
+    // At entry rsp is 8 below a multiple of 16, as behind a call.
+    void **top = (void **)(f->stack + f->stack_bytes - 72);
     *top = nullptr; // the return address of fiber_main, which does not return
     *--top = (void *)fiber_main;
     for (int i = 0; i < 6; i++) // the registers that emu_switch_stack takes off
