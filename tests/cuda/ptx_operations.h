@@ -205,6 +205,10 @@ template <class T> inline u32 leading_zeros(T a)
     return a ? (u32)__builtin_clzll(a) - (64 - 8 * sizeof(T)) : 8 * sizeof(T);
 }
 
+/* bfind: the place of the highest 1, or how far left it is to be shifted to the top. */
+inline u32 find_highest(u32 a) { return a ? 31 - leading_zeros(a) : ~0u; }
+inline u32 find_highest_shift(u32 a) { return a ? leading_zeros(a) : ~0u; }
+
 inline s32 dot4(s32 a, s32 b, s32 c)
 {
     for (int i = 0; i < 4; i++)

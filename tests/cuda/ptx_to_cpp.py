@@ -54,6 +54,8 @@ TABLE = [
     ("brev.%", ("b32",), "bit_reverse", "u32", "u32"),
     ("popc.%", ("b32", "b64"), "popcount", "u32", "T"),
     ("clz.%", ("b32", "b64"), "leading_zeros", "u32", "T"),
+    ("bfind.%", ("u32",), "find_highest", "u32", "u32"),
+    ("bfind.shiftamt.%", ("u32",), "find_highest_shift", "u32", "u32"),
     ("dp4a.s32.%", ("s32",), "dot4", "s32", "s32 s32 s32"),
     ("selp.%", INTEGERS + ("b16", "b32", "b64", "f32"), "select", "T", "T T pred"),
     # Round to nearest even is the default of f32, and without .ftz denormals stay.

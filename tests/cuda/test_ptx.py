@@ -68,6 +68,8 @@ SCALAR = [
     ("bfi", "bfi.b32 %r0, %r1, %r2, 4, 8;", [(0xAB, M32, 0, 0xFFFFFABF), (0xFFFF, 0, 0, 0xFF0)]),
     ("brev popc clz", "brev.b32 %r4, %r1; popc.b32 %r5, %r4; clz.b32 %r6, %r1; mad.lo.s32 %r0, %r5, 256, %r6;",
      [(0xF0, 0, 0, 4 * 256 + 24), (0, 0, 0, 32)]),
+    ("bfind", "bfind.u32 %r4, %r1; bfind.shiftamt.u32 %r5, %r1; mad.lo.s32 %r0, %r4, 256, %r5;",
+     [(0x50, 0, 0, 6 * 256 + 25), (0, 0, 0, (-257) & M32)]),
     ("dp4a", "dp4a.s32.s32 %r0, %r1, %r2, %r3;", [(0x80FF0102, 0x7F02FF03, 10, (-128 * 127 - 2 - 1 + 6 + 10) & M32)]),
     ("f32 is fma only where it says so", "mul.rn.f32 %r4, %r1, %r2; add.rn.f32 %r0, %r4, %r3;",
      [(NEAR_ONE, NEAR_ONE, f(-1.0), 0x34800000)]),

@@ -25,7 +25,7 @@ class Variant:
 
 
 FAST = Variant("fast", ("-O1", "-g1"), ("-O2", "-g1"), ())
-ASAN = Variant("asan", ("-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined",
+ASAN = Variant("asan", ("-O0", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined",
                         "-fno-sanitize-recover=all"),
                ("-O1", "-g1", "-DEMU_ASAN"), ("-fsanitize=address,undefined",))
 TSAN = Variant("tsan", ("-O1", "-g1", "-fsanitize=thread"), ("-O1", "-g1", "-DEMU_TSAN"), ("-fsanitize=thread",))
@@ -38,7 +38,7 @@ EMULATE = ("-include", f"{HERE}/emulator.h", "-Wno-unknown-pragmas")
 def run(command, **options):
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     if done.returncode:
-        raise ToolError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+        raise ToolError(f"{' '.join(command)}\n{(done.stdout + done.stderr)[:4000]}")
     return done
 
 
