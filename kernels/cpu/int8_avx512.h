@@ -15,9 +15,8 @@
 #define DOT4_AT(sum, w, a) \
     __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*(const int32_t *)(a)))
 
-/* How far ahead of the products weights are fetched: panels follow each other in memory, so this
- * runs on into the next tile's. */
-#define PREFETCH_BYTES 2048
+/* Weights are fetched two panels ahead, as fast as these are used: what the next tile reads. */
+#define FETCH(from) _mm_prefetch((const char *)(from), _MM_HINT_T0)
 
 /* Panels that R rows are multiplied with at a time, and sums of an output. */
 #define PANELS_OF(R) ((R) < 4 ? 1 : 2)
@@ -32,8 +31,8 @@ INLINE void first_sums(const struct product *p, int64_t row, int64_t group, cons
 }
 
 /* sum[r] += `quads` quads of a panel times R rows. Three rows share a pointer. */
-INLINE void dot_panel(const unsigned char *w, int64_t quads, const int8_t *a, int64_t stride,
-                      const int R, __m512i sum[W8_ROWS])
+INLINE void dot_panel(const unsigned char *w, size_t ahead, int64_t quads, const int8_t *a,
+                      int64_t stride, const int R, __m512i sum[W8_ROWS])
 {
     const int A = CHAINS_OF(R);
     const int8_t *base[(W8_ROWS + 2) / 3];
@@ -44,7 +43,7 @@ INLINE void dot_panel(const unsigned char *w, int64_t quads, const int8_t *a, in
         UNROLL for (int i = 0; i < A; i++)
         {
             __m512i column = _mm512_load_si512(w + i * 64);
-            _mm_prefetch((const char *)w + i * 64 + PREFETCH_BYTES, _MM_HINT_T0);
+            FETCH(w + ahead + i * 64);
             UNROLL for (int r = 0; r < R; r++) DOT4_AT(*(i ? &more[r][i - 1] : &sum[r]), column,
                                                        base[r / 3] + r % 3 * stride + i * 4);
         }
@@ -60,17 +59,23 @@ INLINE void dot_panel(const unsigned char *w, int64_t quads, const int8_t *a, in
         _mm512_add_epi32(sum[r], more[r][i - 1]);
 }
 
+/* What to fetch from memory meanwhile: `step` bytes a turn, from two places `gap` bytes apart. */
+struct fetch {
+    const unsigned char *from;
+    size_t gap, step;
+};
+
 /* The same for two panels, `next` bytes apart. */
 INLINE void dot_two_panels(const unsigned char *w, size_t next, int64_t quads, const int8_t *a,
-                           int64_t stride, const int R, __m512i sum[2][W8_ROWS])
+                           int64_t stride, struct fetch fetch, const int R, __m512i sum[2][W8_ROWS])
 {
     const int8_t *base[(W8_ROWS + 2) / 3];
     UNROLL for (int r = 0; r < R; r += 3) base[r / 3] = a + r * stride;
     const unsigned char *end = w + quads * 64;
     do {
         __m512i first = _mm512_load_si512(w), second = _mm512_load_si512(w + next);
-        _mm_prefetch((const char *)w + PREFETCH_BYTES, _MM_HINT_T0);
-        _mm_prefetch((const char *)w + next + PREFETCH_BYTES, _MM_HINT_T0);
+        FETCH(fetch.from);
+        FETCH(fetch.from + fetch.gap);
         UNROLL for (int r = 0; r < R; r++)
         {
             int32_t four;
@@ -81,16 +86,8 @@ INLINE void dot_two_panels(const unsigned char *w, size_t next, int64_t quads, c
         }
         UNROLL for (int r = 0; r < R; r += 3) base[r / 3] += 4;
         w += 64;
+        fetch.from += fetch.step;
     } while (w < end); /* one quad at least: with `while` GCC keeps the sums twice */
-}
-
-INLINE void dot_panels(const unsigned char *w, size_t next, int64_t quads, const int8_t *a,
-                       int64_t stride, const int C, const int R, __m512i sum[2][W8_ROWS])
-{
-    if (C == 1)
-        dot_panel(w, quads, a, stride, R, sum[0]);
-    else
-        dot_two_panels(w, next, quads, a, stride, R, sum);
 }
 
 /* --- outliers: a column of a panel as f32 */
@@ -122,13 +119,19 @@ INLINE void w8_values(const struct product *p, int64_t panel, int64_t row, const
                       vf value[2][W8_ROWS])
 {
     const int64_t groups = w8_groups(p->w->cols), stride = p->in.q8_stride;
+    const size_t bytes = p->w->panel_bytes;
     const unsigned char *w = weight_panel(p->w, panel);
     const int8_t *a = p->in.q8 + row * stride;
     UNROLL for (int c = 0; c < C; c++) UNROLL for (int r = 0; r < R; r++) value[c][r] = vf_set(0);
     for (int64_t group = 0; group < groups; group++) {
         __m512i sum[2][W8_ROWS];
         UNROLL for (int c = 0; c < C; c++) first_sums(p, row, group, R, sum[c]);
-        dot_panels(w, p->w->panel_bytes, ISA(w8_quads)(p, group), a, stride, C, R, sum);
+        const int64_t quads = ISA(w8_quads)(p, group);
+        if (C == 1)
+            dot_panel(w, 2 * bytes, quads, a, stride, R, sum[0]);
+        else
+            dot_two_panels(w, bytes, quads, a, stride, (struct fetch){w + 2 * bytes, bytes, 64}, R,
+                           sum);
         UNROLL for (int c = 0; c < C; c++)
         {
             vf scales = ISA(w8_scales)(p, panel + c, group, 0);
@@ -204,9 +207,9 @@ static void product_w8(const struct product *p, int64_t panel, int panels, int64
 static void sums_w8(const struct product *p, int64_t panel, int64_t row, int64_t group,
                     int32_t *sums)
 {
-    __m512i sum[2][W8_ROWS];
-    first_sums(p, row, group, 1, sum[0]);
-    dot_panels(weight_panel(p->w, panel) + group * W8_GROUP * PANEL, 0, ISA(w8_quads)(p, group),
-               p->in.q8 + row * p->in.q8_stride + group * W8_GROUP, p->in.q8_stride, 1, 1, sum);
-    _mm512_storeu_si512(sums, sum[0][0]);
+    __m512i sum[W8_ROWS];
+    first_sums(p, row, group, 1, sum);
+    dot_panel(weight_panel(p->w, panel) + group * W8_GROUP * PANEL, 0, ISA(w8_quads)(p, group),
+              p->in.q8 + row * p->in.q8_stride + group * W8_GROUP, p->in.q8_stride, 1, sum);
+    _mm512_storeu_si512(sums, sum[0]);
 }

@@ -41,6 +41,13 @@ INLINE void expand_vector(const unsigned char *codes, __m512i scale, uint16_t ze
     }
 }
 
+/* Zero points and row scales of a panel to come. */
+INLINE void fetch_ends(const struct vsq4z_panel *m, size_t ahead)
+{
+    FETCH((const char *)m->zeros + ahead);
+    FETCH((const char *)m->row_scale + ahead);
+}
+
 static void expand_vsq4z(const struct weight *w, int64_t panel, unsigned char *out)
 {
     const struct vsq4z_panel m = vsq4z_panel(w, panel);
@@ -48,10 +55,7 @@ static void expand_vsq4z(const struct weight *w, int64_t panel, unsigned char *o
         __m512i scales = scale_bytes(m.scales + v / 2 * PANEL), u[4];
         UNROLL for (int j = 0; j < 2; j++)
         {
-            const unsigned char *codes = m.codes + (v + j) * 128;
-            _mm_prefetch((const char *)codes + PREFETCH_BYTES, _MM_HINT_T0);
-            _mm_prefetch((const char *)codes + PREFETCH_BYTES + 64, _MM_HINT_T0);
-            expand_vector(codes, scales, m.zeros[v + j], u);
+            expand_vector(m.codes + (v + j) * 128, scales, m.zeros[v + j], u);
             scales = _mm512_srli_epi16(scales, 4);
             UNROLL for (int quad = 0; quad < 4; quad++)
                 _mm512_store_si512(out + ((v + j) * 4 + quad) * 64, u[quad]);
@@ -66,18 +70,21 @@ INLINE void packed_sums(const struct product *p, const struct vsq4z_panel *m, in
 {
     const int A = CHAINS_OF(R);
     const int64_t stride = p->in.q8_stride;
+    const size_t ahead = 2 * p->w->panel_bytes;
     const int8_t *base[(VSQ4Z_ROWS + 2) / 3];
     const unsigned char *codes = m->codes, *two = m->scales;
     const uint16_t *zeros = m->zeros;
     __m512i sums[VSQ4Z_ROWS][4] = {};
+    fetch_ends(m, ahead);
     UNROLL for (int r = 0; r < R; r += 3) base[r / 3] = p->in.q8 + (row + r) * stride;
     UNROLL for (int r = 0; r < R; r++) sums[r][0] = _mm512_set1_epi32(p->in.start[row + r]);
     for (const uint16_t *end = zeros + vsq4z_blocks(p->w->cols) * BLOCK_VECTORS; zeros < end;) {
         __m512i scales = scale_bytes(two), u[4];
+        FETCH(two + ahead);
         UNROLL for (int j = 0; j < 2; j++)
         {
-            _mm_prefetch((const char *)codes + PREFETCH_BYTES, _MM_HINT_T0);
-            _mm_prefetch((const char *)codes + PREFETCH_BYTES + 64, _MM_HINT_T0);
+            FETCH(codes + ahead);
+            FETCH(codes + ahead + 64);
             expand_vector(codes, scales, zeros[j], u);
             scales = _mm512_srli_epi16(scales, 4);
             UNROLL for (int quad = 0; quad < 4; quad++) UNROLL for (int r = 0; r < R; r++)
@@ -155,13 +162,21 @@ INLINE void packed_tile(const struct product *p, int64_t panel, int panels, int6
     (panels == 2 ? packed_finish_two : packed_finish_one)(p, panel, row, R, sum[0]);
 }
 
-INLINE void expanded_sums(const struct product *p, const unsigned char *w, int64_t row, const int C,
-                          const int R, __m512i sum[2][W8_ROWS])
+/* Over expanded panels, which lie behind each other; what is fetched meanwhile are the next two, in
+ * 4 bits. */
+INLINE void expanded_sums(const struct product *p, int64_t panel, const unsigned char *w,
+                          int64_t row, const int C, const int R, __m512i sum[2][W8_ROWS])
 {
+    const int64_t quads = (p->w->cols + 3) / 4, stride = p->in.q8_stride;
+    const int8_t *a = p->in.q8 + row * stride;
+    const size_t bytes = p->w->panel_bytes;
+    const struct fetch fetch = {weight_panel(p->w, panel + 2), bytes, bytes / (size_t)quads + 1};
     __m512i sums[2][W8_ROWS];
     UNROLL for (int c = 0; c < C; c++) first_sums(p, row, 0, R, sums[c]);
-    dot_panels(w, vsq4z_expanded_bytes(p->w->cols), (p->w->cols + 3) / 4,
-               p->in.q8 + row * p->in.q8_stride, p->in.q8_stride, C, R, sums);
+    if (C == 1)
+        dot_panel(w, 0, quads, a, stride, R, sums[0]);
+    else
+        dot_two_panels(w, vsq4z_expanded_bytes(p->w->cols), quads, a, stride, fetch, R, sums);
     UNROLL for (int c = 0; c < C; c++) UNROLL for (int r = 0; r < R; r++) sum[c][r] = sums[c][r];
 }
 
@@ -170,10 +185,10 @@ INLINE void expanded_tile(const struct product *p, int64_t panel, int panels, in
 {
     __m512i sum[2][W8_ROWS];
     if (PANELS_OF(R) == 2 && panels == 2) {
-        expanded_sums(p, p->expanded[0], row, 2, R, sum);
+        expanded_sums(p, panel, p->expanded[0], row, 2, R, sum);
     } else {
         for (int c = 0; c < panels; c++)
-            expanded_sums(p, p->expanded[c], row, 1, R, sum + c);
+            expanded_sums(p, panel + c, p->expanded[c], row, 1, R, sum + c);
     }
     (panels == 2 ? expanded_finish_two : expanded_finish_one)(p, panel, row, R, sum[0]);
 }
@@ -203,7 +218,7 @@ static void sums_vsq4z(const struct product *p, int64_t panel, int64_t row, int3
 {
     __m512i sum[2][W8_ROWS];
     if (p->expanded[0]) {
-        expanded_sums(p, p->expanded[0], row, 1, 1, sum);
+        expanded_sums(p, panel, p->expanded[0], row, 1, 1, sum);
     } else {
         const struct vsq4z_panel m = vsq4z_panel(p->w, panel);
         packed_sums(p, &m, row, 1, sum[0]);
