@@ -6,8 +6,8 @@
  * behind memory; with many a panel is expanded once into a member's scratch, for all tiles of rows.
  */
 
-#define VSQ4Z_ROWS     8
-#define VSQ4Z_TILES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#define VSQ4Z_ROWS     6
+#define VSQ4Z_TILES(X) X(1) X(2) X(3) X(4) X(5) X(6)
 
 /* Scales of two vectors (the bytes of one line of 16, shown to every 128 bits), one byte in each
  * dword's four. */
