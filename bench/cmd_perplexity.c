@@ -2,6 +2,7 @@
 #include "bench/commands.h"
 #include "model/load_options.h"
 #include "model/score_text.h"
+#include "quant/checkpoint/load_cache.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -120,7 +121,7 @@ static enum status perplexity(struct perplexity_options *o, struct error *err)
     options.max_rows = 1;
     options.max_tokens = options.max_logits = SCORE_STEP_TOKENS;
     options.progress = true;
-    status = model_load(&options, &model, err);
+    status = load_cache_model(&options, &model, err);
     if (!status && tokenizer_adds_bos(model_tokenizer(model)))
         token_list_append(&tokens, tokenizer_bos(model_tokenizer(model)));
     if (!status)

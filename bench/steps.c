@@ -11,6 +11,7 @@
 #include "base/progress.h"
 #include "bench/stages.h"
 #include "model/load_options.h"
+#include "quant/checkpoint/load_cache.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -173,7 +174,7 @@ static enum status prepare(struct bench *b, struct error *err)
     b->options.context = b->longest;
     b->options.kv_blocks = b->max_rows * b->blocks_each;
     b->options.progress = true;
-    enum status status = model_load(&b->options, &b->model, err);
+    enum status status = load_cache_model(&b->options, &b->model, err);
     if (status) return status;
     b->executor = model_executor(b->model);
     int64_t block_count = (int64_t)b->max_rows * b->blocks_each;

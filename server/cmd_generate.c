@@ -1,5 +1,6 @@
 /* espalier generate: one prompt through the same scheduler that serves, printed as it comes. */
 #include "server/commands.h"
+#include "quant/checkpoint/load_cache.h"
 #include "server/generate.h"
 
 #include <signal.h>
@@ -133,7 +134,7 @@ static enum status load(struct generation *g, const struct stage_file *file, str
     options.max_tokens = 512 + options.max_rows;
     options.progress = true;
     options.chats = o->chat;
-    return model_load(&options, &g->model, err);
+    return load_cache_model(&options, &g->model, err);
 }
 
 static enum status answer(struct generation *g, const char *text, const struct stage_file *file,

@@ -1,6 +1,7 @@
 /* espalier serve: model, engine and server from the command line, until a signal. */
 #include "base/base.h"
 #include "model/load_options.h"
+#include "quant/checkpoint/load_cache.h"
 #include "server/commands.h"
 #include "server/lifecycle.h"
 #include "server/server.h"
@@ -114,7 +115,7 @@ static enum status load(struct serving *s, const struct serve_options *o, struct
     options.max_tokens = (int32_t)(o->prefill_chunk + o->max_rows);
     options.progress = true;
     options.chats = true;
-    status = model_load(&options, &s->model, err);
+    status = load_cache_model(&options, &s->model, err);
     if (status) return status;
 
     struct scheduler_options scheduling = scheduler_options_default();
