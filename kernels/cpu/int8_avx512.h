@@ -15,8 +15,15 @@
 #define DOT4_AT(sum, w, a) \
     __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*(const int32_t *)(a)))
 
-/* Weights are fetched two panels ahead, as fast as these are used: what the next tile reads. */
 #define FETCH(from) _mm_prefetch((const char *)(from), _MM_HINT_T0)
+
+/* How far ahead of a single panel weights are fetched: 8 KB, which is what memory has under way, or
+ * more, in whole panels: what a later panel has at this place. Two panels at a time fetch the next
+ * two. */
+INLINE size_t fetch_ahead(const struct weight *w)
+{
+    return w->panel_bytes < 8192 ? 2 * w->panel_bytes : w->panel_bytes;
+}
 
 /* Panels that R rows are multiplied with at a time, and sums of an output. */
 #define PANELS_OF(R) ((R) < 4 ? 1 : 2)
@@ -128,7 +135,7 @@ INLINE void w8_values(const struct product *p, int64_t panel, int64_t row, const
         UNROLL for (int c = 0; c < C; c++) first_sums(p, row, group, R, sum[c]);
         const int64_t quads = ISA(w8_quads)(p, group);
         if (C == 1)
-            dot_panel(w, 2 * bytes, quads, a, stride, R, sum[0]);
+            dot_panel(w, fetch_ahead(p->w), quads, a, stride, R, sum[0]);
         else
             dot_two_panels(w, bytes, quads, a, stride, (struct fetch){w + 2 * bytes, bytes, 64}, R,
                            sum);

@@ -82,7 +82,7 @@ static int32_t ISA(quantize)(const float *x, int64_t count, float inverse, int8_
     for (int64_t i = 0; i < round_up(count, 16); i += VL) {
         vi q = vi_round(vf_load(x + i) * vf_set(inverse));
         sums += q;
-        vb bytes = __builtin_convertvector(q, vb);
+        vb bytes = vb_narrow(q);
         __builtin_memcpy(out + i, &bytes, sizeof bytes);
     }
     int32_t total = 0;

@@ -161,6 +161,22 @@ INLINE vi vi_round(vf x)
     return (vi)(x + ROUNDING_MAGIC) - (vi)vf_set(ROUNDING_MAGIC);
 }
 
+/* To int8, for values that fit. */
+INLINE vb vb_narrow(vi q)
+{
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    __m256i wide = (__m256i)q;
+    __m128i words =
+        _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+    __m128i bytes = _mm_packs_epi16(words, words);
+    vb narrow;
+    __builtin_memcpy(&narrow, &bytes, sizeof narrow);
+    return narrow;
+#else
+    return __builtin_convertvector(q, vb);
+#endif
+}
+
 /* x[i] = e^x[i] for `count` registers with x <= 0: x = n ln 2 + r, e^r by a polynomial of degree 6
  * (relative error 1.1e-8 before rounding), 2^n in the exponent. 0 below -87.3 (no subnormals), NaN
  * for NaN. Step by step for all of them: a register's own steps wait for each other. */

@@ -36,24 +36,33 @@ INLINE struct two_scales two_scales(const unsigned char *scales, const uint16_t 
     return s;
 }
 
+/* pairs[r] (+)= codes of one quad of inputs and half a panel times R rows. */
+INLINE void add_quad(__m256i q, const int8_t *a, int64_t stride, const bool first, const int R,
+                     __m256i pairs[VSQ4Z_ROWS])
+{
+    UNROLL for (int r = 0; r < R; r++)
+    {
+        int32_t four;
+        __builtin_memcpy(&four, a + r * stride, sizeof four);
+        __m256i products = _mm256_maddubs_epi16(q, _mm256_set1_epi32(four));
+        pairs[r] = first ? products : _mm256_add_epi16(pairs[r], products);
+        if (R == VSQ4Z_ROWS) /* or GCC puts all products first and spills them */
+            __asm__ volatile("" : "+x"(pairs[r]));
+    }
+}
+
 /* sum[r] += s * (codes of one vector and half a panel times R rows). */
 INLINE void add_vector(const unsigned char *codes, __m256i scale, const int8_t *a, int64_t stride,
                        const int R, __m256i sum[VSQ4Z_ROWS])
 {
     const __m256i low = _mm256_set1_epi8(15);
-    __m256i q[4], pairs[VSQ4Z_ROWS];
+    __m256i pairs[VSQ4Z_ROWS];
     UNROLL for (int i = 0; i < 2; i++)
     {
         __m256i two = _mm256_load_si256((const void *)(codes + i * 64));
-        q[2 * i] = _mm256_and_si256(two, low);
-        q[2 * i + 1] = _mm256_and_si256(_mm256_srli_epi16(two, 4), low);
-    }
-    UNROLL for (int quad = 0; quad < 4; quad++) UNROLL for (int r = 0; r < R; r++)
-    {
-        int32_t four;
-        __builtin_memcpy(&four, a + r * stride + quad * 4, sizeof four);
-        __m256i products = _mm256_maddubs_epi16(q[quad], _mm256_set1_epi32(four));
-        pairs[r] = quad ? _mm256_add_epi16(pairs[r], products) : products;
+        add_quad(_mm256_and_si256(two, low), a + i * 8, stride, i == 0, R, pairs);
+        add_quad(_mm256_and_si256(_mm256_srli_epi16(two, 4), low), a + i * 8 + 4, stride, false, R,
+                 pairs);
     }
     UNROLL for (int r = 0; r < R; r++) sum[r] =
         _mm256_add_epi32(sum[r], _mm256_madd_epi16(pairs[r], scale));

@@ -70,7 +70,7 @@ INLINE void packed_sums(const struct product *p, const struct vsq4z_panel *m, in
 {
     const int A = CHAINS_OF(R);
     const int64_t stride = p->in.q8_stride;
-    const size_t ahead = 2 * p->w->panel_bytes;
+    const size_t ahead = fetch_ahead(p->w);
     const int8_t *base[(VSQ4Z_ROWS + 2) / 3];
     const unsigned char *codes = m->codes, *two = m->scales;
     const uint16_t *zeros = m->zeros;
