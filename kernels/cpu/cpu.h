@@ -205,6 +205,11 @@ struct cpu_kernels {
      * included. */
     void (*rmsnorm)(const float *x, const float *norm, int64_t count, float eps, float *out);
 
+    /* RoPE: the pairs (x[i], x[i + half]) by the angles whose cosines and sines are given. */
+    void (*rotate)(float *x, const float *cosine, const float *sine, int32_t half);
+    /* out[i] = float_to_bf16(x[i]); count a multiple of 16. */
+    void (*to_bf16)(const float *x, int64_t count, uint16_t *out);
+
     /* Moves the OUTLIERS values of largest magnitude from x (which gets zeros there) to *outliers.
      */
     void (*split_outliers)(float *x, int64_t count, struct outliers *outliers);

@@ -43,36 +43,30 @@ void rope_prepare(struct cpu_backend *backend, const struct attention_shape *sha
     backend->rope_freq = shape->inv_freq;
 }
 
-/* x[head_dim] rotated in place. */
-static void rotate(float *x, const float *cosine, const float *sine, int32_t half)
+/* K and V in the pool's type: f32, or bf16 in `halves`. */
+static const void *in_pool_type(const struct cpu_backend *backend, const struct kv_pool *pool,
+                                const float *x, uint16_t *halves)
 {
-    for (int32_t i = 0; i < half; i++) {
-        float a = x[i], b = x[i + half];
-        x[i] = a * cosine[i] - b * sine[i];
-        x[i + half] = b * cosine[i] + a * sine[i];
-    }
+    if (pool->type == DT_F32) return x;
+    backend->kernels->to_bf16(x, pool->v_stride, halves);
+    return halves;
 }
 
-static void append_k(const struct kv_pool *pool, char *block, int32_t slot, const float *k)
+static void append_k(const struct kv_pool *pool, char *block, int32_t slot, const void *k)
 {
     for (int32_t d = 0; d < pool->head_dim; d++) {
         int32_t at = d * BLOCK_SLOTS + slot;
         if (pool->type == DT_F32)
-            ((float *)block)[at] = k[d];
+            ((float *)block)[at] = ((const float *)k)[d];
         else
-            ((uint16_t *)block)[at] = float_to_bf16(k[d]);
+            ((uint16_t *)block)[at] = ((const uint16_t *)k)[d];
     }
 }
 
-static void append_v(const struct kv_pool *pool, char *block, int32_t slot, const float *v)
+static void append_v(const struct kv_pool *pool, char *block, int32_t slot, const void *v)
 {
-    char *row = block + pool->v_offset;
-    if (pool->type == DT_F32) {
-        memcpy((float *)row + slot * pool->v_stride, v, (size_t)pool->head_dim * sizeof(float));
-        return;
-    }
-    for (int32_t d = 0; d < pool->head_dim; d++)
-        ((uint16_t *)row)[slot * pool->v_stride + d] = float_to_bf16(v[d]);
+    size_t bytes = (size_t)pool->v_stride * (pool->type == DT_F32 ? 4 : 2);
+    memcpy(block + pool->v_offset + (size_t)slot * bytes, v, bytes);
 }
 
 void heads_finish(struct cpu_backend *backend, const struct head_job *job, int32_t row,
@@ -85,6 +79,7 @@ void heads_finish(struct cpu_backend *backend, const struct head_job *job, int32
     int64_t place = backend->input->slots[row];
     int32_t block = (int32_t)(place / BLOCK_SLOTS), slot = (int32_t)(place % BLOCK_SLOTS);
     float x[MAX_HEAD_DIM];
+    uint16_t halves[MAX_HEAD_DIM];
     for (int32_t h = first; h < last; h++) {
         int32_t kv = h - shape->heads; /* below 0: a query head; K heads, then V heads */
         bool is_v = kv >= shape->kv_heads;
@@ -96,14 +91,14 @@ void heads_finish(struct cpu_backend *backend, const struct head_job *job, int32
                 x[i] += job->bias[h * dim + i];
         const float *norm = kv < 0 ? job->q_norm : is_v ? NULL : job->k_norm;
         if (norm) backend->kernels->rmsnorm(x, norm, dim, shape->eps, x);
-        if (!is_v) rotate(x, cosine, sine, half);
-        if (kv < 0)
+        if (!is_v) backend->kernels->rotate(x, cosine, sine, half);
+        if (kv < 0) {
             memcpy(job->q->data + row * job->q->stride + (int64_t)h * dim, x,
                    (size_t)dim * sizeof(float));
-        else if (is_v)
-            append_v(job->pool, kv_head(job->pool, job->layer, block, kv - shape->kv_heads), slot,
-                     x);
-        else
-            append_k(job->pool, kv_head(job->pool, job->layer, block, kv), slot, x);
+            continue;
+        }
+        char *to = kv_head(job->pool, job->layer, block, is_v ? kv - shape->kv_heads : kv);
+        (is_v ? append_v : append_k)(job->pool, to, slot,
+                                     in_pool_type(backend, job->pool, x, halves));
     }
 }

@@ -16,6 +16,7 @@
 #define VALUE_TILES(X)  X(3) X(2) X(1)
 
 #include "kernels/cpu/row_tile.h"
+#include "kernels/cpu/head_tile.h"
 #include "kernels/cpu/native_tile.h"
 #include "kernels/cpu/attend_tile.h"
 #include "kernels/cpu/vsq4z_tile.h"
@@ -106,6 +107,8 @@ const struct cpu_kernels cpu_kernels_avx2 = {
     .native_rows = NATIVE_ROWS,
     .vsq4z_rows = VSQ4Z_ROWS,
     .rmsnorm = ISA(rmsnorm),
+    .rotate = ISA(rotate),
+    .to_bf16 = ISA(to_bf16),
     .split_outliers = ISA(split_outliers),
     .largest = ISA(largest),
     .quantize = ISA(quantize),

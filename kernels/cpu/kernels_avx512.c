@@ -18,6 +18,7 @@
 #define VALUE_TILES(X)  X(6) X(3) X(2) X(1)
 
 #include "kernels/cpu/row_tile.h"
+#include "kernels/cpu/head_tile.h"
 #include "kernels/cpu/native_tile.h"
 #include "kernels/cpu/attend_tile.h"
 #include "kernels/cpu/vsq4z_tile.h"
@@ -32,6 +33,8 @@ const struct cpu_kernels cpu_kernels_avx512 = {
     .vsq4z_rows = VSQ4Z_ROWS,
     .expanded_rows = W8_ROWS,
     .rmsnorm = ISA(rmsnorm),
+    .rotate = ISA(rotate),
+    .to_bf16 = ISA(to_bf16),
     .split_outliers = ISA(split_outliers),
     .largest = ISA(largest),
     .quantize = ISA(quantize),

@@ -14,7 +14,10 @@
 #include <string.h>
 
 /* Up to this many rows each member prepares all rows for itself. */
-#define PRIVATE_ROWS 4
+#define PRIVATE_ROWS 12
+/* Above, so many rows are prepared by one: what rows have side by side is 4 bytes each, and no cache
+ * line of it is to be written by two. */
+#define SHARED_ROWS (CACHE_LINE / 4)
 /* Units for each member, where the shape allows: what the last one to finish keeps the others
  * waiting is then at most a fraction of the operator. */
 #define UNITS_PER_MEMBER 6
@@ -294,7 +297,7 @@ static void run_product(struct linear_job *job)
         if (rows_need_preparing(w, &job->source)) {
             backend->shared =
                 scratch_reserve(backend->shared, &backend->shared_bytes, job->layout.bytes);
-            thread_pool_for(backend->pool, rows, 1, prepare_range, job);
+            thread_pool_for(backend->pool, rows, SHARED_ROWS, prepare_range, job);
             stage_end(backend, 0, STEP_PREPARE);
         }
         job->product.in = rows_view(w, &job->source, &job->layout, backend->shared);

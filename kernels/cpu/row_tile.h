@@ -54,17 +54,72 @@ INLINE void ISA(keep_outlier)(struct outliers *outliers, const float *x, int64_t
     outliers->column[at] = (int32_t)k;
 }
 
+/* Candidates that are ranked side by side. */
+#define CANDIDATES 16
+
+/* Columns of x that reach `reach`, ascending, the first CANDIDATES of them: without a branch on
+ * where they are, which nothing could predict. Returns how many there are. */
+INLINE int ISA(find_candidates)(const float *x, int64_t count, float reach, int32_t *columns)
+{
+    int found = 0;
+    vi column = vi_lane();
+    for (int64_t i = 0; i < count; i += VL, column += VL) {
+        uint32_t lanes = vf_at_least(vf_abs(vf_load(x + i)), vf_set(reach));
+        vi_compress(columns + (found < CANDIDATES ? found : CANDIDATES), column, lanes);
+        found += __builtin_popcount(lanes);
+    }
+    return found;
+}
+
+/* rank[i] = how many of the candidates come before i: larger ones, and equal ones of a lower
+ * column. Those from `count` on come last. */
+INLINE void ISA(rank_candidates)(const float *values, int count, int32_t *rank)
+{
+    for (int j = 0; j < VN; j++) {
+        vi lane = vi_lane() + j * VL;
+        vf size = vf_select(lane < vi_set(count), vf_abs(vf_load(values + j * VL)), vf_set(-1));
+        vi before = {};
+        for (int i = 0; i < count; i++) {
+            vf other = vf_set(__builtin_fabsf(values[i]));
+            before -= (other > size) | ((other == size) & (lane > vi_set(i)));
+        }
+        __builtin_memcpy(rank + j * VL, &before, sizeof before);
+    }
+}
+
+/* The OUTLIERS first of a few candidates. */
+INLINE void ISA(keep_candidates)(const float *x, const int32_t *columns, int count,
+                                 struct outliers *outliers)
+{
+    float values[CANDIDATES], value[OUTLIERS + 1]; /* one place more, for those that have none */
+    int32_t rank[CANDIDATES], column[OUTLIERS + 1];
+    for (int i = 0; i < count; i++)
+        values[i] = x[columns[i]];
+    ISA(rank_candidates)(values, count, rank);
+    for (int i = 0; i < count; i++) {
+        int place = rank[i] < OUTLIERS ? rank[i] : OUTLIERS;
+        value[place] = values[i];
+        column[place] = columns[i];
+    }
+    __builtin_memcpy(outliers->value, value, sizeof outliers->value);
+    __builtin_memcpy(outliers->column, column, sizeof outliers->column);
+}
+
 /* Two passes: how large they are at least, then the few values that are. */
 static void ISA(split_outliers)(float *x, int64_t count, struct outliers *outliers)
 {
-    struct outliers found = {{0}, {0}};
-    vf reach = vf_set(ISA(outliers_reach)(x, count));
-    for (int64_t i = 0; i < count; i += VL)
-        for (uint32_t lanes = vi_mask(vf_abs(vf_load(x + i)) >= reach); lanes; lanes &= lanes - 1)
-            ISA(keep_outlier)(&found, x, i + __builtin_ctz(lanes));
+    int32_t columns[CANDIDATES + VL];
+    float reach = ISA(outliers_reach)(x, count);
+    int found = reach > 0 ? ISA(find_candidates)(x, count, reach, columns) : 0;
+    if (found >= OUTLIERS && found <= CANDIDATES) {
+        ISA(keep_candidates)(x, columns, found, outliers);
+    } else {
+        *outliers = (struct outliers){{0}, {0}};
+        for (int64_t k = 0; k < count; k++)
+            ISA(keep_outlier)(outliers, x, k);
+    }
     for (int o = 0; o < OUTLIERS; o++)
-        if (found.value[o] != 0) x[found.column[o]] = 0;
-    *outliers = found;
+        if (outliers->value[o] != 0) x[outliers->column[o]] = 0;
 }
 
 static float ISA(largest)(const float *x, int64_t count)

@@ -39,21 +39,6 @@ INLINE vi vi_set(int32_t value)
     return value - (vi){};
 }
 
-/* Bit i: lane i of a comparison's result. */
-INLINE uint32_t vi_mask(vi lanes)
-{
-#if defined(__AVX512F__)
-    return _mm512_movepi32_mask((__m512i)lanes);
-#elif defined(__AVX2__)
-    return (uint32_t)_mm256_movemask_ps((__m256)lanes);
-#else
-    uint32_t mask = 0;
-    for (int i = 0; i < VL; i++)
-        mask |= (uint32_t)(lanes[i] & 1) << i;
-    return mask;
-#endif
-}
-
 INLINE vf vf_load(const float *from)
 {
     vf value;
@@ -101,13 +86,46 @@ INLINE vf vf_abs(vf value)
     return (vf)((vi)value & vi_set(0x7fffffff));
 }
 
-/* All ones in the lanes [0, count) of register `part` of 16 lanes. */
-INLINE vi vi_lanes_below(int32_t count, int part)
+/* 0, 1, 2, ... */
+INLINE vi vi_lane(void)
 {
     vi lane;
     for (int i = 0; i < VL; i++)
         lane[i] = i;
-    return lane < vi_set(count - part * VL);
+    return lane;
+}
+
+/* Bit i: whether a >= b in lane i. */
+INLINE uint32_t vf_at_least(vf a, vf b)
+{
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ);
+#elif defined(__AVX2__)
+    return (uint32_t)_mm256_movemask_ps((__m256)(a >= b));
+#else
+    uint32_t lanes = 0;
+    for (int i = 0; i < VL; i++)
+        lanes |= (uint32_t)(a[i] >= b[i]) << i;
+    return lanes;
+#endif
+}
+
+/* All ones in the lanes [0, count) of register `part` of 16 lanes. */
+INLINE vi vi_lanes_below(int32_t count, int part)
+{
+    return vi_lane() < vi_set(count - part * VL);
+}
+
+/* The 32-bit lanes whose bits are set in `lanes`, one after the other to `to`, which has room for
+ * VL. */
+INLINE void vi_compress(int32_t *to, vi value, uint32_t lanes)
+{
+#if defined(__AVX512F__)
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32((__mmask16)lanes, (__m512i)value));
+#else
+    for (; lanes; lanes &= lanes - 1)
+        *to++ = value[__builtin_ctz(lanes)];
+#endif
 }
 
 INLINE vu vu_load_u16(const uint16_t *from)
