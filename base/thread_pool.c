@@ -1,14 +1,18 @@
 /* A team of threads that runs one function and meets at the end.
  *
- * Two words carry everything. `generation` counts the runs: a member that sees it change reads fn
- * and argument (written before, released by the increment) and works. `remaining` counts the
- * members still working: the one that takes it to zero has released the caller.
+ * A run is a word that moves: `generation` counts the runs. A member that sees it change reads fn
+ * and argument, which lie on its cache line and were written before, works, and writes the
+ * generation to its own `done`; the caller reads those one by one. No line is written by two
+ * threads and no atomic read-modify-write stands on the way: on virtual machines a line takes 100
+ * ns and more from core to core.
  *
  * Waiting is spinning first, because the stages of a model's step follow each other within
  * microseconds and a futex wake costs ten of them; then a futex sleep, so that an idle server costs
- * nothing. Sleep and wake use the Dekker pattern: the sleeper announces itself (sleepers,
- * caller_waits) before it looks at the word a last time, the waker changes the word before it looks
- * at the announcement; both sequentially consistent, so one of them always sees the other. */
+ * nothing. A member announces its sleep in `sleepers` before it looks at the generation a last
+ * time. The caller looks at `sleepers` twice: right after it moved the generation, which finds
+ * whoever has been asleep, and by a read-modify-write when its own part is done: either that comes
+ * behind a member's announcement and finds it, or before, and then the member sees the generation.
+ * The other way round, `caller_waits` and `done` are Dekker's pattern, sequentially consistent. */
 #include "base/thread_pool.h"
 
 #include "base/alloc.h"
@@ -28,22 +32,24 @@
 #define SPIN_TURNS         2500
 #define SPIN_TURNS_CROWDED 20
 
+/* Each on its own cache lines. */
 struct member {
-    struct thread_pool *pool;
+    _Alignas(64) struct thread_pool *pool;
     int index;
     pthread_t thread;
+    _Alignas(64) _Atomic uint32_t done; /* the last generation it has finished */
 };
 
 struct thread_pool {
     int members;
     int spin_turns;
+    struct member *team; /* [members], team[0] is the caller and has no thread */
+    /* What the caller writes and the members poll. */
+    _Alignas(64) _Atomic uint32_t generation;
+    bool stopping;
     thread_pool_fn fn;
     void *argument;
-    bool stopping;
-    struct member *team; /* [members], team[0] is the caller and has no thread */
-    /* Each on its own cache line: they are polled by one side and written by the other. */
-    _Alignas(64) _Atomic uint32_t generation;
-    _Alignas(64) _Atomic uint32_t remaining;
+    /* Written by who sleeps. */
     _Alignas(64) _Atomic int32_t sleepers;
     _Atomic int32_t caller_waits;
 };
@@ -92,8 +98,8 @@ static void *member_main(void *argument)
         seen = await_run(pool, seen);
         if (pool->stopping) return NULL;
         pool->fn(pool->argument, self->index, pool->members);
-        if (atomic_fetch_sub(&pool->remaining, 1) == 1 && atomic_load(&pool->caller_waits))
-            futex_wake_all(&pool->remaining);
+        atomic_store(&self->done, seen);
+        if (atomic_load(&pool->caller_waits)) futex_wake_all(&self->done);
     }
 }
 
@@ -103,12 +109,21 @@ static int online_cores(void)
     return cores > 0 ? (int)cores : 1;
 }
 
-/* fn and argument must be written before the generation moves: that store is what publishes them.
- */
-static void publish_run(struct thread_pool *pool)
+/* What the members read must be written before the generation moves: that store publishes it.
+ * Whether members were woken. */
+static bool publish_run(struct thread_pool *pool)
 {
-    atomic_fetch_add(&pool->generation, 1);
-    if (atomic_load(&pool->sleepers) > 0) futex_wake_all(&pool->generation);
+    uint32_t next = atomic_load_explicit(&pool->generation, memory_order_relaxed) + 1;
+    atomic_store_explicit(&pool->generation, next, memory_order_release);
+    bool asleep = atomic_load_explicit(&pool->sleepers, memory_order_relaxed) > 0;
+    if (asleep) futex_wake_all(&pool->generation);
+    return asleep;
+}
+
+/* Members that fell asleep while the generation moved. */
+static void wake_late_sleepers(struct thread_pool *pool)
+{
+    if (atomic_fetch_add(&pool->sleepers, 0) > 0) futex_wake_all(&pool->generation);
 }
 
 void thread_pool_free(struct thread_pool *pool)
@@ -116,6 +131,7 @@ void thread_pool_free(struct thread_pool *pool)
     if (!pool) return;
     pool->stopping = true;
     publish_run(pool);
+    wake_late_sleepers(pool);
     for (int i = 1; i < pool->members; i++)
         pthread_join(pool->team[i].thread, NULL);
     free(pool->team);
@@ -129,7 +145,7 @@ enum status thread_pool_create(int threads, struct thread_pool **out, struct err
     struct thread_pool *pool = must_alloc_aligned(64, sizeof *pool);
     int members = threads ? threads : cores;
     pool->spin_turns = members > cores ? SPIN_TURNS_CROWDED : SPIN_TURNS;
-    pool->team = must_alloc((size_t)members * sizeof *pool->team);
+    pool->team = must_alloc_aligned(64, (size_t)members * sizeof *pool->team);
     for (pool->members = 1; pool->members < members; pool->members++) {
         struct member *member = &pool->team[pool->members];
         *member = (struct member){.pool = pool, .index = pool->members};
@@ -149,17 +165,39 @@ int thread_pool_size(const struct thread_pool *pool)
     return pool->members;
 }
 
-static void await_members(struct thread_pool *pool)
+static bool is_done(const struct member *member, uint32_t generation)
 {
+    return atomic_load_explicit(&member->done, memory_order_acquire) == generation;
+}
+
+static bool all_done(const struct thread_pool *pool, uint32_t generation)
+{
+    for (int i = 1; i < pool->members; i++)
+        if (!is_done(&pool->team[i], generation)) return false;
+    return true;
+}
+
+static void sleep_until_done(struct thread_pool *pool, uint32_t generation)
+{
+    atomic_store(&pool->caller_waits, 1);
+    for (int i = 1; i < pool->members; i++) {
+        uint32_t now;
+        while ((now = atomic_load(&pool->team[i].done)) != generation)
+            futex_wait(&pool->team[i].done, now);
+    }
+    atomic_store(&pool->caller_waits, 0);
+}
+
+static void await_members(struct thread_pool *pool, bool woken)
+{
+    uint32_t generation = atomic_load_explicit(&pool->generation, memory_order_relaxed);
+    if (all_done(pool, generation)) return;
+    if (!woken) wake_late_sleepers(pool);
     for (int turn = 0; turn < pool->spin_turns; turn++) {
-        if (atomic_load_explicit(&pool->remaining, memory_order_acquire) == 0) return;
+        if (all_done(pool, generation)) return;
         cpu_relax();
     }
-    atomic_store(&pool->caller_waits, 1);
-    uint32_t left;
-    while ((left = atomic_load(&pool->remaining)) != 0)
-        futex_wait(&pool->remaining, left);
-    atomic_store(&pool->caller_waits, 0);
+    sleep_until_done(pool, generation);
 }
 
 void thread_pool_run(struct thread_pool *pool, thread_pool_fn fn, void *argument)
@@ -170,10 +208,9 @@ void thread_pool_run(struct thread_pool *pool, thread_pool_fn fn, void *argument
     }
     pool->fn = fn;
     pool->argument = argument;
-    atomic_store_explicit(&pool->remaining, (uint32_t)pool->members - 1, memory_order_relaxed);
-    publish_run(pool);
+    bool woken = publish_run(pool);
     fn(argument, 0, pool->members);
-    await_members(pool);
+    await_members(pool, woken);
 }
 
 struct range_job {
