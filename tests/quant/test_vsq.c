@@ -67,6 +67,26 @@ Test(vsq, values_lie_on_the_grid)
     }
 }
 
+/* A row scale that the search makes smaller leaves the integer scales within M bits: no value that
+ * is not 0 is smaller than the largest one's (2^M - 1) * 7th part, however well that would fit. */
+Test(vsq, searched_scales_stay_within_their_bits)
+{
+    static const float finer[] = {16, 30};
+    for (size_t i = 0; i < COUNT_OF(finer); i++) {
+        float weights[64], out[64], largest = 0, smallest = INFINITY;
+        for (int k = 0; k < 64; k++)
+            weights[k] = (float)(k % 15 - 7) / (k < 16 ? 1.0f : finer[i]);
+        struct vsq_format format = {16, 4, CLIP_SEARCH};
+        simulate(weights, 64, &format, out, "two sizes");
+        for (int k = 0; k < 64; k++) {
+            largest = fmaxf(largest, fabsf(out[k]));
+            if (out[k] != 0) smallest = fminf(smallest, fabsf(out[k]));
+        }
+        cr_assert(smallest >= largest / (7 * 15) * 0.9999f, "%g and %g", (double)largest,
+                  (double)smallest);
+    }
+}
+
 static double relative_error(enum distribution distribution, struct vsq_format format)
 {
     struct rng rng = {52};
