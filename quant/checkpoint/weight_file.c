@@ -213,9 +213,9 @@ enum status weight_file_finish(struct weight_file *w, json_t *head, json_t **out
     json_object_update(record, head);
     json_object_set(record, "tensors", w->records);
     json_object_set_new(record, "checksums",
-                        json_pack("{s:s, s:s, s:O, s:o}", "algorithm", CHECKSUM_NAME, "header",
-                                  w->header.digits, "files", w->partial->checksums, "tensors",
-                                  part_checksums(w)));
+                        json_pack("{s:s, s:s, s:o, s:o}", "algorithm", CHECKSUM_NAME, "header",
+                                  w->header.digits, "files", json_copy(w->partial->checksums),
+                                  "tensors", part_checksums(w)));
     struct strbuf text = {0};
     seal(record, &text);
     *out = record;

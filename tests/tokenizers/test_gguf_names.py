@@ -1,12 +1,14 @@
 """GGUF files that name their pre-tokenizer, against the same vocabulary and rules in Hugging Face's tokenizers."""
 import json
+import subprocess
 
 import gguf
 import numpy as np
 import pytest
 from shapes import ADDED, LLAMA3, PIPELINES, byte_level, rx, split, steps, train
 from strings import strings
-from test_against_tokenizers import COUNT, convert
+from test_against_tokenizers import COUNT, ESPALIER, convert
+from tokenizers import Tokenizer
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
 DEFAULT = [r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"]  # llama.cpp, src/llama-vocab.cpp
@@ -82,6 +84,23 @@ def test_name(tmp_path, name):
     assert convert(path, expected, "--special") == [{"text": text} for text in tokenizer.decode_batch(expected, False)]
     first = [tokenizer.token_to_id("<s>")] if bos else []
     assert convert(path, ["x"], "--special")[0]["tokens"] == first + tokenizer.encode("x").ids
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_quantize_makes_of_it(tmp_path, name):
+    """The tokenizer.json of a quantized directory: the same ids in Hugging Face's tokenizers, and in ours."""
+    pipeline, nfc, whole, bos = NAMES[name]
+    tokenizer = train(name, pipeline, nfc=nfc, added=ADDED, ignore_merges=whole)
+    path, out = write(tmp_path / "model.gguf", tokenizer, name), tmp_path / "out"
+    subprocess.run([ESPALIER, "quantize", "--model", path, "--out", out], check=True, capture_output=True)
+    made = Tokenizer.from_file(str(out / "tokenizer.json"))
+    texts = strings(COUNT, seed=f"quantized {name}")
+    for special in (False, True):
+        expected = [line["tokens"] for line in convert(path, texts, "--special", *([] if special else ["--no-bos"]))]
+        assert [encoding.ids for encoding in made.encode_batch(texts, add_special_tokens=special)] == expected
+        assert [line["tokens"] for line in convert(out, texts, "--special", *([] if special else ["--no-bos"]))] == expected
+    assert made.encode("x").ids[:1] == ([tokenizer.token_to_id("<s>")] if bos else made.encode("x", add_special_tokens=False).ids[:1])
+    assert made.decode_batch(expected, skip_special_tokens=False) == tokenizer.decode_batch(expected, skip_special_tokens=False)
 
 
 def test_what_the_file_says_of_bos_and_eos_wins(tmp_path):
