@@ -27,6 +27,7 @@ static const struct {
 struct summary {
     const struct model_config *config;
     const struct tokenizer_spec *tokenizer;
+    const json_t *quantization; /* of a quantized directory */
     const char *format, *chat_template;
     int32_t files;
     struct memory_plan plans[COUNT_OF(ways)];
@@ -67,6 +68,7 @@ static struct summary summarize(const struct checkpoint *checkpoint)
         .tokenizer = checkpoint_tokenizer(checkpoint),
         .format = checkpoint_format(checkpoint),
         .files = checkpoint_file_count(checkpoint),
+        .quantization = checkpoint_quantization(checkpoint),
         .available = memory_available(),
     };
     const char *source = s.tokenizer->chat_template;
@@ -157,6 +159,50 @@ static void print_weights(const struct summary *s)
         print_row(label, "%lld in %lld tensors, %.1f MB", (long long)total->weights,
                   (long long)total->tensors, (double)total->bytes / 1e6);
     }
+}
+
+/* Error and bits of the matrices of a record, by weights. */
+static double mean_of(const json_t *records, const char *key)
+{
+    const char *name;
+    json_t *record;
+    double sum = 0, weights = 0;
+    json_object_foreach((json_t *)records, name, record)
+    {
+        const json_t *shape = json_object_get(record, "shape");
+        double count = json_number_value(json_array_get(shape, 0)) *
+                       json_number_value(json_array_get(shape, 1));
+        sum += count * json_number_value(json_object_get(record, key));
+        weights += count;
+    }
+    return weights > 0 ? sum / weights : 0;
+}
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "?";
+}
+
+/* How `espalier quantize` made it, in the words of its options. */
+static void print_quantization(const json_t *quantization)
+{
+    const json_t *options = json_object_get(quantization, "options");
+    const json_t *source = json_object_get(quantization, "source"), *kept;
+    const json_t *text = json_object_get(options, "calibrate");
+    size_t i;
+    print_row("quantized", "--format %s --method %s --clip %s", text_of(options, "format"),
+              text_of(options, "method"), text_of(options, "clip"));
+    json_array_foreach(json_object_get(options, "keep"), i, kept)
+        print_row("", "--keep %s", json_string_value(kept) ? json_string_value(kept) : "?");
+    if (json_is_object(text))
+        print_row("", "--calibrate %s, %lld tokens", text_of(text, "path"),
+                  (long long)json_integer_value(json_object_get(text, "tokens")));
+    print_row("", "from %s (%s), by %s", text_of(source, "path"), text_of(source, "format"),
+              text_of(quantization, "made_by"));
+    print_row("", "relative error of the weights %.5f, %.3f %% clipped",
+              mean_of(json_object_get(quantization, "tensors"), "error"),
+              100 * mean_of(json_object_get(quantization, "tensors"), "clipped"));
 }
 
 static void print_tokenizer(const struct summary *s)
@@ -258,16 +304,26 @@ static json_t *tokenizer_json(const struct summary *s)
                      s->kinds[TOKEN_ADDED], "bos", t->bos, "add_bos", t->add_bos, "eos", ends);
 }
 
+/* quantization.json but for its checksums; null for other models. */
+static json_t *quantization_json(const struct summary *s)
+{
+    if (!s->quantization) return json_null();
+    json_t *json = json_copy((json_t *)s->quantization);
+    json_object_del(json, "checksums");
+    json_object_del(json, "checksum");
+    return json;
+}
+
 static int print_json(const struct summary *s, const char *path)
 {
-    json_t *json =
-        json_pack("{s:s, s:s, s:i, s:s, s:s, s:o, s:o, s:I, s:I, s:f, s:o, s:o, s:s, s:s, s:o}",
-                  "model", path, "format", s->format, "files", s->files, "name", s->config->name,
-                  "architecture", s->config->architecture, "shapes", shapes_json(s->config), "rope",
-                  rope_json(s->config), "weights", (json_int_t)s->all.weights, "bytes",
-                  (json_int_t)s->all.bytes, "bits_per_weight", s->bits_per_weight, "tensors",
-                  types_json(s), "tokenizer", tokenizer_json(s), "chat_template", s->chat_template,
-                  "chat_template_known_by", s->chat_known_by, "memory", memory_json(s));
+    json_t *json = json_pack(
+        "{s:s, s:s, s:i, s:s, s:s, s:o, s:o, s:I, s:I, s:f, s:o, s:o, s:o, s:s, s:s, s:o}", "model",
+        path, "format", s->format, "files", s->files, "name", s->config->name, "architecture",
+        s->config->architecture, "shapes", shapes_json(s->config), "rope", rope_json(s->config),
+        "weights", (json_int_t)s->all.weights, "bytes", (json_int_t)s->all.bytes, "bits_per_weight",
+        s->bits_per_weight, "tensors", types_json(s), "quantization", quantization_json(s),
+        "tokenizer", tokenizer_json(s), "chat_template", s->chat_template, "chat_template_known_by",
+        s->chat_known_by, "memory", memory_json(s));
     if (!json) { /* a name that is no UTF-8 */
         fprintf(stderr, "espalier inspect: a name in %s is no UTF-8 text\n", path);
         return 1;
@@ -313,6 +369,7 @@ int command_inspect(int argc, char **argv)
         if (summary.files > 1) print_row("files", "%d", summary.files);
         print_shape(summary.config);
         print_weights(&summary);
+        if (summary.quantization) print_quantization(summary.quantization);
         print_tokenizer(&summary);
         print_memory(&summary);
     }
