@@ -176,7 +176,8 @@ def config(family, **more):
 def rope(kind):
     more = {"llama3": {"low_freq_factor": 1.0, "high_freq_factor": 4.0},
             "yarn": {"beta_fast": 32, "beta_slow": 1, "attention_factor": 1.2, "mscale": 1.0, "mscale_all_dim": 1.0,
-                     "truncate": False}}
+                     "truncate": False},
+            "longrope": {"short_factor": [1.0, 2.5], "long_factor": [1.0, 2.5]}}
     return {"rope_type": kind, "factor": 8.0, "original_max_position_embeddings": 32, **more.get(kind, {})}
 
 
@@ -279,6 +280,49 @@ def weights_seeds():
          "".join(f"@@{i + 1} {size}\n{text}\n" for i, (text, size) in enumerate(shards)) + f"@@t\n{texts[0]}\n")
     seed("directory", "generation", "@@c\n" + compact(config("Llama", eos_token_id=None)) +
          '\n@@g\n{"eos_token_id":[1]}\n@@w 0\n{}\n')
+
+
+# --- quantized directories
+
+def coded(name, shape, kind):
+    """(name, dtype, shape, data) of the parts of a matrix whose rows are one vector or group, padding included."""
+    rows, cols = shape
+    if kind == "W8":
+        return [(f"{name}.int8", "I8", shape, bytes(i * 37 % 128 for i in range(rows * cols))),
+                (f"{name}.scale", "BF16", [rows, 1], b"\0\x3c" * rows)]
+    return [(f"{name}.codes", "U8", [rows, 8], b"\x77" * 8 * rows), (f"{name}.scales", "U8", [rows, 1], b"\x05" * rows),
+            (f"{name}.zeros", "U8", [rows, 1], bytes(rows)), (f"{name}.row_scale", "F32", [rows], struct.pack("<f", 0.01) * rows)]
+
+
+def quantized(kinds, tied=True):
+    parts, records = [], {}
+    for name, shape in model_tensors("Llama", tied):
+        if len(shape) == 1:
+            parts.append((name, "F32", shape, struct.pack("<f", 1.0) * shape[0]))
+            continue
+        kind = "W8" if name.startswith(("model.embed", "lm_head")) else kinds
+        records[name] = {"format": kind, "shape": shape}
+        parts += coded(name, shape, kind)
+    parts.sort(key=lambda part: ["F32", "BF16", "I8", "U8"].index(part[1]))
+    entries, data = {}, b""
+    for name, dtype, shape, bits in parts:
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(bits)]}
+        data += bits
+    text = compact(entries)
+    text += " " * (-(len(text) + 1) % 8)  # the newline before the next part belongs to it
+    record = {"format": "espalier-quantized", "version": 1, "source": {}, "options": {}, "tensors": records}
+    return text, data, record
+
+
+def quantized_seeds():
+    small = {"pre_tokenizer": {"type": "ByteLevel"}, "model": {"type": "BPE", "vocab": {"a": 1, "b": 2, "ab": 3}, "merges": ["a b"]}}
+    for kinds in ("VSQ4z", "W8"):
+        for tied in (True, False):
+            text, data, record = quantized(kinds, tied)
+            start = f"@@c\n{compact(config('Llama', tie_word_embeddings=tied))}\n@@t\n{compact(small)}\n@@w\n{text}\n"
+            seed("quantized", f"{kinds}{tied}", (start + f"@@q\n{compact(record)}\n@@d\n").encode() + data)
+            if tied:
+                seed("quantized", f"{kinds}raw", (start + f"@@r\n{compact(record)}\n@@d\n").encode() + data)
 
 
 # --- requests, chats, texts
@@ -430,6 +474,7 @@ gguf_seeds()
 config_seeds()
 tokenizer_seeds()
 weights_seeds()
+quantized_seeds()
 request_seeds()
 text_seeds()
 branch_seeds()

@@ -30,7 +30,7 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 longest() {
     case $1 in
     gguf) echo 8192 ;;
-    directory | chat) echo 6144 ;;
+    directory | quantized | chat) echo 6144 ;;
     tokenizer_json) echo 4096 ;;
     stages) echo 512 ;; # each is rendered three times
     *) echo 2048 ;;
