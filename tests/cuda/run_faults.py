@@ -27,7 +27,7 @@ STEPS = [
     ("tsan", "tsan", "random", "late"),
     ("ptx", "ptx", "random", "late"),
 ]
-BUILDS = {"fast": toolchain.FAST, "asan": toolchain.ASAN, "tsan": toolchain.TSAN, "ptx": toolchain.FAST}
+BUILDS = {"fast": toolchain.FAST, "asan": toolchain.ASAN, "tsan": toolchain.TSAN, "ptx": toolchain.PTX}
 PTX_ARCH = "80"
 
 VERDICTS = [
@@ -87,15 +87,20 @@ class Subject:
             return self.objects.get(build) or programs.objects(programs.KERNELS, BUILDS[build], self.folder)
         if build == "fast" and self.objects.get("fast"):
             return self.objects["fast"]
-        source = os.path.join(self.sources, self.fault.file)
-        made = toolchain.compile_all(self.folder, BUILDS[build], [source], (f"-I{self.folder}",))
-        return {**self.healthy.objects[build], self.fault.file: made[0]}
+        made = toolchain.compile_all(self.folder, BUILDS[build], self.touched(), (f"-I{self.folder}",))
+        return {**self.healthy.objects[build], **{os.path.basename(s): o for s, o in zip(self.touched(), made)}}
+
+    def touched(self):
+        """The kernels that the fault is in: one, or of a header all."""
+        if not self.fault:
+            return toolchain.kernel_sources()
+        names = [os.path.basename(source) for source in toolchain.kernel_sources()]
+        return [os.path.join(self.sources, name) for name in names if self.fault.file in (name, "device.cuh")]
 
     def translated(self):
-        """nvcc's PTX as objects: of every kernel, or of the broken file beside the healthy ones."""
-        sources = [os.path.join(self.sources, self.fault.file)] if self.fault else toolchain.kernel_sources()
+        """nvcc's PTX as objects: of what the fault is in, beside the healthy ones."""
         made = {}
-        for source in sources:
+        for source in self.touched():
             ptx = run_ptx.to_ptx(source, PTX_ARCH, self.folder, (f"-I{self.folder}",))
             cpp = run_ptx.translated(ptx, self.folder, PTX_ARCH)
             made[os.path.basename(cpp)] = toolchain.compile_all(self.folder, BUILDS["ptx"], [cpp])[0]

@@ -94,7 +94,7 @@ def run_architecture(arch, ptx_of, work, base):
     results = []
     for program in programs.ALL:
         kernels = [translated(ptx, work, arch) for ptx in ptx_of(program)]
-        objects = toolchain.compile_all(os.path.join(work, arch), toolchain.FAST, kernels)
+        objects = toolchain.compile_all(os.path.join(work, arch), toolchain.PTX, kernels)
         binary = os.path.join(work, arch, program.name)
         toolchain.link(toolchain.FAST, [*base[program.name].values(), *objects], binary)
         results.append((program, run_program(program, binary)))

@@ -29,6 +29,8 @@ ASAN = Variant("asan", ("-O0", "-g1", "-fno-omit-frame-pointer", "-fsanitize=add
                         "-fno-sanitize-recover=all"),
                ("-O1", "-g1", "-DEMU_ASAN"), ("-fsanitize=address,undefined",))
 TSAN = Variant("tsan", ("-O1", "-g1", "-fsanitize=thread"), ("-O1", "-g1", "-DEMU_TSAN"), ("-fsanitize=thread",))
+# Translated PTX is thousands of short statements: optimising them takes longer than running them.
+PTX = Variant("fast", ("-O0",), FAST.emulator, ())
 
 INCLUDES = (f"-I{ROOT}", f"-I{HERE}/include")
 COMMON = ("-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-fno-math-errno", "-fno-strict-aliasing")
@@ -51,9 +53,10 @@ def compiler(source):
 
 def compile_one(source, target, variant, include_first=()):
     """One object; `include_first` are folders searched before the source's own tree."""
-    emulator = os.path.dirname(source) == HERE and source.endswith(".cpp") and "ptx" not in source
-    flags = variant.emulator if emulator else variant.flags
+    flags = variant.emulator if source in emulator_sources() else variant.flags
     extra = EMULATE if source.endswith(".cu") else ()
+    if include_first:  # a source broken on purpose, perhaps in ways a compiler warns of
+        extra += ("-w",)
     if source.endswith(".ptx.cpp"):  # made by a program: what it leaves unused is no mistake
         extra = ("-Wno-unused", "-Wno-type-limits")
     run(compiler(source) + [*flags, *COMMON, *extra, *include_first, *INCLUDES, "-c", source, "-o", target])
