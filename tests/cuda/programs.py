@@ -27,7 +27,8 @@ class Done:
 
 
 HOST = tuple(os.path.join(toolchain.ROOT, name) for name in (
-    "tests/cuda/check_kernels.c", "tests/cuda/kernel_cases.c", "kernels/cuda/reference.c", "kernels/cuda/pack.c"))
+    "tests/cuda/check_kernels.c", "tests/cuda/kernel_cases.c", "kernels/cuda/reference.c", "kernels/cuda/pack.c",
+    "base/rng.c"))
 KERNELS = Program("kernels", tuple(toolchain.kernel_sources()), HOST)
 LAYOUT = Program("layout", (os.path.join(toolchain.HERE, "layout.cu"),), ())
 ALL = (LAYOUT, KERNELS)

@@ -35,7 +35,7 @@ VERDICTS = [
     ("UBSan", r"runtime error: "),
     ("TSan", r"WARNING: ThreadSanitizer"),
     ("emu", r"EMU ERROR"),
-    ("value", r"^WRONG "),
+    ("value", r"^failed: "),
 ]
 
 
