@@ -1,0 +1,101 @@
+"""`--weights vsq4z` on a model that is not quantized: made once, kept, said what it costs; safe when two start at once."""
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+from espalier_server import ESPALIER
+
+MODEL = "synthetic:tiny"
+
+
+class Cache:
+    def __init__(self, root):
+        self.root = root
+        self.environment = {**os.environ, "XDG_CACHE_HOME": str(root)}
+
+    def command(self, *options, model=MODEL):
+        return [ESPALIER, "generate", "--model", str(model), "--weights", "vsq4z", "--prompt", "Hello", "--max-tokens", "8",
+                "--temperature", "0", "--json", *options]
+
+    def generate(self, *options, model=MODEL, status=0):
+        result = subprocess.run(self.command(*options, model=model), capture_output=True, text=True, timeout=300,
+                                env=self.environment)
+        assert result.returncode == status, result.stderr
+        return result
+
+    def entries(self):
+        return sorted(path.name for path in (self.root / "espalier" / "quantized").iterdir())
+
+    def directory(self):
+        return next(path for path in (self.root / "espalier" / "quantized").iterdir() if path.is_dir())
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(tmp_path / "cache")
+
+
+def test_is_made_once_and_says_what_it_costs(cache):
+    first = cache.generate()
+    assert "measuring" in first.stderr
+    made = cache.directory().stat().st_mtime_ns
+    second = cache.generate()
+    assert "measuring" not in second.stderr and cache.directory().stat().st_mtime_ns == made
+    assert json.loads(first.stdout)["text"] == json.loads(second.stdout)["text"]
+    for result in (first, second):
+        assert "% of perplexity" in result.stderr
+        assert f"espalier quantize --model {MODEL} --out DIR --calibrate TEXTFILE" in result.stderr
+    name = cache.directory().name
+    assert cache.entries() == [name, name + ".json", name + ".lock"]
+
+
+def test_two_that_start_at_once_agree(cache):
+    running = [subprocess.Popen(cache.command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                env=cache.environment) for _ in range(4)]
+    results = [process.communicate(timeout=300) for process in running]
+    assert [process.returncode for process in running] == [0] * 4, results
+    assert len({json.loads(out)["text"] for out, _ in results}) == 1
+    assert sum("measuring" in err for _, err in results) == 1
+    assert len(cache.entries()) == 3
+
+
+def test_a_damaged_one_is_made_anew(cache):
+    text = json.loads(cache.generate().stdout)["text"]
+    weights = cache.directory() / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    again = cache.generate()
+    assert "damaged and made anew" in again.stderr and "model.safetensors" in again.stderr
+    assert json.loads(again.stdout)["text"] == text
+    assert "made anew" not in cache.generate().stderr
+
+
+def test_a_model_that_changed_has_its_own_place(cache, tmp_path):
+    models = [tmp_path / "a", tmp_path / "b"]
+    for model in models:
+        subprocess.run([ESPALIER, "quantize", "--model", MODEL, "--format", "w8", "--out", model], check=True,
+                       capture_output=True, timeout=300)
+        cache.generate(model=model)
+    assert len(cache.entries()) == 6
+
+
+def test_a_quantized_directory_needs_no_cache(cache, tmp_path):
+    out = tmp_path / "quantized"
+    subprocess.run([ESPALIER, "quantize", "--model", MODEL, "--out", out], check=True, capture_output=True, timeout=300)
+    assert "perplexity" not in cache.generate(model=out).stderr
+    assert not cache.root.exists()
+
+
+def test_no_place_for_it_is_said(tmp_path):
+    environment = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")}
+    command = Cache(tmp_path).command()
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert result.returncode == 1 and "XDG_CACHE_HOME" in result.stderr and "espalier quantize" in result.stderr
+    blocked = tmp_path / "file"
+    pathlib.Path(blocked).write_text("")
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300,
+                            env={**os.environ, "XDG_CACHE_HOME": str(blocked)})
+    assert result.returncode == 1 and str(blocked) in result.stderr and result.stderr.count("\n") == 1
