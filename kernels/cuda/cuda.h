@@ -32,10 +32,10 @@ struct cuda_outliers {
 /* int8 activations of `rows` tokens. */
 struct cuda_activations {
     int64_t rows, cols;
-    int64_t q8_stride; /* bytes from row to row, a multiple of 16, at least cols */
-    int8_t *q8;        /* aligned to 16; zero from cols to the next multiple of 16 */
-    float *scale;      /* [rows] value = q8 * scale */
-    int32_t *sum;      /* [rows] of q8 */
+    int64_t q8_stride;              /* bytes from row to row, a multiple of 16, at least cols */
+    int8_t *q8;                     /* aligned to 16; zero from cols to the next multiple of 16 */
+    float *scale;                   /* [rows] value = q8 * scale */
+    int32_t *sum;                   /* [rows] of q8 */
     struct cuda_outliers *outliers; /* [rows] */
 };
 
@@ -65,8 +65,8 @@ enum status cuda_rmsnorm_quantize_reference(const struct cuda_norm_args *args);
  *     scales  [16 outputs] u32        vector v in bits 4 v .. 4 v + 3
  *     zeros   [16 outputs] u8         vector v in bit v: 1 means z = 8
  *
- * Tiles are [outputs / 16][inputs / 128], both rounded up. What is behind the matrix's end has scale
- * 0, so it weighs 0. 4.3125 bits a weight, as in the file.
+ * Tiles are [outputs / 16][inputs / 128], both rounded up. What is behind the matrix's end has
+ * scale 0, so it weighs 0. 4.3125 bits a weight, as in the file.
  */
 #define CUDA_TILE_OUTPUTS 16
 #define CUDA_TILE_INPUTS  128
@@ -83,8 +83,8 @@ size_t cuda_vsq4z_tile_bytes(int64_t outputs, int64_t cols);
 /* From canonical rows to tiles, both in host memory. */
 void cuda_vsq4z_pack(const struct vsq4z_matrix *matrix, uint8_t *tiles);
 
-/* out[row][output] = (S * scale + the outliers times their levels, in their order) * row_scale, where
- * S is the exact int32 sum over all inputs of level * q8. */
+/* out[row][output] = (S * scale + the outliers times their levels, in their order) * row_scale,
+ * where S is the exact int32 sum over all inputs of level * q8. */
 struct cuda_gemm_args {
     struct cuda_vsq4z w;
     struct cuda_activations in; /* 1..CUDA_GEMM_ROWS rows of w.cols */

@@ -19,8 +19,7 @@ static float sum_of_squares(const float *x, int64_t count)
     return sums[0];
 }
 
-static float normalised(const struct cuda_norm_args *args, const float *x, float factor,
-                        int64_t k)
+static float normalised(const struct cuda_norm_args *args, const float *x, float factor, int64_t k)
 {
     return args->norm ? x[k] * factor * args->norm[k] : x[k];
 }
@@ -98,8 +97,8 @@ enum status cuda_vsq4z_gemm_reference(const struct cuda_gemm_args *args,
             const struct cuda_outliers *outliers = &in->outliers[row];
             float value = (float)(int32_t)sum * in->scale[row];
             for (int o = 0; o < CUDA_OUTLIERS; o++)
-                value = fmaf(outliers->value[o],
-                             (float)vsq4z_level(m, output, outliers->column[o]), value);
+                value = fmaf(outliers->value[o], (float)vsq4z_level(m, output, outliers->column[o]),
+                             value);
             args->out[row * args->out_stride + output] = value * m->row_scale[output];
         }
     return ST_OK;

@@ -307,7 +307,8 @@ void emu_fence()
 // A thread has ended: who waits for it may go on.
 static void thread_ended(emu_fiber *f)
 {
-    if (f->copies) emu_fail("thread %u ends with %d cp.async in flight", f->thread.linear, f->copies);
+    if (f->copies)
+        emu_fail("thread %u ends with %d cp.async in flight", f->thread.linear, f->copies);
     f->group = 0;
     f->state = EMU_DONE;
     alive--;
@@ -416,8 +417,7 @@ static void run_block(size_t block)
 static void run_blocks()
 {
     size_t count = (size_t)launch->grid.x * launch->grid.y * launch->grid.z, step = 1;
-    if (emu_order == EMU_RANDOM && count > 1)
-        do
+    if (emu_order == EMU_RANDOM && count > 1) do
             step = 1 + emu_random() % (count - 1);
         while (std::gcd(step, count) != 1);
     for (size_t k = 0; k < count && !failed; k++)

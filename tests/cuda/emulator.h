@@ -1,9 +1,10 @@
-// Runs CUDA C++ kernels on the CPU: the .cu is compiled by g++ with `-include tests/cuda/emulator.h`.
+// Runs CUDA C++ kernels on the CPU: the .cu is compiled by g++ with `-include
+// tests/cuda/emulator.h`.
 //
 // One OS thread. The blocks of a grid run one after the other; each CUDA thread of a block is a
 // fiber that runs until it waits in a barrier or in a warp collective (shuffle, mma, ldmatrix).
-// What the emulator refuses: divergent or missing arrivals at a barrier, lanes that disagree about a
-// collective, misaligned or wrongly sized cp.async and ldmatrix, launches a GPU would refuse,
+// What the emulator refuses: divergent or missing arrivals at a barrier, lanes that disagree about
+// a collective, misaligned or wrongly sized cp.async and ldmatrix, launches a GPU would refuse,
 // threads that end with copies in flight. What the sanitizers see through it:
 //   ASan    shared arrays have red zones, device memory is poisoned while host code runs
 //   TSan    a CUDA thread is a TSan fiber, and only barriers, __syncwarp and fences order two of

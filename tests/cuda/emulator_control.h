@@ -12,7 +12,11 @@ extern "C" {
 enum emu_order { EMU_ROUND_ROBIN, EMU_REVERSE, EMU_RANDOM };
 
 /* When the bytes of a cp.async arrive. Until then its destination holds 0xff. */
-enum emu_async { EMU_ASYNC_LATE /* at its wait */, EMU_ASYNC_EARLY /* at once */, EMU_ASYNC_RANDOM };
+enum emu_async {
+    EMU_ASYNC_LATE /* at its wait */,
+    EMU_ASYNC_EARLY /* at once */,
+    EMU_ASYNC_RANDOM
+};
 
 extern int emu_order;          /* enum emu_order */
 extern int emu_async_mode;     /* enum emu_async */

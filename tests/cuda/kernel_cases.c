@@ -176,11 +176,16 @@ static float with_nan(struct rng *rng)
 static const struct {
     const char *name;
     float (*value)(struct rng *);
-} PATTERNS[] = {{"plain", plain_value},           {"outliers", few_outliers},
-                {"equal", equal_magnitudes},      {"nearly zero", nearly_all_zero},
-                {"zero", all_zero},               {"tiny", tiny},
-                {"halves", halves},               {"wide", wide},
-                {"infinities", with_infinities},  {"NaN", with_nan}};
+} PATTERNS[] = {{"plain", plain_value},
+                {"outliers", few_outliers},
+                {"equal", equal_magnitudes},
+                {"nearly zero", nearly_all_zero},
+                {"zero", all_zero},
+                {"tiny", tiny},
+                {"halves", halves},
+                {"wide", wide},
+                {"infinities", with_infinities},
+                {"NaN", with_nan}};
 enum { PATTERN_COUNT = sizeof PATTERNS / sizeof PATTERNS[0] };
 
 static float *random_values(size_t count, float (*value)(struct rng *), struct rng *rng)
@@ -420,10 +425,10 @@ void argument_cases(struct tally *tally)
     struct cuda_activations a = {2, 64, 64, (void *)at, (void *)at, (void *)at, (void *)at};
     struct cuda_norm_args norm = {(void *)at, 64, (void *)at, 1e-5f, a};
     struct cuda_gemm_args gemm = {{48, 64, (void *)at, (void *)at}, a, (void *)at, 48, NULL};
-#define REFUSED(function, given, change)                                     \
-    do {                                                                     \
-        __typeof__(given) wrong = given;                                     \
-        wrong.change;                                                        \
+#define REFUSED(function, given, change)                                             \
+    do {                                                                             \
+        __typeof__(given) wrong = given;                                             \
+        wrong.change;                                                                \
         expect(tally, function(&wrong, NULL) == ST_INVALID, #function ": " #change); \
     } while (0)
     REFUSED(cuda_rmsnorm_quantize, norm, out.rows = -1);
