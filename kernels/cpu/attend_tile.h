@@ -34,12 +34,32 @@ INLINE void ISA(store_scores)(float *scores, const struct plan_item *item, const
         scores[item->offset + i] = lanes[item->first + i];
 }
 
-/* Where the block lies whose K or V is fetched while item i is multiplied; the item's own when
- * there is nothing more to fetch. */
-INLINE const char *ISA(ahead)(const struct attend_args *a, int32_t i)
+INLINE const char *ISA(item_v)(const struct attend_args *a, const struct plan_item *item)
 {
-    bool there = i + FETCH_ITEMS < a->item_count + a->items_behind;
-    return ISA(item_k)(a, &a->items[there ? i + FETCH_ITEMS : i]);
+    return (const char *)ISA(item_k)(a, item) + a->v_offset;
+}
+
+/* The K or V that is fetched while the scores of item i are computed: in the order in which they
+ * are read, FETCH_ITEMS ahead; the item's own when there is nothing more. */
+INLINE const char *ISA(behind_scores)(const struct attend_args *a, int32_t i)
+{
+    int32_t next = i + FETCH_ITEMS;
+    if (next < a->item_count) return ISA(item_k)(a, &a->items[next]);
+    next -= a->item_count;
+    return next < a->item_count ? ISA(item_v)(a, &a->items[next]) : ISA(item_k)(a, &a->items[i]);
+}
+
+/* The same while the values of item i are added: behind the chunk's V comes the next chunk's K, or
+ * the next unit's. */
+INLINE const char *ISA(behind_values)(const struct attend_args *a, int32_t i)
+{
+    int32_t next = i + FETCH_ITEMS;
+    if (next < a->item_count) return ISA(item_v)(a, &a->items[next]);
+    next -= a->item_count;
+    if (next < a->items_behind) return ISA(item_k)(a, &a->items[a->item_count + next]);
+    if (a->items_behind == 0 && next < a->next_count)
+        return a->next_kv + (size_t)a->next_items[next].block * a->block_bytes;
+    return ISA(item_v)(a, &a->items[i]);
 }
 
 /* Scores of Q queries and the N items from item i on. The first queries fetch the K that comes. */
@@ -53,7 +73,7 @@ INLINE void ISA(score_tile)(const struct attend_args *a, int32_t i, int query, e
     UNROLL for (int n = 0; n < N; n++)
     {
         k[n] = ISA(item_k)(a, &a->items[i + n]);
-        ahead[n] = query ? k[n] : ISA(ahead)(a, i + n);
+        ahead[n] = query ? k[n] : ISA(behind_scores)(a, i + n);
     }
     for (int32_t d = 0; d < a->head_dim; d++, q += a->q_stride) {
         const int32_t at = d * BLOCK_SLOTS;
@@ -164,8 +184,8 @@ INLINE void ISA(value_tile)(const struct attend_args *a, int query, int32_t colu
         const struct plan_item *item = &a->items[n];
         int32_t begin = max_i32(from, item->offset), end = min_i32(to, item->offset + item->count);
         if (begin >= end) continue;
-        const char *v = (const char *)ISA(item_k)(a, item) + a->v_offset;
-        const char *ahead = query ? v : ISA(ahead)(a, n) + a->v_offset;
+        const char *v = ISA(item_v)(a, item);
+        const char *ahead = query ? v : ISA(behind_values)(a, n);
         int64_t at = (int64_t)(item->first + begin - item->offset) * a->v_stride + column;
         for (int32_t slot = begin; slot < end; slot++, at += a->v_stride) {
             vf row[VALUE_REGISTERS];

@@ -15,6 +15,13 @@ struct tile_scratch {
     float *o, *sum;               /* [queries][v_stride]: of the chunk, of the chunks so far */
     float *m, *l, *m_sum, *l_sum; /* [queries] */
     int32_t *limit;
+    const struct attention_unit *next; /* what this member does after it; NULL: not known */
+};
+
+/* What a member works on. */
+struct attention_unit {
+    const struct plan_part *part;
+    int32_t head;
 };
 
 struct attention_job {
@@ -83,6 +90,13 @@ static void load_queries(const struct attention_job *job, const struct plan_tile
     }
 }
 
+/* Where the items of a part's first chunk begin and end. */
+static const int32_t *first_chunk(const struct attention_plan *plan, const struct plan_part *part)
+{
+    const struct plan_tile *tile = &plan->tiles[part->tile];
+    return plan->chunk_items + plan->sequences[tile->sequence].first_chunk + part->first_chunk;
+}
+
 /* Runs chunk `chunk` of a tile; returns the first query that sees it (those before it have ended).
  */
 static int32_t run_chunk(const struct attention_job *job, const struct plan_tile *tile,
@@ -98,6 +112,8 @@ static int32_t run_chunk(const struct attention_job *job, const struct plan_tile
         s->limit[i] = min_i32(ATTENTION_CHUNK, context - chunk * ATTENTION_CHUNK);
     }
     const struct kv_pool *pool = job->pool;
+    const struct attention_unit *next = s->next;
+    const int32_t *next_bounds = next ? first_chunk(plan, next->part) : NULL;
     struct attend_args args = {
         .kv = kv_head(pool, job->layer, 0, head),
         .block_bytes = pool->head_bytes * (size_t)pool->kv_heads,
@@ -108,6 +124,9 @@ static int32_t run_chunk(const struct attention_job *job, const struct plan_tile
         .items = plan->items + bounds[0],
         .item_count = bounds[1] - bounds[0],
         .items_behind = plan->chunk_items[sequence->first_chunk + tile->end_chunk] - bounds[1],
+        .next_kv = next ? kv_head(pool, job->layer, 0, next->head) : NULL,
+        .next_items = next ? plan->items + next_bounds[0] : NULL,
+        .next_count = next ? next_bounds[1] - next_bounds[0] : 0,
         .queries = queries - first,
         .q = s->q + first,
         .q_stride = job->queries,
@@ -232,6 +251,26 @@ static void run_part(const struct attention_job *job, const struct plan_part *pa
     }
 }
 
+static bool take_unit(struct attention_job *job, struct attention_unit *unit)
+{
+    const struct attention_plan *plan = job->backend->plan;
+    int64_t i = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed);
+    if (i >= (int64_t)plan->part_count * job->shape->kv_heads) return false;
+    unit->part = &plan->parts[i / job->shape->kv_heads];
+    unit->head = (int32_t)(i % job->shape->kv_heads);
+    return true;
+}
+
+static void run_any(const struct attention_job *job, const struct attention_unit *unit,
+                    const struct tile_scratch *s)
+{
+    const struct plan_tile *tile = &job->backend->plan->tiles[unit->part->tile];
+    if (tile->parts == 1 && tile->first_member < 0)
+        run_unit(job, tile, unit->head, s);
+    else
+        run_part(job, unit->part, unit->head, s);
+}
+
 static void take_parts(void *argument, int member, int members)
 {
     (void)members;
@@ -239,16 +278,17 @@ static void take_parts(void *argument, int member, int members)
     const struct attention_plan *plan = job->backend->plan;
     struct tile_scratch s;
     lay_out(&s, job, job->backend->scratch[member].attention);
-    for (;;) {
-        int64_t i = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed);
-        if (i >= (int64_t)plan->part_count * job->shape->kv_heads) break;
-        const struct plan_part *part = &plan->parts[i / job->shape->kv_heads];
-        int32_t head = (int32_t)(i % job->shape->kv_heads);
-        const struct plan_tile *tile = &plan->tiles[part->tile];
-        if (tile->parts == 1 && tile->first_member < 0)
-            run_unit(job, tile, head, &s);
-        else
-            run_part(job, part, head, &s);
+    /* The first part is the longest. Of short ones a member takes one more before it needs it, so
+     * that its K is on the way in time; a long one must not wait for who is not free. */
+    bool early = plan->tiles[plan->parts[0].tile].part_chunks == 1;
+    struct attention_unit unit, next;
+    bool more = take_unit(job, &unit);
+    while (more) {
+        bool taken = early && take_unit(job, &next);
+        s.next = taken ? &next : NULL;
+        run_any(job, &unit, &s);
+        more = early ? taken : take_unit(job, &next);
+        unit = next;
     }
     stage_end(job->backend, member, STEP_ATTENTION);
 }

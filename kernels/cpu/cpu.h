@@ -183,6 +183,10 @@ struct attend_args {
     const struct plan_item *items;
     int32_t item_count;
     int32_t items_behind; /* of the following chunks, behind these: soon to be read */
+    const char
+        *next_kv; /* and behind those, where it is known: block 0 and items of the next unit */
+    const struct plan_item *next_items;
+    int32_t next_count;
     int32_t queries;
     const float *q; /* [head_dim][q_stride], times 1 / sqrt(head_dim) */
     int32_t q_stride;
