@@ -20,7 +20,7 @@
 
 static int gpu_is_wrong(void)
 {
-    struct tally tally = {0, 0};
+    struct tally tally = {.stop = 0};
     norm_cases(&tally);
     gemm_cases(&tally);
     chain_cases(&tally);

@@ -1,6 +1,7 @@
-/* check_kernels [ORDER [COPIES [SEED]]]: the kernels of kernels/cuda on the emulator against their
- * references. ORDER of threads and blocks: round-robin, reverse, random; COPIES of cp.async arrive
- * late, early, random. The last line counts; the exit status is 0 when nothing failed. */
+/* check_kernels [ORDER [COPIES [SEED [stop]]]]: the kernels of kernels/cuda on the emulator against
+ * their references. ORDER of threads and blocks: round-robin, reverse, random; COPIES of cp.async
+ * arrive late, early, random. `stop`: at the first failure. The last line counts; the exit status
+ * is 0 when nothing failed. */
 #include "tests/cuda/emulator_control.h"
 #include "tests/cuda/kernel_cases.h"
 
@@ -24,7 +25,7 @@ int main(int count, char **arguments)
     if (count > 1) emu_order = choice(arguments[1], orders);
     if (count > 2) emu_async_mode = choice(arguments[2], copies);
     if (count > 3) emu_seed = (unsigned)strtoul(arguments[3], NULL, 10);
-    struct tally tally = {0, 0};
+    struct tally tally = {.stop = count > 4 && strcmp(arguments[4], "stop") == 0};
     argument_cases(&tally);
     norm_cases(&tally);
     gemm_cases(&tally);

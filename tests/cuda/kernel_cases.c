@@ -62,6 +62,7 @@ void expect(struct tally *tally, int good, const char *format, ...)
     vprintf(format, arguments);
     printf("\n");
     va_end(arguments);
+    if (tally->stop) exit(1);
 }
 
 /* Whether `count` bytes on the device are those on the host; frees the device's. */

@@ -9,6 +9,7 @@
 /* Counted by expect(); a failed one prints its case. */
 struct tally {
     int passed, failed;
+    int stop; /* 1: the first failed one ends the program */
 };
 
 void norm_cases(struct tally *tally);

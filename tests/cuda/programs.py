@@ -41,9 +41,9 @@ def objects(program, variant, work):
     return {os.path.basename(source): target for source, target in zip(sources, made)}
 
 
-def run(program, binary, order="round-robin", copies="late"):
-    """One run under a thread order and an arrival of cp.async (enum emu_order, emu_async)."""
-    command = [binary, order, copies]
+def run(program, binary, order="round-robin", copies="late", stop=False):
+    """One run under a thread order and an arrival of cp.async; `stop`: at the first failure."""
+    command = [binary, order, copies, "7"] + (["stop"] if stop else [])
     if shutil.which("setarch"):  # TSan of gcc 12 has no room for many random bits in an address
         command = ["setarch", "-R", *command]
     environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1",

@@ -44,7 +44,7 @@ def verdict(done):
     for name, pattern in VERDICTS:
         if re.search(pattern, done.output, re.M):
             return name
-    return {None: "hang", 0: ""}.get(done.status, f"exit {done.status}")
+    return {None: "hang", 0: ""}.get(done.status, "crash")
 
 
 class Subject:
@@ -111,7 +111,7 @@ class Subject:
     def verdicts(self, builds):
         """[verdict of each step], None for one that was not run."""
         binaries = {build: self.build(build) for build in builds}
-        return [verdict(programs.run(programs.KERNELS, binaries[build], order, copies)) if build in builds else None
+        return [verdict(programs.run(programs.KERNELS, binaries[build], order, copies, stop=True)) if build in builds else None
                 for _, build, order, copies in STEPS]
 
 
