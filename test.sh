@@ -29,7 +29,7 @@ LOGS=$ROOT/build/test-logs
 GENERATED=$ROOT/build/generated
 
 # stage NAME COMMAND...: one line on success, the end of its log on failure. A log with ctest's or
-# pytest's closing line counts their tests, any other stage counts as one.
+# pytest's closing line counts their tests, any other stage counts as one. What a log calls SKIPPED is said.
 stage() {
     local name=$1 log started passed failed status
     shift
@@ -41,6 +41,7 @@ stage() {
     PASSED=$((PASSED + passed))
     FAILED=$((FAILED + failed))
     printf '%-28s %4d passed, %d failed  (%d s)\n' "$name" "$passed" "$failed" $((SECONDS - started))
+    grep '^SKIPPED' "$log" | sed 's/^/    /'
     [ "$failed" = 0 ] || { printf '    the whole log: %s\n' "$log"; log_tail "$log" 40; }
 }
 
@@ -56,7 +57,8 @@ for line in re.findall(r"^(?:=+ )?(\d+ [a-z]+.* in [0-9.]+s\b.*)$", text, re.M):
     failed += sum(int(n) for n in re.findall(r"(\d+) (?:failed|error)", line))
 for good, bad in re.findall(r"^(\d+) passed, (\d+) failed$", text, re.M):
     passed, failed = passed + int(good), failed + int(bad)
-if passed + failed == 0:
+skipped = re.search(r"^SKIPPED", text, re.M) and status == 0
+if passed + failed == 0 and not skipped:
     passed, failed = (1, 0) if status == 0 else (0, 1)
 elif status != 0 and failed == 0:
     failed = 1
@@ -128,8 +130,12 @@ stage "tokenizers of Hugging Face" tests/tokenizers/run.sh build
 stage "commands" commands_check
 stage "default model" default_model_check
 stage "installed copy" install_check
+stage "cuda sources" "$PYTHON" tests/cuda/check_sources.py
+stage "ptx translator" "$PYTHON" tests/cuda/test_ptx.py build
+stage "cuda kernels as ptx" "$PYTHON" tests/cuda/run_ptx.py build
+stage "cuda faults" "$PYTHON" tests/cuda/run_faults.py build
 stage "unit tests, asan and ubsan" ctest --test-dir build-asan -j 2 --output-on-failure
-stage "unit tests, tsan" ctest --test-dir build-tsan -j 1 -L 'base|kernels|scheduler|server' --output-on-failure
+stage "unit tests, tsan" ctest --test-dir build-tsan -j 1 -L 'base|cuda|kernels|scheduler|server' --output-on-failure
 stage "forward pass, tsan" ctest --test-dir build-tsan -R test_invariance --output-on-failure
 stage "fuzz, 20 s each" tests/fuzz/run.sh 20
 stage "faults" tests/faults/run.sh build --quick

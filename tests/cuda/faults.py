@@ -12,6 +12,11 @@ class Fault:
     old: str  # stands in the file once
     new: str
 
+    @property
+    def asm(self):
+        """Only nvcc's branch of device.cuh has it."""
+        return self.file == DEVICE
+
 
 FAULTS = [
     # --- barriers

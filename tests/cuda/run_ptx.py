@@ -38,7 +38,7 @@ USED = re.compile(r"Used (\d+) registers(.*)")
 
 def gate(ptx, arch):
     """(lines to print, failures) of one PTX file."""
-    report = toolchain.run([ptxas(), "-v", f"-arch=sm_{arch}", "-o", os.devnull, ptx]).stderr
+    report = toolchain.run([toolchain.ptxas(), "-v", f"-arch=sm_{arch}", "-o", os.devnull, ptx]).stderr
     with open(ptx, encoding="utf-8") as file:
         expected = re.findall(r"\.entry\s+([\w$]+)", file.read())
     lines, failures, seen = [], [], []
@@ -53,10 +53,6 @@ def gate(ptx, arch):
             failures.append(f"sm_{arch}: {demangled(name)}: {stack.group()}")
     failures += [f"sm_{arch}: no report of {name}" for name in sorted(set(expected) - set(seen))]
     return lines, failures
-
-
-def ptxas():
-    return os.path.join(os.path.dirname(os.path.realpath(toolchain.nvcc())), "ptxas")
 
 
 def demangled(name):

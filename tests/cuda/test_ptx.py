@@ -10,7 +10,6 @@ test of text that is no PTX.
 import argparse
 import math
 import os
-import shutil
 import struct
 import subprocess
 import sys
@@ -237,14 +236,14 @@ def check_refusals():
 
 
 def check_syntax(work, text):
-    """Only ptxas can say that the cases are PTX; '' when it agrees or is not there."""
-    if not shutil.which("ptxas"):
-        print("ptxas is not here: the syntax of the cases is not checked")
+    """Only ptxas can say that the cases are PTX: [] when it agrees or is not there."""
+    if not toolchain.nvcc():
+        print("SKIPPED: nvcc is not here, so ptxas did not check that the cases are PTX")
         return []
     path = os.path.join(work, "cases.ptx")
     with open(path, "w", encoding="utf-8") as file:
         file.write(".version 7.8\n.target sm_90\n.address_size 64\n" + text)
-    done = subprocess.run(["ptxas", "-arch=sm_90", "-o", os.devnull, path], capture_output=True, text=True, check=False)
+    done = subprocess.run([toolchain.ptxas(), "-arch=sm_90", "-o", os.devnull, path], capture_output=True, text=True, check=False)
     return [f"ptxas: {done.stdout}{done.stderr}"] if done.returncode else []
 
 

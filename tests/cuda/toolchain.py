@@ -94,4 +94,11 @@ def write(path, text):
 
 
 def nvcc():
-    return shutil.which(os.environ.get("NVCC", "nvcc")) or shutil.which("/usr/local/cuda/bin/nvcc")
+    """Its path, or None. NVCC names another one, or with `NVCC=none` none."""
+    named = os.environ.get("NVCC")
+    return shutil.which(named) if named else shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+
+
+def ptxas():
+    """The one beside nvcc; it must be there when nvcc is."""
+    return os.path.join(os.path.dirname(os.path.realpath(nvcc())), "ptxas")
