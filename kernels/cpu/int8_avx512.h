@@ -25,9 +25,11 @@ INLINE size_t fetch_ahead(const struct weight *w)
     return w->panel_bytes < 8192 ? 2 * w->panel_bytes : w->panel_bytes;
 }
 
-/* Panels that R rows are multiplied with at a time, and sums of an output. */
-#define PANELS_OF(R) ((R) < 4 ? 1 : 2)
-#define CHAINS_OF(R) ((R) == 1 ? 4 : (R) < 6 ? 2 : 1)
+/* Panels that R rows are multiplied with at a time, where they come from memory (W8) and where they
+ * lie in cache (expanded); sums of an output. */
+#define PANELS_OF(R)   ((R) < 9 ? 1 : 2)
+#define EXPANDED_OF(R) ((R) < 4 ? 1 : 2)
+#define CHAINS_OF(R)   ((R) == 1 ? 4 : (R) < 6 ? 2 : 1)
 
 /* What the sums of R rows begin with. */
 INLINE void first_sums(const struct product *p, int64_t row, int64_t group, const int R,

@@ -184,7 +184,7 @@ INLINE void expanded_tile(const struct product *p, int64_t panel, int panels, in
                           const int R)
 {
     __m512i sum[2][W8_ROWS];
-    if (PANELS_OF(R) == 2 && panels == 2) {
+    if (EXPANDED_OF(R) == 2 && panels == 2) {
         expanded_sums(p, panel, p->expanded[0], row, 2, R, sum);
     } else {
         for (int c = 0; c < panels; c++)
