@@ -7,6 +7,7 @@ llama-perplexity. Bytes of matrices: embedding and products, no norms. Of ours a
 of llama.cpp's as the file does.
 """
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -177,7 +178,10 @@ def main():
     if args.axes:
         doc = axes(args)
     else:
-        rows = list(our_rows(args)) + [llama_row(args, *word.split("=", 1)) for word in args.file]
+        rows = []
+        for row in itertools.chain(our_rows(args), (llama_row(args, *word.split("=", 1)) for word in args.file)):
+            measures.note(f"  perplexity {row['perplexity']:.3f}")
+            rows.append(row)
         over_native(rows)
         doc = {"command": "quality", "windows": args.windows, "source_is_4_bit": True, "rows": rows,
                "checks": checks_of(rows) if args.windows == measures.WINDOWS else []}
