@@ -252,8 +252,12 @@ INLINE float lanes_sum(const vf v[VN])
     return tree_sum(lanes);
 }
 
+/* The largest of 16 lanes without a NaN. */
 INLINE float lanes_max(const vf v[VN])
 {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v[0]);
+#endif
     float lanes[16], largest;
     for (int i = 0; i < VN; i++)
         vf_store(lanes + i * VL, v[i]);
