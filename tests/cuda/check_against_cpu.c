@@ -274,7 +274,7 @@ static void check_isa(struct tally *tally, enum cpu_isa isa)
 
 int main(void)
 {
-    struct tally tally = {0, 0};
+    struct tally tally = {0};
     const enum cpu_isa isas[] = {CPU_PORTABLE, CPU_AVX2, CPU_AVX512};
     for (size_t i = 0; i < COUNT_OF(isas); i++)
         if (cpu_isa_supported(isas[i]))
