@@ -75,17 +75,18 @@ template <class S> struct Place {
     }
 };
 
-// Starts the copies of one slab: activations by all threads, zeros where there are none, and each
-// warp the tile that it will multiply.
+// Starts the copies of one slab: activations by all threads, zeros behind the last column, and each
+// warp the tile that it will multiply. Rows that have no token stay as they are: what is multiplied
+// there is only ever added to sums that nobody reads.
 template <class S>
 __device__ __forceinline__ void start_slab(const Place<S> &me, const Shared<S> &shared,
                                            const Weights &w, const Tokens &in, int slab)
 {
     constexpr int PIECES = S::SLAB / 16; // of a row
     int stage = slab % S::STAGES;
-    for (int i = me.tid; i < S::ROWS * PIECES; i += S::THREADS) {
+    for (int i = me.tid; i < in.rows * PIECES; i += S::THREADS) {
         int row = i / PIECES, at = i % PIECES * 16, k = slab * S::SLAB + at;
-        bool there = row < in.rows && k < in.cols;
+        bool there = k < in.cols;
         cp_async16(shared.token(stage, row) + at, there ? in.q8 + row * in.stride + k : in.q8,
                    there ? 16 : 0);
     }

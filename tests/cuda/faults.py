@@ -51,7 +51,7 @@ FAULTS = [
     Fault("read-past-row", NORM, "the last vector of a row is read whole",
           "    if (k + 4 <= cols) return", "    if (k < cols) return"),
     Fault("read-past-columns", GEMM, "activations behind the last column are copied",
-          "row < in.rows && k < in.cols;", "row < in.rows;"),
+          "bool there = k < in.cols;", "bool there = true;"),
     Fault("write-past-outputs", GEMM, "the last block writes all of its outputs",
           "        if (output >= outputs) continue;\n", ""),
     Fault("load-misaligned", NORM, "a vector of four floats from an address that is no multiple of 16",
