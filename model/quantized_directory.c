@@ -152,11 +152,14 @@ static void verify_tasks(void *argument, int64_t begin, int64_t end, int member)
 }
 
 /* Values first: they say more than a checksum does. */
-static void list_tasks(struct verifier *v, const struct checkpoint *checkpoint)
+static enum status list_tasks(struct verifier *v, const struct checkpoint *checkpoint,
+                              struct error *err)
 {
     const struct tensor_directory *tensors = &checkpoint->safetensors.tensors;
     int64_t slots = (int64_t)checkpoint->config.layers * TENSOR_ROLES;
-    v->tasks = must_alloc(((size_t)slots + tensors->count) * sizeof *v->tasks);
+    v->tasks = try_alloc((size_t)slots + tensors->count, sizeof *v->tasks);
+    if (!v->tasks)
+        return fail(err, ST_NO_MEMORY, "no memory to verify %zu tensors", tensors->count);
     for (int64_t i = 0; i < slots; i++) {
         const struct checkpoint_tensor *tensor = &checkpoint->tensors[i];
         if (checkpoint_tensor_coded(tensor)) v->tasks[v->count++].matrix = tensor;
@@ -165,6 +168,7 @@ static void list_tasks(struct verifier *v, const struct checkpoint *checkpoint)
         v->tasks[v->count++].tensor = &tensors->items[i];
         v->bytes += (int64_t)tensors->items[i].bytes;
     }
+    return ST_OK;
 }
 
 /* On all cores where it is worth it; the first refusal in the order of the tasks. */
@@ -207,8 +211,8 @@ static enum status verify_weights(const struct quantized_directory *quantized,
                          .file = file->map.data};
     uint64_t length;
     memcpy(&length, v.file, sizeof length); /* safetensors_open checked it */
-    list_tasks(&v, checkpoint);
-    enum status status = run_tasks(&v, err);
+    enum status status = list_tasks(&v, checkpoint, err);
+    if (!status) status = run_tasks(&v, err);
     free(v.tasks);
     if (!status) status = check_listed(&v, checkpoint, err);
     if (!status)
