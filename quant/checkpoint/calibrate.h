@@ -34,6 +34,9 @@ int64_t calibration_tokens(const struct calibration *calibration);
 void calibration_norm_gram(struct calibration *calibration, const float *norm, double *gram);
 void calibration_wide_gram(struct calibration *calibration, int64_t cols, double *gram);
 
+/* Input k of the intermediate divided by scales[k]: what makes it was. */
+void calibration_divide_wide(struct calibration *calibration, int64_t cols, const float *scales);
+
 /* The parts of a layer, with its weights as they are in `layer`. */
 enum status calibration_attend(struct calibration *calibration, const struct float_layer *layer,
                                struct error *err);

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- codes */
-
 struct code_job {
     const struct float_matrix *matrix;
     const struct coding *coding;
@@ -16,12 +14,7 @@ struct code_job {
     } * rows;
 };
 
-struct row_scratch {
-    struct vsq4z_row row;
-    float *search, *work, *values;
-};
-
-static struct row_scratch scratch_make(int64_t cols)
+struct row_scratch row_scratch_make(int64_t cols)
 {
     size_t padded = (size_t)vsq4z_vectors(cols) * VSQ4Z_VECTOR;
     struct row_scratch s = {.row = {.cols = cols}};
@@ -34,7 +27,7 @@ static struct row_scratch scratch_make(int64_t cols)
     return s;
 }
 
-static void scratch_free(struct row_scratch *s)
+void row_scratch_free(struct row_scratch *s)
 {
     void *parts[] = {s->row.codes, s->row.scales, s->row.zeros, s->search, s->work, s->values};
     for (size_t i = 0; i < COUNT_OF(parts); i++)
@@ -83,7 +76,7 @@ static void code_rows(void *argument, int64_t begin, int64_t end, int member)
     (void)member;
     const struct code_job *job = argument;
     int64_t cols = job->matrix->cols;
-    struct row_scratch s = scratch_make(cols);
+    struct row_scratch s = row_scratch_make(cols);
     for (int64_t i = begin; i < end; i++) {
         float *weights = job->matrix->values + i * cols;
         job->coding->type == FILE_VSQ4Z ? code_vsq4z(job, i, &s) : code_w8(job, i, &s);
@@ -95,7 +88,7 @@ static void code_rows(void *argument, int64_t begin, int64_t end, int member)
         }
         memcpy(weights, s.values, (size_t)cols * sizeof *weights);
     }
-    scratch_free(&s);
+    row_scratch_free(&s);
 }
 
 static bool allocate(struct coded_matrix *m)
@@ -136,78 +129,4 @@ enum status code_matrix(struct float_matrix *matrix, const struct coding *coding
     out->clipped = clipped / ((double)matrix->rows * (double)matrix->cols);
     free(job.rows);
     return ST_OK;
-}
-
-/* --- AWQ */
-
-#define AWQ_STEPS 10 /* exponents 0, 0.1, ... 1 */
-#define AWQ_ROWS  8  /* every eighth row decides */
-
-struct awq_job {
-    const struct float_matrix *matrix;
-    const float *energies, *scales;
-    double *errors; /* [rows] */
-};
-
-static void awq_rows(void *argument, int64_t begin, int64_t end, int member)
-{
-    (void)member;
-    const struct awq_job *job = argument;
-    int64_t cols = job->matrix->cols;
-    struct row_scratch s = scratch_make(cols);
-    for (int64_t k = 0; k < cols; k++)
-        s.values[k] = job->energies[k] / (job->scales[k] * job->scales[k]);
-    for (int64_t i = begin; i < end; i++) {
-        const float *weights = job->matrix->values + i * AWQ_ROWS * cols;
-        for (int64_t k = 0; k < cols; k++)
-            s.work[k] = weights[k] * job->scales[k];
-        job->errors[i] = vsq4z_quantize_row(s.work, s.values, CLIP_SEARCH, s.search, &s.row);
-    }
-    scratch_free(&s);
-}
-
-static double awq_error(const struct float_matrix *matrix, const float *energies,
-                        const float *scales, struct thread_pool *pool)
-{
-    int64_t rows = (matrix->rows + AWQ_ROWS - 1) / AWQ_ROWS;
-    double *errors = must_alloc((size_t)rows * sizeof *errors), total = 0;
-    struct awq_job job = {matrix, energies, scales, errors};
-    thread_pool_for(pool, rows, 4, awq_rows, &job);
-    for (int64_t i = 0; i < rows; i++)
-        total += errors[i];
-    free(errors);
-    return total;
-}
-
-static void awq_scales(const float *energies, int64_t cols, double exponent, float *scales)
-{
-    double least = INFINITY, logs = 0;
-    for (int64_t k = 0; k < cols; k++)
-        if (energies[k] > 0 && (double)energies[k] < least) least = (double)energies[k];
-    if (!isfinite(least)) least = 1;
-    for (int64_t k = 0; k < cols; k++)
-        logs += log(energies[k] > 0 ? (double)energies[k] : least) / (double)cols;
-    for (int64_t k = 0; k < cols; k++) {
-        double energy = energies[k] > 0 ? (double)energies[k] : least;
-        scales[k] = (float)exp(exponent / 2 * (log(energy) - logs));
-    }
-}
-
-bool awq_choose(const struct float_matrix *const *matrices, int count, const float *energies,
-                struct thread_pool *pool, float *scales)
-{
-    int64_t cols = matrices[0]->cols;
-    double least = INFINITY;
-    int best = 0;
-    for (int step = 0; step <= AWQ_STEPS; step++) {
-        double error = 0;
-        awq_scales(energies, cols, (double)step / AWQ_STEPS, scales);
-        for (int m = 0; m < count; m++)
-            error += awq_error(matrices[m], energies, scales, pool);
-        if (!(error < least)) continue;
-        least = error;
-        best = step;
-    }
-    awq_scales(energies, cols, (double)best / AWQ_STEPS, scales);
-    return best > 0;
 }

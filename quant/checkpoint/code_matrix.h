@@ -17,11 +17,12 @@ struct coding {
 enum status code_matrix(struct float_matrix *matrix, const struct coding *coding,
                         struct thread_pool *pool, struct coded_matrix *out, struct error *err);
 
-/* AWQ (arXiv 2306.00978, section 3.2) for matrices that read the same `cols` inputs, of `energies`:
- * scales[k] = energies[k]^(a / 2), their geometric mean 1, with the `a` of 0, 0.1, ... 1 that
- * leaves the least weighted error on a part of the rows. False when that is a = 0: scales are
- * all 1. */
-bool awq_choose(const struct float_matrix *const *matrices, int count, const float *energies,
-                struct thread_pool *pool, float *scales);
+/* What one thread needs to code rows of `cols` inputs. */
+struct row_scratch {
+    struct vsq4z_row row;
+    float *search, *work, *values; /* search_scratch(cols); [cols] each, to a whole vector */
+};
+struct row_scratch row_scratch_make(int64_t cols);
+void row_scratch_free(struct row_scratch *scratch);
 
 #endif

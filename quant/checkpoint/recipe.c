@@ -1,5 +1,6 @@
 #include "quant/checkpoint/recipe.h"
 #include "base/base.h"
+#include "quant/checkpoint/awq.h"
 #include "quant/checkpoint/calibrate.h"
 #include "quant/checkpoint/code_matrix.h"
 
@@ -64,30 +65,27 @@ void recipe_free(struct recipe *r)
 struct group {
     enum tensor_role roles[3];
     int count;
-    enum tensor_role norm; /* what AWQ's scales are folded into; TENSOR_ROLES: there is none */
+    /* What makes the inputs, where AWQ's scales go: a norm, or a matrix that is coded already. */
+    enum tensor_role maker, maker_bias;
+};
+
+static const struct group qkv = {{TENSOR_Q, TENSOR_K, TENSOR_V}, 3, TENSOR_ATTN_NORM, TENSOR_ROLES};
+static const struct group output = {{TENSOR_O}, 1, TENSOR_V, TENSOR_V_BIAS};
+static const struct group gate_up = {{TENSOR_GATE, TENSOR_UP}, 2, TENSOR_FFN_NORM, TENSOR_ROLES};
+static const struct group down = {{TENSOR_DOWN}, 1, TENSOR_UP, TENSOR_ROLES};
+
+/* A layer on its way. */
+struct layer_work {
+    struct recipe *recipe;
+    struct float_layer *layer;
+    const enum file_type *types;
+    struct coded_matrix *matrices;
+    struct error *err;
 };
 
 static bool uses(const struct recipe *r, enum method method)
 {
     return r->options.method == method || r->options.method == METHOD_AWQ_GPTQ;
-}
-
-/* AWQ: input k leaves the norm divided by scales[k], and its columns are multiplied. */
-static void fold(const struct recipe *r, struct float_layer *layer, const struct group *group,
-                 const float *scales)
-{
-    int64_t cols = layer->tensors[group->roles[0]].cols;
-    for (int64_t k = 0; k < cols; k++)
-        layer->tensors[group->norm].values[k] /= scales[k];
-    for (int m = 0; m < group->count; m++) {
-        struct float_matrix *w = &layer->tensors[group->roles[m]];
-        for (int64_t row = 0; row < w->rows; row++)
-            for (int64_t k = 0; k < cols; k++)
-                w->values[row * cols + k] *= scales[k];
-    }
-    for (int64_t i = 0; i < cols; i++)
-        for (int64_t j = 0; j < cols; j++)
-            r->gram[i * cols + j] /= (double)scales[i] * (double)scales[j];
 }
 
 static void energies_of(const struct recipe *r, int64_t cols, float *energies)
@@ -97,75 +95,101 @@ static void energies_of(const struct recipe *r, int64_t cols, float *energies)
         energies[k] = (float)(r->gram[k * cols + k] / tokens);
 }
 
-static void scale_inputs(const struct recipe *r, struct float_layer *layer,
-                         const struct group *group, float *energies)
+/* owners[k] for the inputs of a group whose maker is a matrix; NULL where it is a norm. */
+static int32_t *owners_of(const struct layer_work *w, const struct group *group, int64_t cols)
 {
-    int64_t cols = layer->tensors[group->roles[0]].cols;
+    const struct model_config *c = checkpoint_config(w->recipe->source);
+    if (group->maker != TENSOR_V && group->maker != TENSOR_UP) return NULL;
+    int32_t *owners = must_alloc((size_t)cols * sizeof *owners);
+    if (group->maker == TENSOR_V)
+        awq_owners_of_o(c->heads, c->kv_heads, c->head_dim, owners);
+    else
+        awq_owners_of_down(c->intermediate, owners);
+    return owners;
+}
+
+/* Input k is divided by scales[k] where it is made, and its columns are multiplied. */
+static void fold(const struct layer_work *w, const struct group *group, const int32_t *owners,
+                 const float *scales)
+{
+    const struct recipe *r = w->recipe;
+    struct float_matrix *tensors = w->layer->tensors, none = {0};
+    int64_t cols = tensors[group->roles[0]].cols;
+    for (int m = 0; m < group->count; m++)
+        awq_scale_columns(&tensors[group->roles[m]], scales);
+    for (int64_t i = 0; i < cols; i++)
+        for (int64_t j = 0; j < cols; j++)
+            r->gram[i * cols + j] /= (double)scales[i] * (double)scales[j];
+    if (owners) {
+        struct float_matrix *bias =
+            group->maker_bias == TENSOR_ROLES ? &none : &tensors[group->maker_bias];
+        awq_divide_rows(&tensors[group->maker], &w->matrices[group->maker], bias, owners, cols,
+                        scales);
+        calibration_divide_wide(r->calibration, cols, scales);
+    } else {
+        for (int64_t k = 0; k < cols; k++)
+            tensors[group->maker].values[k] /= scales[k];
+    }
+}
+
+static void scale_inputs(const struct layer_work *w, const struct group *group, float *energies)
+{
+    int64_t cols = w->layer->tensors[group->roles[0]].cols;
     float *scales = must_alloc((size_t)cols * sizeof *scales);
+    int32_t *owners = owners_of(w, group, cols);
     const struct float_matrix *matrices[3];
     for (int m = 0; m < group->count; m++)
-        matrices[m] = &layer->tensors[group->roles[m]];
-    if (awq_choose(matrices, group->count, energies, r->pool, scales)) {
-        fold(r, layer, group, scales);
-        energies_of(r, cols, energies);
+        matrices[m] = &w->layer->tensors[group->roles[m]];
+    if (awq_choose(matrices, group->count, energies, owners, w->recipe->pool, scales)) {
+        fold(w, group, owners, scales);
+        energies_of(w->recipe, cols, energies);
     }
+    free(owners);
     free(scales);
+}
+
+/* The scales of W8 are bf16: dividing them would round them again. */
+static bool can_fold(const struct layer_work *w, const struct group *group)
+{
+    bool norm = group->maker == TENSOR_ATTN_NORM || group->maker == TENSOR_FFN_NORM;
+    return norm || w->types[group->maker] == FILE_VSQ4Z;
 }
 
 /* Quantizes the group's matrices and leaves what they have become in the layer's f32, on which the
  * rest of the layer is calibrated. With a text, r->gram is the group's. */
-static enum status quantize_group(const struct recipe *r, struct float_layer *layer,
-                                  const struct group *group, const enum file_type *types,
-                                  struct coded_matrix *matrices, struct error *err)
+static enum status quantize(const struct layer_work *w, const struct group *group)
 {
-    int64_t cols = layer->tensors[group->roles[0]].cols;
+    const struct recipe *r = w->recipe;
+    int64_t cols = w->layer->tensors[group->roles[0]].cols;
     float *energies = NULL;
     struct gptq_factor factor = {0};
     enum status status = ST_OK;
-    bool coded = types[group->roles[0]] == FILE_VSQ4Z;
+    bool coded = w->types[group->roles[0]] == FILE_VSQ4Z;
     if (r->calibration && coded) {
         energies = must_alloc((size_t)cols * sizeof *energies);
         energies_of(r, cols, energies);
-        if (uses(r, METHOD_AWQ) && group->norm != TENSOR_ROLES)
-            scale_inputs(r, layer, group, energies);
+        if (uses(r, METHOD_AWQ) && can_fold(w, group)) scale_inputs(w, group, energies);
         if (uses(r, METHOD_GPTQ) && !gptq_factor_make(r->gram, cols, 0.01, r->pool, &factor))
-            status = fail(err, ST_INVALID,
+            status = fail(w->err, ST_INVALID,
                           "the calibration text does not determine a product of %lld inputs; give "
                           "more of it",
                           (long long)cols);
     }
     for (int m = 0; !status && m < group->count; m++) {
         enum tensor_role role = group->roles[m];
-        struct coding coding = {.type = types[role],
+        struct coding coding = {.type = w->types[role],
                                 .clip = r->options.clip,
                                 .importance = energies,
                                 .factor = factor.u ? &factor : NULL};
-        status = code_matrix(&layer->tensors[role], &coding, r->pool, &matrices[role], err);
+        status =
+            code_matrix(&w->layer->tensors[role], &coding, r->pool, &w->matrices[role], w->err);
     }
     gptq_factor_free(&factor);
     free(energies);
     return status;
 }
 
-static const struct group qkv = {{TENSOR_Q, TENSOR_K, TENSOR_V}, 3, TENSOR_ATTN_NORM};
-static const struct group output = {{TENSOR_O}, 1, TENSOR_ROLES};
-static const struct group gate_up = {{TENSOR_GATE, TENSOR_UP}, 2, TENSOR_FFN_NORM};
-static const struct group down = {{TENSOR_DOWN}, 1, TENSOR_ROLES};
-
 /* --- a layer */
-
-struct layer_work {
-    struct recipe *recipe;
-    struct float_layer *layer;
-    const enum file_type *types;
-    struct coded_matrix *matrices;
-    struct error *err;
-};
-
-static enum status quantize(const struct layer_work *w, const struct group *group)
-{
-    return quantize_group(w->recipe, w->layer, group, w->types, w->matrices, w->err);
-}
 
 static enum status without_text(const struct layer_work *w)
 {
