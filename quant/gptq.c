@@ -76,28 +76,61 @@ void vsq4z_gptq_row(const struct gptq_factor *factor, const float *weights, floa
     }
 }
 
+/* --- e H^-1 = (e U^T) U */
+
+struct solve_job {
+    const struct gptq_factor *factor;
+    double *e;
+};
+
+/* Eight sums, element i to sum i mod 8. */
 EVERY_ISA static double dot(const double *a, const float *b, int64_t count)
 {
+    lanes_d sums = {};
+    int64_t i = 0;
+    for (; i + 8 <= count; i += 8)
+        sums += lanes_load_d(a + i) * lanes_widen(b + i);
     double total = 0;
-    for (int64_t i = 0; i < count; i++)
+    for (int lane = 0; lane < 8; lane++)
+        total += sums[lane];
+    for (; i < count; i++)
         total += a[i] * (double)b[i];
     return total;
 }
 
-float vsq4z_refit_scale(const double *gram, const float *weights, float *work,
-                        const struct vsq4z_row *row)
+/* y += factor x */
+EVERY_ISA static void add_scaled(double *y, double factor, const float *x, int64_t count)
 {
-    int64_t cols = row->cols;
-    double along = 0, squares = 0;
-    for (int64_t k = 0; k < cols; k++) {
-        int64_t v = k / VSQ4Z_VECTOR;
-        work[k] = (float)(row->scales[v] * (row->codes[k] - row->zeros[v]));
+    int64_t i = 0;
+    for (; i + 8 <= count; i += 8)
+        lanes_store_d(y + i, lanes_load_d(y + i) + lanes_widen(x + i) * factor);
+    for (; i < count; i++)
+        y[i] += (double)x[i] * factor;
+}
+
+/* Both products in place: element k of the first needs those from k on, of the second those up to
+ * k. */
+static void solve_rows(void *argument, int64_t begin, int64_t end, int member)
+{
+    (void)member;
+    const struct solve_job *job = argument;
+    int64_t n = job->factor->cols;
+    for (int64_t row = begin; row < end; row++) {
+        double *e = job->e + row * n;
+        const float *u = job->factor->u;
+        for (int64_t k = 0; k < n; k++)
+            e[k] = dot(e + k, u + k * n + k, n - k);
+        for (int64_t k = n - 1; k >= 0; k--) {
+            double value = e[k];
+            e[k] = 0;
+            add_scaled(e + k, value, u + k * n + k, n - k);
+        }
     }
-    for (int64_t k = 0; k < cols; k++) {
-        if (work[k] == 0 && weights[k] == 0) continue;
-        double hl = dot(gram + k * cols, work, cols);
-        along += (double)weights[k] * hl;
-        squares += (double)work[k] * hl;
-    }
-    return along > 0 && squares > 0 ? (float)(along / squares) : row->row_scale;
+}
+
+void gptq_solve_rows(const struct gptq_factor *factor, double *e, int64_t rows,
+                     struct thread_pool *pool)
+{
+    struct solve_job job = {factor, e};
+    thread_pool_for(pool, rows, 8, solve_rows, &job);
 }

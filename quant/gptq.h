@@ -35,9 +35,8 @@ void gptq_factor_free(struct gptq_factor *factor);
 void vsq4z_gptq_row(const struct gptq_factor *factor, const float *weights, float *work,
                     struct vsq4z_row *row);
 
-/* The row scale that fits the row's levels best under the full gram: w'Hl / l'Hl; the old one where
- * that is no improvement. work[2 cols]. */
-float vsq4z_refit_scale(const double *gram, const float *weights, float *work,
-                        const struct vsq4z_row *row);
+/* e[rows][cols] becomes e H^-1. */
+void gptq_solve_rows(const struct gptq_factor *factor, double *e, int64_t rows,
+                     struct thread_pool *pool);
 
 #endif

@@ -46,6 +46,15 @@ INLINE lanes_d lanes_load_d(const double *from)
     return value;
 }
 
+/* Eight floats as doubles. */
+INLINE lanes_d lanes_widen(const float *from)
+{
+    lanes_d value;
+    for (int i = 0; i < 8; i++)
+        value[i] = (double)from[i];
+    return value;
+}
+
 INLINE void lanes_store_d(double *to, lanes_d value)
 {
     memcpy(to, &value, sizeof value);

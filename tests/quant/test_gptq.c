@@ -201,3 +201,34 @@ Test(gptq, the_same_bits_on_any_number_of_threads)
     gptq_factor_free(&three);
     free(gram);
 }
+
+/* Rows times the damped inverse, times what was inverted, are the rows again. */
+Test(gptq, solves_rows)
+{
+    static const int64_t sizes[] = {1, 7, 8, 9, 40, 67};
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        enum { ROWS = 3 };
+        int64_t n = sizes[i];
+        struct rng rng = {(uint64_t)n};
+        double *gram = correlated_gram(&rng, 4 * n, n);
+        struct gptq_factor factor = factor_of(gram, n, 1);
+        struct thread_pool *pool = pool_open(2);
+        double e[ROWS * 67], solved[ROWS * 67];
+        for (int64_t k = 0; k < ROWS * n; k++)
+            solved[k] = e[k] = rng_normal(&rng);
+        gptq_solve_rows(&factor, solved, ROWS, pool);
+        damp(gram, n);
+        for (int64_t k = 0; k < ROWS * n; k++) {
+            double back = 0, size = 0;
+            for (int64_t j = 0; j < n; j++) {
+                back += solved[k / n * n + j] * gram[j * n + k % n];
+                size += fabs(solved[k / n * n + j] * gram[j * n + k % n]);
+            }
+            cr_assert(fabs(back - e[k]) < 1e-5 * size, "n %lld: %g, not %g", (long long)n, back,
+                      e[k]);
+        }
+        thread_pool_free(pool);
+        gptq_factor_free(&factor);
+        free(gram);
+    }
+}

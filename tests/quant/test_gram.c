@@ -78,3 +78,41 @@ Test(gram, adds)
     thread_pool_free(pool);
     free(exact);
 }
+
+static void check_cross(int64_t rows, int64_t left_cols, int64_t right_cols)
+{
+    struct rng rng = {(uint64_t)(left_cols * 100 + right_cols)};
+    float *left = must_alloc((size_t)(rows * left_cols) * sizeof *left);
+    float *right = must_alloc((size_t)(rows * right_cols) * sizeof *right);
+    double *gram = must_alloc((size_t)(left_cols * right_cols) * sizeof *gram);
+    fill_inputs(&rng, left, rows, left_cols);
+    fill_inputs(&rng, right, rows, right_cols);
+    memset(gram, 0, (size_t)(left_cols * right_cols) * sizeof *gram);
+    struct thread_pool *pool;
+    struct error err;
+    cr_assert_eq(thread_pool_create(2, &pool, &err), ST_OK);
+    cross_gram_add(gram, left, left_cols, right, right_cols, rows, pool);
+    for (int64_t i = 0; i < left_cols; i++)
+        for (int64_t j = 0; j < right_cols; j++) {
+            double exact = 0, size = 0;
+            for (int64_t r = 0; r < rows; r++) {
+                double term = (double)left[r * left_cols + i] * (double)right[r * right_cols + j];
+                exact += term;
+                size += fabs(term);
+            }
+            cr_assert(fabs(gram[i * right_cols + j] - exact) <= 3e-5 * size, "%lld x %lld",
+                      (long long)left_cols, (long long)right_cols);
+        }
+    thread_pool_free(pool);
+    free(left);
+    free(right);
+    free(gram);
+}
+
+Test(gram, of_two)
+{
+    static const int64_t sizes[] = {1, 7, 8, 31, 32, 41, 64};
+    for (size_t i = 0; i < COUNT_OF(sizes); i++)
+        for (size_t j = 0; j < COUNT_OF(sizes); j++)
+            check_cross(i % 2 ? 520 : 11, sizes[i], sizes[j]);
+}
