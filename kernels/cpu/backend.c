@@ -149,6 +149,7 @@ static void backend_free(struct backend *backend)
         free(cpu->scratch[i].attention);
     }
     free(cpu->scratch);
+    free(cpu->shares);
     free(cpu->shared);
     free(cpu->qkv);
     free(cpu->rope_cos);
@@ -207,6 +208,7 @@ enum status backend_cpu_create(struct thread_pool *pool, enum cpu_isa isa, bool 
     cpu->members = thread_pool_size(pool);
     cpu->hugepages = hugepages;
     cpu->scratch = must_alloc((size_t)cpu->members * sizeof *cpu->scratch);
+    cpu->shares = must_alloc_aligned(CACHE_LINE, (size_t)cpu->members * sizeof *cpu->shares);
     cpu->plan = attention_plan_create();
     *out = &cpu->base;
     return ST_OK;

@@ -4,19 +4,20 @@
  * a few rows every member prepares all of them for itself and goes straight to its products; with
  * more rows the members share the preparing in a run of its own.
  *
- * A unit is a group of panels by a block of rows; units are taken by whoever is free. Few rows: all
- * rows in one block, so each weight is read from memory once. Many rows: still all rows if there
- * are units enough for every member; a pair of panels (18 KB at 576 inputs) then stays in L1 while
- * the rows stream past it from L2 at 2 bytes a cycle, and the products run near the VNNI peak
- * without blocking over k. */
+ * A unit is a group of panels by a block of rows. A member begins with its share of them, one
+ * stretch of weights, and goes on with what others have left. Few rows: all rows in one block, so
+ * each weight is read from memory once. Many rows: still all rows if there are units enough for
+ * every member; a pair of panels (18 KB at 576 inputs) then stays in L1 while the rows stream past
+ * it from L2 at 2 bytes a cycle, and the products run near the VNNI peak without blocking over k.
+ */
 #include "kernels/cpu/vsq4z_panel.h"
 
 #include <string.h>
 
 /* Up to this many rows each member prepares all rows for itself. */
 #define PRIVATE_ROWS 12
-/* Above, so many rows are prepared by one: what rows have side by side is 4 bytes each, and no cache
- * line of it is to be written by two. */
+/* Above, so many rows are prepared by one: what rows have side by side is 4 bytes each, and no
+ * cache line of it is to be written by two. */
 #define SHARED_ROWS (CACHE_LINE / 4)
 /* Units for each member, where the shape allows: what the last one to finish keeps the others
  * waiting is then at most a fraction of the operator. */
@@ -142,7 +143,7 @@ struct linear_job {
     int64_t unit_rows, row_units;
     const struct head_job
         *heads; /* QKV: units are whole heads, finished where they were computed */
-    _Atomic int64_t next;
+    int64_t units;
 };
 
 static void prepare_range(void *argument, int64_t begin, int64_t end, int member)
@@ -204,19 +205,40 @@ static void unit_tiles(const struct cpu_kernels *kernels, struct product p, int6
     }
 }
 
-/* The next units of `count` for a member, up to *end; none when *end is what is returned. A part of
- * what is left, so many at first: whoever streams through weights does so without a break, and the
- * atomic, which waits for every load in flight, is met seldom. */
-static int64_t take_range(_Atomic int64_t *next, int64_t count, int members, int64_t *end)
+/* Where a member's share of the units begins. */
+static int64_t share_begin(const struct linear_job *job, int64_t member)
 {
-    int64_t begin = atomic_load_explicit(next, memory_order_relaxed);
+    return job->units * member / job->backend->members;
+}
+
+/* The next units of member `owner`'s share, up to *end; false when nothing is left. The owner
+ * leaves half of what is there for whoever is done before. */
+static bool take_from(const struct linear_job *job, int owner, int64_t *unit, int64_t *end)
+{
+    struct unit_share *share = &job->backend->shares[owner];
+    int64_t begin = share_begin(job, owner), size = share_begin(job, owner + 1) - begin, next,
+            piece;
+    uint64_t run = (uint64_t)job->backend->product_run << 32;
+    uint64_t word = atomic_load_explicit(&share->taken, memory_order_relaxed);
     do {
-        if (begin >= count) return *end = begin;
-        int64_t piece = (count - begin) / (2 * members);
-        *end = begin + (piece > 1 ? piece : 1);
-    } while (!atomic_compare_exchange_weak_explicit(next, &begin, *end, memory_order_relaxed,
-                                                    memory_order_relaxed));
-    return begin;
+        next = word >> 32 == job->backend->product_run ? (int64_t)(uint32_t)word : 0;
+        if (next >= size) return false;
+        piece = (size - next + 1) / 2;
+    } while (!atomic_compare_exchange_weak_explicit(&share->taken, &word,
+                                                    run | (uint64_t)(next + piece),
+                                                    memory_order_relaxed, memory_order_relaxed));
+    *unit = begin + next;
+    *end = *unit + piece;
+    return true;
+}
+
+/* From the own share first, which is one stretch of weights, then from those of others. */
+static bool take_units(const struct linear_job *job, int member, int64_t *unit, int64_t *end)
+{
+    int members = job->backend->members;
+    for (int i = 0; i < members; i++)
+        if (take_from(job, (member + i) % members, unit, end)) return true;
+    return false;
 }
 
 static void run_unit(const struct linear_job *job, const struct product *p, int64_t unit,
@@ -237,8 +259,9 @@ static void run_unit(const struct linear_job *job, const struct product *p, int6
     stage_end(job->backend, member, STEP_HEADS);
 }
 
-static void take_units(void *argument, int member, int members)
+static void run_units(void *argument, int member, int members)
 {
+    (void)members;
     struct linear_job *job = argument;
     struct product p = job->product;
     if (job->private_rows) {
@@ -249,8 +272,8 @@ static void take_units(void *argument, int member, int members)
         p.in = rows_view(p.w, &job->source, &job->layout, own->activations);
         stage_end(job->backend, member, STEP_PREPARE);
     }
-    int64_t unit, end, units = job->panel_units * job->row_units;
-    while ((unit = take_range(&job->next, units, members, &end)) < end)
+    int64_t unit, end;
+    while (take_units(job, member, &unit, &end))
         for (; unit < end; unit++)
             run_unit(job, &p, unit, member);
     stage_end(job->backend, member, job->stage);
@@ -269,6 +292,7 @@ static void plan_units(struct linear_job *job)
     int64_t row_units = (wanted + job->panel_units - 1) / job->panel_units;
     job->unit_rows = round_up((rows + row_units - 1) / row_units, tile);
     job->row_units = (rows + job->unit_rows - 1) / job->unit_rows;
+    job->units = job->panel_units * job->row_units;
 }
 
 static void run_product(struct linear_job *job)
@@ -303,7 +327,8 @@ static void run_product(struct linear_job *job)
         job->product.in = rows_view(w, &job->source, &job->layout, backend->shared);
     }
     plan_units(job);
-    thread_pool_run(backend->pool, take_units, job);
+    backend->product_run++;
+    thread_pool_run(backend->pool, run_units, job);
     stage_end(backend, 0, STEP_WAIT);
 }
 
