@@ -31,8 +31,12 @@ static enum status resolve_format(const char *word, enum file_type *out, struct 
     return !strcmp(word, format_word(*out)) ? ST_OK : unknown("format", word, "vsq4z, w8", err);
 }
 
-static enum status resolve_clip(const char *word, enum clip *out, struct error *err)
+/* Without a word the better one of each format (docs/quantization.md). */
+static enum status resolve_clip(const char *word, enum file_type format, enum clip *out,
+                                struct error *err)
 {
+    *out = format == FILE_VSQ4Z ? CLIP_SEARCH : CLIP_MAX;
+    if (!word) return ST_OK;
     for (*out = CLIP_MAX; *out <= CLIP_SEARCH; ++*out)
         if (!strcmp(word, clip_name(*out))) return ST_OK;
     return unknown("clip", word, "max, octav, search", err);
@@ -52,14 +56,13 @@ static enum status resolve_method(const struct words *w, enum method *out, struc
     return ST_OK;
 }
 
-/* W8 is rounded to nearest and clips nothing. */
+/* W8 is rounded to nearest, whatever a text says. */
 static void ease_w8(struct quantize_options *o)
 {
     if (o->format != FILE_W8) return;
     if (o->calibrate) log_warn("--format w8 rounds to nearest: --calibrate changes nothing");
     o->calibrate = NULL;
     o->method = METHOD_RTN;
-    o->clip = CLIP_MAX;
 }
 
 static enum status resolve(const struct words *w, struct quantize_options *o, struct error *err)
@@ -77,7 +80,7 @@ static enum status resolve(const struct words *w, struct quantize_options *o, st
                                    .threads = (int)w->threads,
                                    .force = w->force};
     if ((status = resolve_format(w->format, &o->format, err)) ||
-        (status = resolve_clip(w->clip, &o->clip, err)) ||
+        (status = resolve_clip(w->clip, o->format, &o->clip, err)) ||
         (status = resolve_method(w, &o->method, err)))
         return status;
     ease_w8(o);
@@ -107,7 +110,7 @@ static int run(const struct words *w)
 
 int command_quantize(int argc, char **argv)
 {
-    struct words w = {.format = "vsq4z", .clip = "search", .windows = 64};
+    struct words w = {.format = "vsq4z", .windows = 64};
     struct command_help help = {
         "espalier quantize",
         "espalier quantize --model models/SmolLM2-135M-Instruct.Q4_1.gguf --out "
@@ -128,7 +131,7 @@ int command_quantize(int argc, char **argv)
         {"method", OPT_STRING, &w.method, "HOW",
          "rtn (rounding), awq, gptq or awq+gptq (the default with --calibrate, else rtn)", 0, 0},
         {"clip", OPT_STRING, &w.clip, "HOW",
-         "how scales are chosen: max, octav or search (the default)", 0, 0},
+         "how scales are chosen: max (the default of w8), octav or search (that of vsq4z)", 0, 0},
         {"keep", OPT_TEXTS, &w.keep, "PATTERN",
          "write matrices whose name fits, e.g. '*.0.mlp.down_proj.*', as w8; may be repeated.\n"
          "q, k and v, gate and up stay together",

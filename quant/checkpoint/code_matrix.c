@@ -64,8 +64,8 @@ static void code_w8(const struct code_job *job, int64_t index, struct row_scratc
 {
     struct coded_matrix *out = job->out;
     const float *weights = job->matrix->values + index * job->matrix->cols;
-    w8_quantize_row(weights, out->cols, out->values + index * out->cols,
-                    out->scales + index * w8_groups(out->cols));
+    w8_quantize_groups(weights, out->cols, W8_GROUP, job->coding->clip,
+                       out->values + index * out->cols, out->scales + index * w8_groups(out->cols));
     struct w8_matrix view = coded_w8(out);
     for (int64_t k = 0; k < out->cols; k++)
         s->values[k] = (float)view.values[index * out->cols + k] * w8_scale(&view, index, k);

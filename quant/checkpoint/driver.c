@@ -161,7 +161,8 @@ static enum status prepare(struct run *run, struct error *err)
     if (o->calibrate)
         status = calibration_text_read(o->calibrate, run->source, o->windows, &run->text, err);
     if (status) return status;
-    struct recipe_options options = {.clip = o->clip,
+    struct recipe_options options = {.format = o->format,
+                                     .clip = o->clip,
                                      .method = o->method,
                                      .tokens = run->text.tokens,
                                      .windows = run->text.windows};

@@ -177,8 +177,9 @@ static enum status quantize(const struct layer_work *w, const struct group *grou
     }
     for (int m = 0; !status && m < group->count; m++) {
         enum tensor_role role = group->roles[m];
-        struct coding coding = {.type = w->types[role],
-                                .clip = r->options.clip,
+        enum file_type type = w->types[role];
+        struct coding coding = {.type = type,
+                                .clip = type == r->options.format ? r->options.clip : CLIP_MAX,
                                 .importance = energies,
                                 .factor = factor.u ? &factor : NULL};
         status =
@@ -236,16 +237,5 @@ enum status recipe_layer(struct recipe *r, int32_t layer, const enum file_type *
             free(vectors->tensors[role].values);
             vectors->tensors[role] = (struct float_matrix){0};
         }
-    return status;
-}
-
-enum status recipe_matrix(struct recipe *r, enum tensor_role role, enum file_type type,
-                          struct coded_matrix *out, struct error *err)
-{
-    struct float_layer one = {0};
-    enum status status = float_tensor_load(r->source, role, 0, r->pool, &one, err);
-    struct coding coding = {.type = type, .clip = r->options.clip};
-    if (!status) status = code_matrix(&one.tensors[role], &coding, r->pool, out, err);
-    float_layer_release(&one);
     return status;
 }

@@ -20,6 +20,7 @@ enum method { METHOD_RTN, METHOD_AWQ, METHOD_GPTQ, METHOD_AWQ_GPTQ };
 const char *method_name(enum method method); /* "rtn", "awq", "gptq", "awq+gptq" */
 
 struct recipe_options {
+    enum file_type format; /* what clip is for; matrices that are kept in another are not clipped */
     enum clip clip;
     enum method method;
     const int32_t *tokens; /* of the calibration text; NULL: none. windows * CALIBRATION_WINDOW */
@@ -39,9 +40,5 @@ void recipe_free(struct recipe *recipe);
 enum status recipe_layer(struct recipe *recipe, int32_t layer, const enum file_type *types,
                          struct float_layer *vectors, struct coded_matrix *matrices,
                          struct error *err);
-
-/* A matrix outside the layers (embedding, head): nearest. */
-enum status recipe_matrix(struct recipe *recipe, enum tensor_role role, enum file_type type,
-                          struct coded_matrix *out, struct error *err);
 
 #endif
