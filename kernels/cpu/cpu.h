@@ -36,12 +36,15 @@
  * KV: [layer][block][kv head], each K [head_dim][16 slots] (a register holds one dimension of 16
  * slots: scores need no shuffles) then V [16 slots][head_dim padded to 16]. f32 or bf16.
  *
- * Floors (2 Zen 4 cores, 465 int8 GOP/s and 116 f32 GFLOP/s a core, 60-65 GB/s for both;
- * SmolLM2-135M): decode, w8, 1 row          134.5 MB / 60 GB/s                      = 2.2 ms a step
- *   decode, w8, 8 rows         the same bytes; 2.15 GOP / 930 GOP/s    = 2.3 ms
- *   prefill, w8, 512 tokens    109 GOP / 930 GOP/s                     = 117 ms, + 40 ms of
- * attention attention, context c       c * 46 KB (f32 KV, 23 KB in bf16) a row = 0.39 ms at 512 in
- * f32
+ * Floors for SmolLM2-135M on 2 cores, 60-65 GB/s for both; int8 GOP/s a core: Zen 4 465, Zen 5 1040
+ * (`espalier bench --roof` measures both):
+ *
+ *     decode, w8, 1 row         139 MB / 60 GB/s             2.3 ms a step
+ *     decode, w8, 8 rows        the same bytes; 2.15 GOP     2.3 ms
+ *     decode, vsq4z, 1 row      58 + 29 MB (a w8 head)       1.5 ms
+ *     decode, vsq4z, 8 rows     the same bytes; 2.15 GOP     2.3 ms, Zen 5: 1.5
+ *     prefill of 512            109 GOP                      117 ms, Zen 5: 52
+ *     attention, context c      c * 46 KB a row (f32 KV)     0.39 ms at 512
  */
 #ifndef KERNELS_CPU_CPU_H
 #define KERNELS_CPU_CPU_H

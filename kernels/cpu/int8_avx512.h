@@ -20,7 +20,7 @@
 /* How far ahead of a single panel weights are fetched: 8 KB, which is what memory has under way, or
  * more, in whole panels: what a later panel has at this place. Two panels at a time fetch the next
  * two. */
-INLINE size_t fetch_ahead(const struct weight *w)
+TILE size_t fetch_ahead(const struct weight *w)
 {
     return w->panel_bytes < 8192 ? 2 * w->panel_bytes : w->panel_bytes;
 }
@@ -32,16 +32,16 @@ INLINE size_t fetch_ahead(const struct weight *w)
 #define CHAINS_OF(R)   ((R) == 1 ? 4 : (R) < 6 ? 2 : 1)
 
 /* What the sums of R rows begin with. */
-INLINE void first_sums(const struct product *p, int64_t row, int64_t group, const int R,
-                       __m512i sum[W8_ROWS])
+TILE void first_sums(const struct product *p, int64_t row, int64_t group, const int R,
+                     __m512i sum[W8_ROWS])
 {
     const int32_t *start = p->in.start + group * p->in.start_stride + row;
     UNROLL for (int r = 0; r < R; r++) sum[r] = _mm512_set1_epi32(start[r]);
 }
 
 /* sum[r] += `quads` quads of a panel times R rows. Three rows share a pointer. */
-INLINE void dot_panel(const unsigned char *w, size_t ahead, int64_t quads, const int8_t *a,
-                      int64_t stride, const int R, __m512i sum[W8_ROWS])
+TILE void dot_panel(const unsigned char *w, size_t ahead, int64_t quads, const int8_t *a,
+                    int64_t stride, const int R, __m512i sum[W8_ROWS])
 {
     const int A = CHAINS_OF(R);
     const int8_t *base[(W8_ROWS + 2) / 3];
@@ -75,8 +75,8 @@ struct fetch {
 };
 
 /* The same for two panels, `next` bytes apart. */
-INLINE void dot_two_panels(const unsigned char *w, size_t next, int64_t quads, const int8_t *a,
-                           int64_t stride, struct fetch fetch, const int R, __m512i sum[2][W8_ROWS])
+TILE void dot_two_panels(const unsigned char *w, size_t next, int64_t quads, const int8_t *a,
+                         int64_t stride, struct fetch fetch, const int R, __m512i sum[2][W8_ROWS])
 {
     const int8_t *base[(W8_ROWS + 2) / 3];
     UNROLL for (int r = 0; r < R; r += 3) base[r / 3] = a + r * stride;
@@ -102,7 +102,7 @@ INLINE void dot_two_panels(const unsigned char *w, size_t next, int64_t quads, c
 /* --- outliers: a column of a panel as f32 */
 
 /* Byte `i` of every dword, zero-extended, by a shuffle within 128 bits. */
-INLINE __m512i pick_byte(__m512i line, uint32_t i)
+TILE __m512i pick_byte(__m512i line, uint32_t i)
 {
     static const int8_t of[4][16] __attribute__((aligned(64))) = {
         {0, -1, -1, -1, 4, -1, -1, -1, 8, -1, -1, -1, 12, -1, -1, -1},
@@ -114,7 +114,7 @@ INLINE __m512i pick_byte(__m512i line, uint32_t i)
     return _mm512_shuffle_epi8(line, _mm512_broadcast_i32x4(pick));
 }
 
-INLINE vf int8_column(const unsigned char *panel, uint32_t column)
+TILE vf int8_column(const unsigned char *panel, uint32_t column)
 {
     __m512i byte = pick_byte(_mm512_load_si512(panel + column / 4 * 64), column % 4);
     return (vf)_mm512_cvtepi32_ps(_mm512_sub_epi32(byte, _mm512_set1_epi32(128)));
@@ -124,8 +124,8 @@ INLINE vf int8_column(const unsigned char *panel, uint32_t column)
 
 /* value[c][r] = the sum over groups of exact int32 sums times scales. Two panels' values stay in
  * memory, or GCC moves the sums there, and those are touched in every turn. */
-INLINE void w8_values(const struct product *p, int64_t panel, int64_t row, const int C, const int R,
-                      vf value[2][W8_ROWS])
+TILE void w8_values(const struct product *p, int64_t panel, int64_t row, const int C, const int R,
+                    vf value[2][W8_ROWS])
 {
     const int64_t groups = w8_groups(p->w->cols), stride = p->in.q8_stride;
     const size_t bytes = p->w->panel_bytes;
@@ -157,8 +157,8 @@ INLINE void w8_values(const struct product *p, int64_t panel, int64_t row, const
 }
 
 /* ISA(w8_value) for C panels, which share a row's outliers. */
-INLINE void w8_finish(const struct product *p, int64_t panel, const int C, int64_t row, int rows,
-                      vf value[2][W8_ROWS])
+TILE void w8_finish(const struct product *p, int64_t panel, const int C, int64_t row, int rows,
+                    vf value[2][W8_ROWS])
 {
     const unsigned char *w[2] = {weight_panel(p->w, panel), weight_panel(p->w, panel + C - 1)};
     for (int r = 0; r < rows; r++) {
@@ -188,7 +188,7 @@ static __attribute__((noinline)) void w8_finish_two(const struct product *p, int
     w8_finish(p, panel, 2, row, rows, value);
 }
 
-INLINE void w8_tile(const struct product *p, int64_t panel, int panels, int64_t row, const int R)
+TILE void w8_tile(const struct product *p, int64_t panel, int panels, int64_t row, const int R)
 {
     vf value[2][W8_ROWS];
     if (PANELS_OF(R) == 2 && panels == 2) {

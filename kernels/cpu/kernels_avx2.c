@@ -27,15 +27,15 @@
 
 /* w * a for s8 by s8: |a| as u8 times w with a's sign. Pairs stay within 2 * 127 * 127 = 32258, so
  * the saturating vpmaddubsw is exact; vpmaddwd adds the pairs to int32. */
-INLINE __m256i dot4(__m256i sum, __m256i w, __m256i a, __m256i magnitude)
+TILE __m256i dot4(__m256i sum, __m256i w, __m256i a, __m256i magnitude)
 {
     __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(w, a));
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
 /* One panel and group, R rows: exact int32 sums. */
-INLINE void w8_sums(const struct product *p, int64_t panel, int64_t group, int64_t row, const int R,
-                    __m256i sum[W8_ROWS][2])
+TILE void w8_sums(const struct product *p, int64_t panel, int64_t group, int64_t row, const int R,
+                  __m256i sum[W8_ROWS][2])
 {
     const unsigned char *w = weight_panel(p->w, panel) + group * W8_GROUP * PANEL;
     const int8_t *a = p->in.q8 + row * p->in.q8_stride + group * W8_GROUP;
@@ -58,7 +58,7 @@ INLINE void w8_sums(const struct product *p, int64_t panel, int64_t group, int64
     }
 }
 
-INLINE void w8_tile(const struct product *p, int64_t panel, int panels, int64_t row, const int R)
+TILE void w8_tile(const struct product *p, int64_t panel, int panels, int64_t row, const int R)
 {
     const int64_t groups = w8_groups(p->w->cols);
     vf y[W8_ROWS][2][VN] = {};

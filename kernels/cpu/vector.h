@@ -27,6 +27,9 @@ typedef uint16_t vh __attribute__((vector_size(VL * 2)));
 typedef int8_t vb __attribute__((vector_size(VL)));
 
 #define INLINE static inline __attribute__((always_inline))
+/* A register tile: unrolled so often that UBSan's checks of its indices would take minutes to
+ * compile. ASan's checks of its memory stay. */
+#define TILE   INLINE __attribute__((no_sanitize("undefined")))
 #define UNROLL _Pragma("GCC unroll 16")
 
 INLINE vf vf_set(float value)

@@ -15,7 +15,7 @@ struct two_scales {
 };
 
 /* Scales and zero points of two vectors, outputs [half * 8, half * 8 + 8). */
-INLINE struct two_scales two_scales(const unsigned char *scales, const uint16_t *zeros, int half)
+TILE struct two_scales two_scales(const unsigned char *scales, const uint16_t *zeros, int half)
 {
     const __m256i spread = _mm256_setr_epi8(0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, -1,
                                             4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7, -1);
@@ -37,8 +37,8 @@ INLINE struct two_scales two_scales(const unsigned char *scales, const uint16_t 
 }
 
 /* pairs[r] (+)= codes of one quad of inputs and half a panel times R rows. */
-INLINE void add_quad(__m256i q, const int8_t *a, int64_t stride, const bool first, const int R,
-                     __m256i pairs[VSQ4Z_ROWS])
+TILE void add_quad(__m256i q, const int8_t *a, int64_t stride, const bool first, const int R,
+                   __m256i pairs[VSQ4Z_ROWS])
 {
     UNROLL for (int r = 0; r < R; r++)
     {
@@ -52,8 +52,8 @@ INLINE void add_quad(__m256i q, const int8_t *a, int64_t stride, const bool firs
 }
 
 /* sum[r] += s * (codes of one vector and half a panel times R rows). */
-INLINE void add_vector(const unsigned char *codes, __m256i scale, const int8_t *a, int64_t stride,
-                       const int R, __m256i sum[VSQ4Z_ROWS])
+TILE void add_vector(const unsigned char *codes, __m256i scale, const int8_t *a, int64_t stride,
+                     const int R, __m256i sum[VSQ4Z_ROWS])
 {
     const __m256i low = _mm256_set1_epi8(15);
     __m256i pairs[VSQ4Z_ROWS];
@@ -69,8 +69,8 @@ INLINE void add_vector(const unsigned char *codes, __m256i scale, const int8_t *
 }
 
 /* Exact int32 sums of R rows by half a panel. */
-INLINE void packed_sums(const struct product *p, const struct vsq4z_panel *m, int64_t row, int half,
-                        const int R, __m256i sum[VSQ4Z_ROWS])
+TILE void packed_sums(const struct product *p, const struct vsq4z_panel *m, int64_t row, int half,
+                      const int R, __m256i sum[VSQ4Z_ROWS])
 {
     const int64_t stride = p->in.q8_stride, sums_stride = p->in.vector_stride;
     const int8_t *a = p->in.q8 + row * stride;
@@ -92,8 +92,7 @@ INLINE void packed_sums(const struct product *p, const struct vsq4z_panel *m, in
     }
 }
 
-INLINE void packed_tile(const struct product *p, int64_t panel, int panels, int64_t row,
-                        const int R)
+TILE void packed_tile(const struct product *p, int64_t panel, int panels, int64_t row, const int R)
 {
     vf y[VSQ4Z_ROWS][2][VN] = {};
     __m256i sum[VSQ4Z_ROWS];

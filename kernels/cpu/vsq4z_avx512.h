@@ -11,7 +11,7 @@
 
 /* Scales of two vectors (the bytes of one line of 16, shown to every 128 bits), one byte in each
  * dword's four. */
-INLINE __m512i scale_bytes(const unsigned char *two)
+TILE __m512i scale_bytes(const unsigned char *two)
 {
     const __m512i spread =
         _mm512_set_epi32(0x0f0f0f0f, 0x0e0e0e0e, 0x0d0d0d0d, 0x0c0c0c0c, 0x0b0b0b0b, 0x0a0a0a0a,
@@ -21,7 +21,7 @@ INLINE __m512i scale_bytes(const unsigned char *two)
 }
 
 /* The four quads of one vector as u8. `scale`: s in every byte's low nibble. */
-INLINE void expand_vector(const unsigned char *codes, __m512i scale, uint16_t zeros, __m512i u[4])
+TILE void expand_vector(const unsigned char *codes, __m512i scale, uint16_t zeros, __m512i u[4])
 {
     const __m512i low = _mm512_set1_epi8(15);
     /* 128 - 7 s for s in 0..15 */
@@ -42,7 +42,7 @@ INLINE void expand_vector(const unsigned char *codes, __m512i scale, uint16_t ze
 }
 
 /* Zero points and row scales of a panel to come. */
-INLINE void fetch_ends(const struct vsq4z_panel *m, size_t ahead)
+TILE void fetch_ends(const struct vsq4z_panel *m, size_t ahead)
 {
     FETCH((const char *)m->zeros + ahead);
     FETCH((const char *)m->row_scale + ahead);
@@ -65,8 +65,8 @@ static void expand_vsq4z(const struct weight *w, int64_t panel, unsigned char *o
 
 /* Exact int32 sums of R rows, straight from 4 bits. Every quad of a vector has sums of its own
  * where there are few rows. */
-INLINE void packed_sums(const struct product *p, const struct vsq4z_panel *m, int64_t row,
-                        const int R, __m512i sum[VSQ4Z_ROWS])
+TILE void packed_sums(const struct product *p, const struct vsq4z_panel *m, int64_t row,
+                      const int R, __m512i sum[VSQ4Z_ROWS])
 {
     const int A = CHAINS_OF(R);
     const int64_t stride = p->in.q8_stride;
@@ -103,7 +103,7 @@ INLINE void packed_sums(const struct product *p, const struct vsq4z_panel *m, in
 }
 
 /* One column straight from 4 bits, as f32 levels. */
-INLINE vf packed_column(const struct vsq4z_panel *m, uint32_t column)
+TILE vf packed_column(const struct vsq4z_panel *m, uint32_t column)
 {
     static const int32_t nibble[2] = {0, 4};
     const __m512i low = _mm512_set1_epi32(15);
@@ -118,8 +118,8 @@ INLINE vf packed_column(const struct vsq4z_panel *m, uint32_t column)
 }
 
 /* ISA(vsq4z_value) for C panels, which share a row's outliers; from 4 bits or expanded. */
-INLINE void vsq4z_finish(const struct product *p, int64_t panel, const int C, int64_t row, int rows,
-                         const __m512i *sum, const int sum_stride, const bool expanded)
+TILE void vsq4z_finish(const struct product *p, int64_t panel, const int C, int64_t row, int rows,
+                       const __m512i *sum, const int sum_stride, const bool expanded)
 {
     const struct vsq4z_panel m[2] = {vsq4z_panel(p->w, panel), vsq4z_panel(p->w, panel + C - 1)};
     for (int r = 0; r < rows; r++) {
@@ -151,8 +151,7 @@ FINISH(expanded_finish_one, 1, W8_ROWS, true)
 FINISH(expanded_finish_two, 2, W8_ROWS, true)
 #undef FINISH
 
-INLINE void packed_tile(const struct product *p, int64_t panel, int panels, int64_t row,
-                        const int R)
+TILE void packed_tile(const struct product *p, int64_t panel, int panels, int64_t row, const int R)
 {
     __m512i sum[2][VSQ4Z_ROWS];
     for (int c = 0; c < panels; c++) {
@@ -164,8 +163,8 @@ INLINE void packed_tile(const struct product *p, int64_t panel, int panels, int6
 
 /* Over expanded panels, which lie behind each other; what is fetched meanwhile are the next two, in
  * 4 bits. */
-INLINE void expanded_sums(const struct product *p, int64_t panel, const unsigned char *w,
-                          int64_t row, const int C, const int R, __m512i sum[2][W8_ROWS])
+TILE void expanded_sums(const struct product *p, int64_t panel, const unsigned char *w, int64_t row,
+                        const int C, const int R, __m512i sum[2][W8_ROWS])
 {
     const int64_t quads = (p->w->cols + 3) / 4, stride = p->in.q8_stride;
     const int8_t *a = p->in.q8 + row * stride;
@@ -180,8 +179,8 @@ INLINE void expanded_sums(const struct product *p, int64_t panel, const unsigned
     UNROLL for (int c = 0; c < C; c++) UNROLL for (int r = 0; r < R; r++) sum[c][r] = sums[c][r];
 }
 
-INLINE void expanded_tile(const struct product *p, int64_t panel, int panels, int64_t row,
-                          const int R)
+TILE void expanded_tile(const struct product *p, int64_t panel, int panels, int64_t row,
+                        const int R)
 {
     __m512i sum[2][W8_ROWS];
     if (EXPANDED_OF(R) == 2 && panels == 2) {
