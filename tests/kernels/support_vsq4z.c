@@ -138,23 +138,42 @@ static int64_t position_of_rank(const float *x, int64_t count, int rank)
     return -1;
 }
 
-double vsq4z_reference(const struct vsq4z_matrix *m, int64_t output, const float *x,
-                       double *magnitude)
+static double reference(const double *weights, int64_t cols, const float *x, double *magnitude)
 {
     int64_t outlier[OUTLIERS + 1];
     for (int o = 0; o <= OUTLIERS; o++)
-        outlier[o] = position_of_rank(x, m->cols, o);
+        outlier[o] = position_of_rank(x, cols, o);
     float limit = outlier[OUTLIERS] >= 0 ? fabsf(x[outlier[OUTLIERS]]) : 0;
     float scale = limit < 1e-30f ? 0 : limit / 127, inverse = limit < 1e-30f ? 0 : 127 / limit;
     double sum = 0;
     *magnitude = 0;
-    for (int64_t k = 0; k < m->cols; k++) {
+    for (int64_t k = 0; k < cols; k++) {
         double value = (double)rintf(x[k] * inverse) * (double)scale;
         for (int o = 0; o < OUTLIERS; o++)
             if (outlier[o] == k) value = (double)x[k];
-        double term = value * (double)vsq4z_level(m, output, k) * (double)m->row_scale[output];
-        sum += term;
-        *magnitude += fabs(term);
+        sum += value * weights[k];
+        *magnitude += fabs(value * weights[k]);
     }
+    return sum;
+}
+
+double vsq4z_reference(const struct vsq4z_matrix *m, int64_t output, const float *x,
+                       double *magnitude)
+{
+    double *weights = must_alloc((size_t)m->cols * sizeof *weights);
+    for (int64_t k = 0; k < m->cols; k++)
+        weights[k] = (double)vsq4z_level(m, output, k) * (double)m->row_scale[output];
+    double sum = reference(weights, m->cols, x, magnitude);
+    free(weights);
+    return sum;
+}
+
+double w8_reference(const struct w8_matrix *m, int64_t output, const float *x, double *magnitude)
+{
+    double *weights = must_alloc((size_t)m->cols * sizeof *weights);
+    for (int64_t k = 0; k < m->cols; k++)
+        weights[k] = (double)m->values[output * m->cols + k] * (double)w8_scale(m, output, k);
+    double sum = reference(weights, m->cols, x, magnitude);
+    free(weights);
     return sum;
 }

@@ -23,9 +23,10 @@ void w8_free(struct w8_matrix *m);
 struct weight *rig_w8(struct rig *rig, const struct w8_matrix *parts, int count, bool paired);
 
 /* What a product makes of one row of activations, in double precision from the definition: 4
- * outliers times the levels, the rest rounded to int8 (in f32, as defined). *magnitude: the sum of
+ * outliers times the weights, the rest rounded to int8 (in f32, as defined). *magnitude: the sum of
  * the sizes of its terms. */
 double vsq4z_reference(const struct vsq4z_matrix *m, int64_t output, const float *x,
                        double *magnitude);
+double w8_reference(const struct w8_matrix *m, int64_t output, const float *x, double *magnitude);
 
 #endif

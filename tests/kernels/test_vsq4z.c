@@ -406,3 +406,52 @@ Test(vsq4z, linear_add_of_every_tail)
         }
     }
 }
+
+/* W8 codes through every tile: 1 to 40 rows, one panel and pairs of them, tails of inputs. */
+static void check_w8(size_t isa, int64_t outputs, int64_t cols)
+{
+    struct rig rig = rig_open(isas[isa].isa, 2);
+    const struct backend_ops *ops = rig.backend->ops;
+    struct rng rng = {(uint64_t)(cols * 100 + outputs)};
+    struct w8_matrix m = w8_random(&rng, outputs, cols);
+    struct weight *w = rig_w8(&rig, &m, 1, false);
+    struct matrix x = matrix_random(&rng, ROWS, cols, 1, DT_F32);
+    struct matrix zero = {ROWS, outputs, must_alloc((size_t)(ROWS * outputs) * sizeof(float))};
+    float *all = must_alloc((size_t)(ROWS * outputs) * sizeof *all);
+    float *found = must_alloc((size_t)(ROWS * outputs) * sizeof *found);
+    struct tensor *in = rig_tensor(&rig, &x);
+    for (int32_t n = 1; n <= ROWS; n++) {
+        struct tensor *out = rig_tensor(&rig, &zero);
+        struct step_input input;
+        rig_step(&rig, n, NULL, &input);
+        ops->linear_add(rig.backend, w, in, out);
+        rig_read(&rig, out, n, outputs, found);
+        ops->tensor_free(rig.backend, out);
+        cr_assert_arr_eq(found, all, (size_t)((n - 1) * outputs) * sizeof *all, "%s, %d rows",
+                         isas[isa].kernels->backend_name, n);
+        for (int64_t o = 0; o < outputs; o++) {
+            int64_t at = (n - 1) * outputs + o;
+            double size, expected = w8_reference(&m, o, x.values + (n - 1) * cols, &size);
+            cr_assert(fabs((double)found[at] - expected) <= 1e-6 * size,
+                      "%s, %d rows, output %d: %.9g, expected %.9g",
+                      isas[isa].kernels->backend_name, n, (int)o, (double)found[at], expected);
+            all[at] = found[at];
+        }
+    }
+    ops->weight_free(rig.backend, w);
+    ops->tensor_free(rig.backend, in);
+    rig_close(&rig);
+    w8_free(&m);
+    free(x.values), free(zero.values), free(all), free(found);
+}
+
+Test(vsq4z, w8_products_of_every_row_count)
+{
+    for (size_t i = 0; i < COUNT_OF(isas); i++) {
+        if (!cpu_isa_supported(isas[i].isa)) continue;
+        check_w8(i, 40, 200);
+        check_w8(i, 17, 3);
+        check_w8(i, 64, 63);
+        check_w8(i, 32, 65);
+    }
+}
