@@ -4,6 +4,7 @@
  * reads 2 * c * kv_heads * head_dim values, from memory. In prefill the chunk is read from L2 by
  * every tile and 4 * head_dim flops a (query, slot) are the floor. */
 #include "kernels/cpu/attention_plan.h"
+#include "kernels/cpu/shares.h"
 
 #include <math.h>
 #include <string.h>
@@ -34,7 +35,6 @@ struct attention_job {
     int32_t group, queries; /* query heads of a kv head; the most queries of a tile */
     float *partials;        /* [kv_heads][partial_rows][group][v_stride + 2] */
     _Atomic int32_t *left;  /* [kv_heads][tiles + branches] parts still to finish */
-    _Atomic int64_t next;
 };
 
 /* `count` floats of memory at *used, which moves on; NULL while only the size is wanted. */
@@ -251,14 +251,24 @@ static void run_part(const struct attention_job *job, const struct plan_part *pa
     }
 }
 
-static bool take_unit(struct attention_job *job, struct attention_unit *unit)
+/* A part and a head: every members-th one is a member's share, so that each has long and short
+ * ones; then, unless only `own` ones are asked for, what others have left. */
+static bool take_unit(const struct attention_job *job, int member, bool own,
+                      struct attention_unit *unit)
 {
     const struct attention_plan *plan = job->backend->plan;
-    int64_t i = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed);
-    if (i >= (int64_t)plan->part_count * job->shape->kv_heads) return false;
-    unit->part = &plan->parts[i / job->shape->kv_heads];
-    unit->head = (int32_t)(i % job->shape->kv_heads);
-    return true;
+    int64_t units = (int64_t)plan->part_count * job->shape->kv_heads, next, end;
+    int members = job->backend->members;
+    for (int i = 0; i < (own ? 1 : members); i++) {
+        int owner = (member + i) % members;
+        int64_t size = (units - owner + members - 1) / members;
+        if (!share_take(job->backend, owner, size, false, &next, &end)) continue;
+        int64_t at = next * members + owner;
+        unit->part = &plan->parts[at / job->shape->kv_heads];
+        unit->head = (int32_t)(at % job->shape->kv_heads);
+        return true;
+    }
+    return false;
 }
 
 static void run_any(const struct attention_job *job, const struct attention_unit *unit,
@@ -282,12 +292,12 @@ static void take_parts(void *argument, int member, int members)
      * that its K is on the way in time; a long one must not wait for who is not free. */
     bool early = plan->tiles[plan->parts[0].tile].part_chunks == 1;
     struct attention_unit unit, next;
-    bool more = take_unit(job, &unit);
+    bool more = take_unit(job, member, false, &unit);
     while (more) {
-        bool taken = early && take_unit(job, &next);
+        bool taken = early && take_unit(job, member, true, &next);
         s.next = taken ? &next : NULL;
         run_any(job, &unit, &s);
-        more = early ? taken : take_unit(job, &next);
+        more = taken || take_unit(job, member, false, &next);
         unit = next;
     }
     stage_end(job->backend, member, STEP_ATTENTION);
@@ -339,6 +349,7 @@ void cpu_attention(struct backend *backend, const struct attention_shape *shape,
         own->attention = scratch_reserve(own->attention, &own->attention_bytes, bytes);
     }
     if (cpu->plan->partial_rows) reserve_partials(&job);
+    shares_begin(cpu);
     thread_pool_run(cpu->pool, take_parts, &job);
     stage_end(cpu, 0, STEP_WAIT);
     cpu->projection = STEP_OUTPUT;

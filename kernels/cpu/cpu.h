@@ -274,9 +274,7 @@ struct member_scratch {
     size_t attention_bytes;
 };
 
-/* How far a member's share of a product's units is taken: the number of the product's run, then
- * units in the low 32 bits. A word of another run means nothing yet, so nobody has to reset it. On
- * a cache line of its own: others look at it only when they have nothing left. */
+/* How far a member's share of an operator's units is taken (shares.h). */
 struct unit_share {
     _Alignas(CACHE_LINE) _Atomic uint64_t taken;
 };
@@ -296,7 +294,7 @@ struct cpu_backend {
 
     struct member_scratch *scratch; /* [members] */
     struct unit_share *shares;      /* [members] */
-    uint32_t product_run;           /* of the product in work, counted from 1 */
+    uint32_t run;                   /* number of the run that the shares belong to */
     struct weight_chunk *chunk;     /* where the next weight goes; NULL: nowhere yet */
 
     char *shared; /* prepared rows that all members read */

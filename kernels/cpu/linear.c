@@ -10,6 +10,7 @@
  * every member; a pair of panels (18 KB at 576 inputs) then stays in L1 while the rows stream past
  * it from L2 at 2 bytes a cycle, and the products run near the VNNI peak without blocking over k.
  */
+#include "kernels/cpu/shares.h"
 #include "kernels/cpu/vsq4z_panel.h"
 
 #include <string.h>
@@ -211,33 +212,19 @@ static int64_t share_begin(const struct linear_job *job, int64_t member)
     return job->units * member / job->backend->members;
 }
 
-/* The next units of member `owner`'s share, up to *end; false when nothing is left. The owner
- * leaves half of what is there for whoever is done before. */
-static bool take_from(const struct linear_job *job, int owner, int64_t *unit, int64_t *end)
-{
-    struct unit_share *share = &job->backend->shares[owner];
-    int64_t begin = share_begin(job, owner), size = share_begin(job, owner + 1) - begin, next,
-            piece;
-    uint64_t run = (uint64_t)job->backend->product_run << 32;
-    uint64_t word = atomic_load_explicit(&share->taken, memory_order_relaxed);
-    do {
-        next = word >> 32 == job->backend->product_run ? (int64_t)(uint32_t)word : 0;
-        if (next >= size) return false;
-        piece = (size - next + 1) / 2;
-    } while (!atomic_compare_exchange_weak_explicit(&share->taken, &word,
-                                                    run | (uint64_t)(next + piece),
-                                                    memory_order_relaxed, memory_order_relaxed));
-    *unit = begin + next;
-    *end = *unit + piece;
-    return true;
-}
-
-/* From the own share first, which is one stretch of weights, then from those of others. */
+/* The next units, up to *end: from the own share first, which is one stretch of weights, then from
+ * those of others. False when nothing is left. */
 static bool take_units(const struct linear_job *job, int member, int64_t *unit, int64_t *end)
 {
     int members = job->backend->members;
-    for (int i = 0; i < members; i++)
-        if (take_from(job, (member + i) % members, unit, end)) return true;
+    for (int i = 0; i < members; i++) {
+        int owner = (member + i) % members;
+        int64_t begin = share_begin(job, owner), size = share_begin(job, owner + 1) - begin;
+        if (!share_take(job->backend, owner, size, true, unit, end)) continue;
+        *unit += begin;
+        *end += begin;
+        return true;
+    }
     return false;
 }
 
@@ -327,7 +314,7 @@ static void run_product(struct linear_job *job)
         job->product.in = rows_view(w, &job->source, &job->layout, backend->shared);
     }
     plan_units(job);
-    backend->product_run++;
+    shares_begin(backend);
     thread_pool_run(backend->pool, run_units, job);
     stage_end(backend, 0, STEP_WAIT);
 }
