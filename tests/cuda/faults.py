@@ -54,8 +54,9 @@ FAULTS = [
           "bool there = k < in.cols;", "bool there = true;"),
     Fault("write-past-outputs", GEMM, "the last block writes all of its outputs",
           "        if (output >= outputs) continue;\n", ""),
-    Fault("load-misaligned", NORM, "a vector of four floats from an address that is no multiple of 16",
-          "float4 n = load4(norm, k, cols);", "float4 n = load4(norm + 1, k, cols - 1);"),
+    Fault("load-misaligned", GEMM, "8 bytes are loaded from a multiple of 4",
+          "*reinterpret_cast<const uint32_t *>(tile + CUDA_TILE_SCALES + output * 4)",
+          "(uint32_t)*reinterpret_cast<const uint64_t *>(tile + CUDA_TILE_SCALES + output * 4)"),
     # --- warps
     Fault("shuffle-of-half", NORM, "a shuffle of all lanes that half of them do not reach",
           "    if (tid >= 32) return 0;\n", "    if (tid >= 16) return 0;\n"),

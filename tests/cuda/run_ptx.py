@@ -78,7 +78,7 @@ LAUNCHES = re.compile(r"^(\d+) launches of translated kernels$", re.M)
 
 def run_program(program, binary):
     """'' when it passed, and only with translated kernels."""
-    done = programs.run(program, binary)
+    done = programs.run(program, binary, "random", "random")
     launches = sum(int(count) for count in LAUNCHES.findall(done.output))
     if done.failed:
         return f"{program.name}: {done.output[-3000:]}"
