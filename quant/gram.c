@@ -1,7 +1,9 @@
 #include "quant/gram.h"
+#include "base/alloc.h"
 #include "quant/lanes.h"
 
 #include <stdbool.h>
+#include <stdlib.h>
 
 #define TILE_ROWS  8   /* of the gram matrix: broadcast */
 #define TILE_COLS  32  /* two registers of 16 */
@@ -75,6 +77,20 @@ void gram_add(double *gram, int64_t cols, const float *x, int64_t rows, int64_t 
 {
     struct gram_job job = {gram, x, x, cols, cols, rows, stride, stride, true};
     add(&job, pool);
+}
+
+void gram_add_diagonal(double *gram, int64_t cols, const float *x, int64_t rows, int64_t stride)
+{
+    float *sums = must_alloc((size_t)cols * sizeof *sums);
+    for (int64_t at = 0; at < rows; at += BATCH_ROWS) {
+        memset(sums, 0, (size_t)cols * sizeof *sums);
+        for (int64_t r = at; r < rows && r < at + BATCH_ROWS; r++)
+            for (int64_t k = 0; k < cols; k++)
+                sums[k] += x[r * stride + k] * x[r * stride + k];
+        for (int64_t k = 0; k < cols; k++)
+            gram[k * cols + k] += (double)sums[k];
+    }
+    free(sums);
 }
 
 void cross_gram_add(double *gram, const float *left, int64_t left_cols, const float *right,

@@ -14,6 +14,9 @@ void gram_add(double *gram, int64_t cols, const float *x, int64_t rows, int64_t 
               struct thread_pool *pool);
 void gram_mirror(double *gram, int64_t cols);
 
+/* The diagonal alone, in the same order. */
+void gram_add_diagonal(double *gram, int64_t cols, const float *x, int64_t rows, int64_t stride);
+
 /* gram[left_cols][right_cols] += left^T right, of `rows` rows each, all of it. */
 void cross_gram_add(double *gram, const float *left, int64_t left_cols, const float *right,
                     int64_t right_cols, int64_t rows, struct thread_pool *pool);

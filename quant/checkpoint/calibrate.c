@@ -21,6 +21,10 @@ struct calibration {
     float *stream; /* [tokens][hidden] */
     float *wide;   /* [tokens][attended or intermediate columns] */
     float *rows;   /* [WINDOW][widest]: a window on its way to a gram */
+    /* with an exact stream: */
+    float *exact;        /* [tokens][hidden]: the stream of the weights as they were */
+    float *gap;          /* [WINDOW][hidden]: what a window lacks of it */
+    float *token_weight; /* [tokens] */
     /* the step: one window, over and over */
     struct step_input input;
     struct attention_sequence sequence;
@@ -77,8 +81,8 @@ static enum status create_backend(struct calibration *c, struct error *err)
 }
 
 enum status calibration_create(const struct checkpoint *source, const int32_t *tokens,
-                               int32_t windows, struct thread_pool *pool, struct calibration **out,
-                               struct error *err)
+                               int32_t windows, bool exact, struct thread_pool *pool,
+                               struct calibration **out, struct error *err)
 {
     struct calibration *c = must_alloc(sizeof *c);
     *c = (struct calibration){
@@ -96,12 +100,19 @@ enum status calibration_create(const struct checkpoint *source, const int32_t *t
     c->rows = must_alloc((size_t)(WINDOW * widest(m)) * sizeof *c->rows);
     c->stream = try_alloc((size_t)(c->tokens * m->hidden), sizeof *c->stream);
     c->wide = try_alloc((size_t)(c->tokens * widest(m)), sizeof *c->wide);
+    bool room = c->stream && c->wide;
+    if (exact && room) {
+        c->exact = try_alloc((size_t)(c->tokens * m->hidden), sizeof *c->exact);
+        c->gap = must_alloc((size_t)(WINDOW * m->hidden) * sizeof *c->gap);
+        c->token_weight = must_alloc((size_t)c->tokens * sizeof *c->token_weight);
+        room = c->exact;
+    }
     enum status status =
-        c->stream && c->wide
-            ? create_backend(c, err)
-            : fail(err, ST_NO_MEMORY,
-                   "no memory for calibration on %lld tokens (%lld bytes); use fewer",
-                   (long long)c->tokens, (long long)(4 * c->tokens * (m->hidden + widest(m))));
+        room ? create_backend(c, err)
+             : fail(err, ST_NO_MEMORY,
+                    "no memory for calibration on %lld tokens (%lld bytes); use fewer",
+                    (long long)c->tokens,
+                    (long long)(4 * c->tokens * ((exact ? 2 : 1) * m->hidden + widest(m))));
     if (status) {
         calibration_free(c);
         return status;
@@ -109,6 +120,7 @@ enum status calibration_create(const struct checkpoint *source, const int32_t *t
     const struct checkpoint_tensor *embedding = checkpoint_tensor(source, TENSOR_EMBEDDING, 0);
     for (int64_t i = 0; i < c->tokens; i++)
         checkpoint_read_rows(embedding, tokens[i], 1, c->stream + i * m->hidden);
+    if (exact) memcpy(c->exact, c->stream, (size_t)(c->tokens * m->hidden) * sizeof *c->exact);
     *out = c;
     return ST_OK;
 }
@@ -128,6 +140,9 @@ void calibration_free(struct calibration *c)
     free(c->rows);
     free(c->stream);
     free(c->wide);
+    free(c->exact);
+    free(c->gap);
+    free(c->token_weight);
     free(c);
 }
 
@@ -141,16 +156,17 @@ int64_t calibration_tokens(const struct calibration *c)
 struct norm_job {
     const struct calibration *c;
     const float *norm, *from;
+    float *out;
 };
 
-static void normalize(void *argument, int64_t begin, int64_t end, int member)
+static void normalize_rows(void *argument, int64_t begin, int64_t end, int member)
 {
     (void)member;
     const struct norm_job *job = argument;
     int64_t hidden = job->c->config.hidden;
     for (int64_t row = begin; row < end; row++) {
         const float *x = job->from + row * hidden;
-        float *out = job->c->rows + row * hidden;
+        float *out = job->out + row * hidden;
         double squares = 0;
         for (int64_t k = 0; k < hidden; k++)
             squares += (double)x[k] * (double)x[k];
@@ -160,23 +176,43 @@ static void normalize(void *argument, int64_t begin, int64_t end, int member)
     }
 }
 
-void calibration_norm_gram(struct calibration *c, const float *norm, double *gram)
+static void normalize(const struct calibration *c, const float *norm, const float *stream,
+                      float *out)
+{
+    struct norm_job job = {c, norm, stream, out};
+    thread_pool_for(c->pool, WINDOW, 32, normalize_rows, &job);
+}
+
+/* gap = of - from, for a window */
+static void subtract(const struct calibration *c, const float *of, const float *from)
+{
+    for (int64_t i = 0; i < WINDOW * c->config.hidden; i++)
+        c->gap[i] = of[i] - from[i];
+}
+
+void calibration_norm_gram(struct calibration *c, const float *norm, double *gram, double *cross)
 {
     int64_t hidden = c->config.hidden;
     memset(gram, 0, (size_t)(hidden * hidden) * sizeof *gram);
+    if (c->exact) memset(cross, 0, (size_t)(hidden * hidden) * sizeof *cross);
     for (int64_t at = 0; at < c->tokens; at += WINDOW) {
-        struct norm_job job = {c, norm, c->stream + at * hidden};
-        thread_pool_for(c->pool, WINDOW, 32, normalize, &job);
+        normalize(c, norm, c->stream + at * hidden, c->rows);
+        if (!c->exact) {
+            gram_add_diagonal(gram, hidden, c->rows, WINDOW, hidden);
+            continue;
+        }
         gram_add(gram, hidden, c->rows, WINDOW, hidden, c->pool);
+        normalize(c, norm, c->exact + at * hidden, c->gap);
+        subtract(c, c->gap, c->rows);
+        cross_gram_add(cross, c->gap, hidden, c->rows, hidden, WINDOW, c->pool);
     }
     gram_mirror(gram, hidden);
 }
 
-void calibration_wide_gram(struct calibration *c, int64_t cols, double *gram)
+void calibration_wide_diagonal(struct calibration *c, int64_t cols, double *gram)
 {
     memset(gram, 0, (size_t)(cols * cols) * sizeof *gram);
-    gram_add(gram, cols, c->wide, c->tokens, cols, c->pool);
-    gram_mirror(gram, cols);
+    gram_add_diagonal(gram, cols, c->wide, c->tokens, cols);
 }
 
 void calibration_divide_wide(struct calibration *c, int64_t cols, const float *scales)
@@ -200,6 +236,11 @@ struct part_list {
     int count;
     bool paired;
 };
+
+static struct part_list one_part(enum tensor_role role)
+{
+    return (struct part_list){{role}, 1, false};
+}
 
 static enum status pack(struct calibration *c, const struct float_layer *layer,
                         struct part_list parts, struct weight **out, struct error *err)
@@ -253,72 +294,214 @@ static void from_tensor(struct calibration *c, const struct tensor *tensor, floa
         c->backend->ops->tensor_read(c->backend, tensor, row, to + row * cols);
 }
 
+/* --- attention and the first half of the feed-forward part, on one window after another */
+
+struct attention_part {
+    struct weight *qkv;
+    struct tensor *norm, *bias, *q_norm, *k_norm;
+};
+
+static enum status attention_open(struct calibration *c, const struct float_layer *layer,
+                                  struct attention_part *part, struct error *err)
+{
+    enum status status = pack(
+        c, layer, (struct part_list){{TENSOR_Q, TENSOR_K, TENSOR_V}, 3, false}, &part->qkv, err);
+    if (status) return status;
+    part->norm = vector(c, layer, (struct part_list){{TENSOR_ATTN_NORM}, 1, false});
+    part->bias = vector(
+        c, layer, (struct part_list){{TENSOR_Q_BIAS, TENSOR_K_BIAS, TENSOR_V_BIAS}, 3, false});
+    part->q_norm = vector(c, layer, (struct part_list){{TENSOR_Q_NORM}, 1, false});
+    part->k_norm = vector(c, layer, (struct part_list){{TENSOR_K_NORM}, 1, false});
+    return ST_OK;
+}
+
+static void attention_close(struct calibration *c, struct attention_part *part)
+{
+    struct tensor *vectors[] = {part->norm, part->bias, part->q_norm, part->k_norm};
+    for (size_t i = 0; i < COUNT_OF(vectors); i++)
+        c->backend->ops->tensor_free(c->backend, vectors[i]);
+    c->backend->ops->weight_free(c->backend, part->qkv);
+}
+
+/* c->x = the stream's window, c->attended = what its heads give. */
+static void attend_window(struct calibration *c, const struct attention_part *part,
+                          const float *stream)
+{
+    const struct backend_ops *ops = c->backend->ops;
+    float eps = c->config.rms_eps;
+    to_tensor(c, c->x, stream, c->config.hidden);
+    ops->step_begin(c->backend, &c->input);
+    ops->norm_qkv(c->backend, &c->shape, c->x, part->norm, eps, part->qkv, part->bias, part->q_norm,
+                  part->k_norm, c->kv, 0, c->q);
+    ops->attention(c->backend, &c->shape, c->q, c->kv, 0, c->attended);
+}
+
 enum status calibration_attend(struct calibration *c, const struct float_layer *layer,
                                struct error *err)
 {
-    const struct backend_ops *ops = c->backend->ops;
-    const struct model_config *m = &c->config;
-    struct weight *qkv;
-    enum status status =
-        pack(c, layer, (struct part_list){{TENSOR_Q, TENSOR_K, TENSOR_V}, 3, false}, &qkv, err);
+    struct attention_part part;
+    int64_t cols = attended_cols(&c->config);
+    enum status status = attention_open(c, layer, &part, err);
     if (status) return status;
-    struct tensor *norm = vector(c, layer, (struct part_list){{TENSOR_ATTN_NORM}, 1, false});
-    struct tensor *bias = vector(
-        c, layer, (struct part_list){{TENSOR_Q_BIAS, TENSOR_K_BIAS, TENSOR_V_BIAS}, 3, false});
-    struct tensor *q_norm = vector(c, layer, (struct part_list){{TENSOR_Q_NORM}, 1, false});
-    struct tensor *k_norm = vector(c, layer, (struct part_list){{TENSOR_K_NORM}, 1, false});
     for (int64_t at = 0; at < c->tokens; at += WINDOW) {
-        to_tensor(c, c->x, c->stream + at * m->hidden, m->hidden);
-        ops->step_begin(c->backend, &c->input);
-        ops->norm_qkv(c->backend, &c->shape, c->x, norm, m->rms_eps, qkv, bias, q_norm, k_norm,
-                      c->kv, 0, c->q);
-        ops->attention(c->backend, &c->shape, c->q, c->kv, 0, c->attended);
-        from_tensor(c, c->attended, c->wide + at * attended_cols(m), attended_cols(m));
+        attend_window(c, &part, c->stream + at * c->config.hidden);
+        from_tensor(c, c->attended, c->wide + at * cols, cols);
     }
-    struct tensor *vectors[] = {norm, bias, q_norm, k_norm};
-    for (size_t i = 0; i < COUNT_OF(vectors); i++)
-        ops->tensor_free(c->backend, vectors[i]);
-    ops->weight_free(c->backend, qkv);
+    attention_close(c, &part);
     return ST_OK;
+}
+
+static struct part_list gate_up_parts(void)
+{
+    return (struct part_list){{TENSOR_GATE, TENSOR_UP}, 2, true};
+}
+
+/* c->x = the stream's window, c->inner = silu(gate) * up of it. */
+static void gate_up_window(struct calibration *c, const struct tensor *norm,
+                           const struct weight *gate_up, const float *stream)
+{
+    const struct backend_ops *ops = c->backend->ops;
+    to_tensor(c, c->x, stream, c->config.hidden);
+    ops->step_begin(c->backend, &c->input);
+    ops->norm_gate_up(c->backend, c->x, norm, c->config.rms_eps, gate_up, c->inner);
 }
 
 enum status calibration_gate_up(struct calibration *c, const struct float_layer *layer,
                                 struct error *err)
 {
-    const struct backend_ops *ops = c->backend->ops;
-    const struct model_config *m = &c->config;
     struct weight *gate_up;
-    enum status status =
-        pack(c, layer, (struct part_list){{TENSOR_GATE, TENSOR_UP}, 2, true}, &gate_up, err);
+    int64_t cols = c->config.intermediate;
+    enum status status = pack(c, layer, gate_up_parts(), &gate_up, err);
     if (status) return status;
     struct tensor *norm = vector(c, layer, (struct part_list){{TENSOR_FFN_NORM}, 1, false});
     for (int64_t at = 0; at < c->tokens; at += WINDOW) {
-        to_tensor(c, c->x, c->stream + at * m->hidden, m->hidden);
-        ops->step_begin(c->backend, &c->input);
-        ops->norm_gate_up(c->backend, c->x, norm, m->rms_eps, gate_up, c->inner);
-        from_tensor(c, c->inner, c->wide + at * m->intermediate, m->intermediate);
+        gate_up_window(c, norm, gate_up, c->stream + at * c->config.hidden);
+        from_tensor(c, c->inner, c->wide + at * cols, cols);
     }
-    ops->tensor_free(c->backend, norm);
-    ops->weight_free(c->backend, gate_up);
+    c->backend->ops->tensor_free(c->backend, norm);
+    c->backend->ops->weight_free(c->backend, gate_up);
     return ST_OK;
+}
+
+/* c->x = a window of the stream and what `w` adds to it. */
+static void add_window(struct calibration *c, const struct weight *w, struct tensor *in,
+                       int64_t cols, int64_t at)
+{
+    int64_t hidden = c->config.hidden;
+    to_tensor(c, c->x, c->stream + at * hidden, hidden);
+    to_tensor(c, in, c->wide + at * cols, cols);
+    c->backend->ops->step_begin(c->backend, &c->input);
+    c->backend->ops->linear_add(c->backend, w, in, c->x);
+}
+
+static struct tensor *inputs_of(const struct calibration *c, enum tensor_role role)
+{
+    return role == TENSOR_O ? c->attended : c->inner;
 }
 
 enum status calibration_add(struct calibration *c, const struct float_layer *layer,
                             enum tensor_role role, struct error *err)
 {
-    const struct backend_ops *ops = c->backend->ops;
-    int64_t hidden = c->config.hidden, cols = layer->tensors[role].cols;
-    struct tensor *in = role == TENSOR_O ? c->attended : c->inner;
+    int64_t hidden = c->config.hidden;
     struct weight *w;
-    enum status status = pack(c, layer, (struct part_list){{role}, 1, false}, &w, err);
+    enum status status = pack(c, layer, one_part(role), &w, err);
     if (status) return status;
     for (int64_t at = 0; at < c->tokens; at += WINDOW) {
-        to_tensor(c, c->x, c->stream + at * hidden, hidden);
-        to_tensor(c, in, c->wide + at * cols, cols);
-        ops->step_begin(c->backend, &c->input);
-        ops->linear_add(c->backend, w, in, c->x);
+        add_window(c, w, inputs_of(c, role), layer->tensors[role].cols, at);
         from_tensor(c, c->x, c->stream + at * hidden, hidden);
     }
-    ops->weight_free(c->backend, w);
+    c->backend->ops->weight_free(c->backend, w);
+    return ST_OK;
+}
+
+/* --- the exact stream */
+
+enum status calibration_exact_attention(struct calibration *c, const struct float_layer *layer,
+                                        struct error *err)
+{
+    struct attention_part part;
+    struct weight *o;
+    int64_t hidden = c->config.hidden;
+    enum status status = attention_open(c, layer, &part, err);
+    if (status) return status;
+    status = pack(c, layer, one_part(TENSOR_O), &o, err);
+    for (int64_t at = 0; !status && at < c->tokens; at += WINDOW) {
+        attend_window(c, &part, c->exact + at * hidden);
+        c->backend->ops->linear_add(c->backend, o, c->attended, c->x);
+        from_tensor(c, c->x, c->exact + at * hidden, hidden);
+    }
+    if (!status) c->backend->ops->weight_free(c->backend, o);
+    attention_close(c, &part);
+    return status;
+}
+
+enum status calibration_exact_ffn(struct calibration *c, const struct float_layer *layer,
+                                  struct error *err)
+{
+    struct weight *gate_up, *down;
+    int64_t hidden = c->config.hidden;
+    enum status status = pack(c, layer, gate_up_parts(), &gate_up, err);
+    if (status) return status;
+    struct tensor *norm = vector(c, layer, one_part(TENSOR_FFN_NORM));
+    status = pack(c, layer, one_part(TENSOR_DOWN), &down, err);
+    for (int64_t at = 0; !status && at < c->tokens; at += WINDOW) {
+        gate_up_window(c, norm, gate_up, c->exact + at * hidden);
+        c->backend->ops->linear_add(c->backend, down, c->inner, c->x);
+        from_tensor(c, c->x, c->exact + at * hidden, hidden);
+    }
+    if (!status) c->backend->ops->weight_free(c->backend, down);
+    c->backend->ops->tensor_free(c->backend, norm);
+    c->backend->ops->weight_free(c->backend, gate_up);
+    return status;
+}
+
+/* The next norm divides by a token's size: one over the size of the exact stream, the squares' mean
+ * 1. */
+static void weigh_tokens(struct calibration *c)
+{
+    int64_t hidden = c->config.hidden;
+    double mean = 0;
+    for (int64_t i = 0; i < c->tokens; i++) {
+        double squares = 0;
+        for (int64_t k = 0; k < hidden; k++)
+            squares += (double)c->exact[i * hidden + k] * (double)c->exact[i * hidden + k];
+        double weight = 1 / (squares / (double)hidden + (double)c->config.rms_eps);
+        c->token_weight[i] = (float)sqrt(weight);
+        mean += weight / (double)c->tokens;
+    }
+    for (int64_t i = 0; i < c->tokens; i++)
+        c->token_weight[i] /= (float)sqrt(mean);
+}
+
+static void weigh(const float *weights, float *rows, int64_t cols)
+{
+    for (int64_t i = 0; i < WINDOW; i++)
+        for (int64_t k = 0; k < cols; k++)
+            rows[i * cols + k] *= weights[i];
+}
+
+enum status calibration_gap_grams(struct calibration *c, const struct float_layer *layer,
+                                  enum tensor_role role, double *gram, double *cross,
+                                  struct error *err)
+{
+    int64_t hidden = c->config.hidden, cols = layer->tensors[role].cols;
+    struct weight *w;
+    enum status status = pack(c, layer, one_part(role), &w, err);
+    if (status) return status;
+    weigh_tokens(c);
+    memset(gram, 0, (size_t)(cols * cols) * sizeof *gram);
+    memset(cross, 0, (size_t)(hidden * cols) * sizeof *cross);
+    for (int64_t at = 0; at < c->tokens; at += WINDOW) {
+        add_window(c, w, inputs_of(c, role), cols, at);
+        from_tensor(c, c->x, c->gap, hidden);
+        subtract(c, c->exact + at * hidden, c->gap);
+        memcpy(c->rows, c->wide + at * cols, (size_t)(WINDOW * cols) * sizeof *c->rows);
+        weigh(c->token_weight + at, c->gap, hidden);
+        weigh(c->token_weight + at, c->rows, cols);
+        gram_add(gram, cols, c->rows, WINDOW, cols, c->pool);
+        cross_gram_add(cross, c->gap, hidden, c->rows, cols, WINDOW, c->pool);
+    }
+    gram_mirror(gram, cols);
+    c->backend->ops->weight_free(c->backend, w);
     return ST_OK;
 }

@@ -3,6 +3,7 @@
 #include "quant/checkpoint/awq.h"
 #include "quant/checkpoint/calibrate.h"
 #include "quant/checkpoint/code_matrix.h"
+#include "quant/checkpoint/retarget.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,8 @@ struct recipe {
     struct thread_pool *pool;
     struct calibration *calibration; /* NULL without a text */
     double *gram;                    /* of the product in work, [widest][widest] */
+    double *cross;                   /* gptq: what its inputs or outputs lack, as large */
+    bool exact; /* gptq: the exact stream is followed beside the quantized one */
     int32_t next;
 };
 
@@ -20,6 +23,11 @@ const char *method_name(enum method method)
 {
     static const char *const names[] = {"rtn", "awq", "gptq", "awq+gptq"};
     return names[method];
+}
+
+static bool uses(const struct recipe *r, enum method method)
+{
+    return r->options.method == method || r->options.method == METHOD_AWQ_GPTQ;
 }
 
 enum status recipe_create(const struct recipe_options *options, const struct checkpoint *source,
@@ -30,6 +38,7 @@ enum status recipe_create(const struct recipe_options *options, const struct che
                     method_name(options->method));
     struct recipe *r = must_alloc(sizeof *r);
     *r = (struct recipe){.options = *options, .source = source, .pool = pool};
+    r->exact = uses(r, METHOD_GPTQ);
     enum status status = ST_OK;
     if (options->tokens) {
         const struct model_config *c = checkpoint_config(source);
@@ -37,11 +46,12 @@ enum status recipe_create(const struct recipe_options *options, const struct che
         int64_t most = attended > c->intermediate ? attended : c->intermediate;
         if (most < c->hidden) most = c->hidden;
         r->gram = try_alloc((size_t)(most * most), sizeof *r->gram);
-        if (!r->gram)
+        if (r->exact) r->cross = try_alloc((size_t)(most * most), sizeof *r->cross);
+        if (!r->gram || (r->exact && !r->cross))
             status = fail(err, ST_NO_MEMORY, "no memory for a Gram matrix of %lld inputs",
                           (long long)most);
         else
-            status = calibration_create(source, options->tokens, options->windows, pool,
+            status = calibration_create(source, options->tokens, options->windows, r->exact, pool,
                                         &r->calibration, err);
     }
     if (status) {
@@ -57,6 +67,7 @@ void recipe_free(struct recipe *r)
     if (!r) return;
     calibration_free(r->calibration);
     free(r->gram);
+    free(r->cross);
     free(r);
 }
 
@@ -82,11 +93,6 @@ struct layer_work {
     struct coded_matrix *matrices;
     struct error *err;
 };
-
-static bool uses(const struct recipe *r, enum method method)
-{
-    return r->options.method == method || r->options.method == METHOD_AWQ_GPTQ;
-}
 
 static void energies_of(const struct recipe *r, int64_t cols, float *energies)
 {
@@ -155,6 +161,13 @@ static bool can_fold(const struct layer_work *w, const struct group *group)
     return norm || w->types[group->maker] == FILE_VSQ4Z;
 }
 
+static enum status undetermined(const struct layer_work *w, const struct group *group)
+{
+    return fail(w->err, ST_INVALID,
+                "the calibration text does not determine a product of %lld inputs; give more of it",
+                (long long)w->layer->tensors[group->roles[0]].cols);
+}
+
 /* Quantizes the group's matrices and leaves what they have become in the layer's f32, on which the
  * rest of the layer is calibrated. With a text, r->gram is the group's. */
 static enum status quantize(const struct layer_work *w, const struct group *group)
@@ -170,10 +183,7 @@ static enum status quantize(const struct layer_work *w, const struct group *grou
         energies_of(r, cols, energies);
         if (uses(r, METHOD_AWQ) && can_fold(w, group)) scale_inputs(w, group, energies);
         if (uses(r, METHOD_GPTQ) && !gptq_factor_make(r->gram, cols, 0.01, r->pool, &factor))
-            status = fail(w->err, ST_INVALID,
-                          "the calibration text does not determine a product of %lld inputs; give "
-                          "more of it",
-                          (long long)cols);
+            status = undetermined(w, group);
     }
     for (int m = 0; !status && m < group->count; m++) {
         enum tensor_role role = group->roles[m];
@@ -201,24 +211,53 @@ static enum status without_text(const struct layer_work *w)
     return quantize(w, &down);
 }
 
-static enum status with_text(const struct layer_work *w)
+/* Before q, k, v or gate, up: gram is theirs. */
+static enum status see_stream(const struct layer_work *w, const struct group *group)
 {
     struct recipe *r = w->recipe;
-    struct calibration *c = r->calibration;
-    struct float_matrix *tensors = w->layer->tensors;
+    const float *norm = w->layer->tensors[group->maker].values;
+    calibration_norm_gram(r->calibration, norm, r->gram, r->cross);
+    if (!r->exact || w->types[group->roles[0]] != FILE_VSQ4Z) return ST_OK;
+    struct float_matrix *matrices[3];
+    for (int m = 0; m < group->count; m++)
+        matrices[m] = &w->layer->tensors[group->roles[m]];
+    if (!retarget_by_inputs(matrices, group->count, r->gram, r->cross, r->pool))
+        return undetermined(w, group);
+    return ST_OK;
+}
+
+/* Before o or down; `exact`: the layer as it was. */
+static enum status see_intermediate(const struct layer_work *w, const struct group *group,
+                                    const struct float_layer *exact)
+{
+    struct recipe *r = w->recipe;
+    enum tensor_role role = group->roles[0];
+    struct float_matrix *matrix = &w->layer->tensors[role];
+    if (!r->exact) {
+        calibration_wide_diagonal(r->calibration, matrix->cols, r->gram);
+        return ST_OK;
+    }
+    enum status status = role == TENSOR_O
+                             ? calibration_exact_attention(r->calibration, exact, w->err)
+                             : calibration_exact_ffn(r->calibration, exact, w->err);
+    if (!status)
+        status = calibration_gap_grams(r->calibration, w->layer, role, r->gram, r->cross, w->err);
+    if (status || w->types[role] != FILE_VSQ4Z) return status;
+    return retarget_by_outputs(matrix, r->gram, r->cross, r->pool) ? ST_OK : undetermined(w, group);
+}
+
+static enum status with_text(const struct layer_work *w, const struct float_layer *exact)
+{
+    struct calibration *c = w->recipe->calibration;
     enum status status;
-    calibration_norm_gram(c, tensors[TENSOR_ATTN_NORM].values, r->gram);
-    if ((status = quantize(w, &qkv)) || (status = calibration_attend(c, w->layer, w->err)))
+    if ((status = see_stream(w, &qkv)) || (status = quantize(w, &qkv)) ||
+        (status = calibration_attend(c, w->layer, w->err)) ||
+        (status = see_intermediate(w, &output, exact)) || (status = quantize(w, &output)) ||
+        (status = calibration_add(c, w->layer, TENSOR_O, w->err)) ||
+        (status = see_stream(w, &gate_up)) || (status = quantize(w, &gate_up)) ||
+        (status = calibration_gate_up(c, w->layer, w->err)) ||
+        (status = see_intermediate(w, &down, exact)) || (status = quantize(w, &down)))
         return status;
-    calibration_wide_gram(c, tensors[TENSOR_O].cols, r->gram);
-    if ((status = quantize(w, &output)) ||
-        (status = calibration_add(c, w->layer, TENSOR_O, w->err)))
-        return status;
-    calibration_norm_gram(c, tensors[TENSOR_FFN_NORM].values, r->gram);
-    if ((status = quantize(w, &gate_up)) || (status = calibration_gate_up(c, w->layer, w->err)))
-        return status;
-    calibration_wide_gram(c, tensors[TENSOR_DOWN].cols, r->gram);
-    if ((status = quantize(w, &down))) return status;
     return calibration_add(c, w->layer, TENSOR_DOWN, w->err);
 }
 
@@ -231,7 +270,10 @@ enum status recipe_layer(struct recipe *r, int32_t layer, const enum file_type *
     enum status status = float_layer_load(r->source, layer, r->pool, vectors, err);
     if (status) return status;
     struct layer_work work = {r, vectors, types, matrices, err};
-    status = r->calibration ? with_text(&work) : without_text(&work);
+    struct float_layer exact = {0};
+    if (r->exact) status = float_layer_load(r->source, layer, r->pool, &exact, err);
+    if (!status) status = r->calibration ? with_text(&work, &exact) : without_text(&work);
+    float_layer_release(&exact);
     for (enum tensor_role role = 0; role < TENSOR_ROLES; role++)
         if (matrices[role].rows) {
             free(vectors->tensors[role].values);

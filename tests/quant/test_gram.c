@@ -44,6 +44,13 @@ static void check_size(int64_t rows, int64_t cols, int64_t stride)
     check_close(one, exact, cols);
     cr_assert(memcmp(one, three, (size_t)(cols * cols) * sizeof *one) == 0,
               "%lld cols: other bits on three threads", (long long)cols);
+    double *diagonal = must_alloc((size_t)(cols * cols) * sizeof *diagonal);
+    memset(diagonal, 0, (size_t)(cols * cols) * sizeof *diagonal);
+    gram_add_diagonal(diagonal, cols, x, rows, stride);
+    for (int64_t k = 0; k < cols * cols; k++)
+        cr_assert_eq(diagonal[k], k % (cols + 1) ? 0 : one[k], "diagonal of %lld cols",
+                     (long long)cols);
+    free(diagonal);
     free(x);
     free(exact);
     free(one);
