@@ -56,6 +56,12 @@ static enum status resolve_method(const struct words *w, enum method *out, struc
     return ST_OK;
 }
 
+/* Of energies a few thousand tokens say all; H of GPTQ has a million entries. */
+static int32_t default_windows(enum method method)
+{
+    return method == METHOD_GPTQ || method == METHOD_AWQ_GPTQ ? 64 : 16;
+}
+
 /* W8 is rounded to nearest, whatever a text says. */
 static void ease_w8(struct quantize_options *o)
 {
@@ -83,6 +89,7 @@ static enum status resolve(const struct words *w, struct quantize_options *o, st
         (status = resolve_clip(w->clip, o->format, &o->clip, err)) ||
         (status = resolve_method(w, &o->method, err)))
         return status;
+    if (!o->windows) o->windows = default_windows(o->method);
     ease_w8(o);
     return ST_OK;
 }
@@ -110,7 +117,7 @@ static int run(const struct words *w)
 
 int command_quantize(int argc, char **argv)
 {
-    struct words w = {.format = "vsq4z", .windows = 64};
+    struct words w = {.format = "vsq4z"};
     struct command_help help = {
         "espalier quantize",
         "espalier quantize --model models/SmolLM2-135M-Instruct.Q4_1.gguf --out "
@@ -127,7 +134,7 @@ int command_quantize(int argc, char **argv)
         {"calibrate", OPT_STRING, &w.calibrate, "TEXTFILE",
          "a text like what the model will see: weighs errors, and needed by awq and gptq", 0, 0},
         {"calibrate-windows", OPT_INT, &w.windows, "N",
-         "windows of 512 tokens of it, at most (default 64)", 1, 4096},
+         "windows of 512 tokens of it, at most (default 64 for gptq, 16 for the others)", 1, 4096},
         {"method", OPT_STRING, &w.method, "HOW",
          "rtn (rounding), awq, gptq or awq+gptq (the default with --calibrate, else rtn)", 0, 0},
         {"clip", OPT_STRING, &w.clip, "HOW",
