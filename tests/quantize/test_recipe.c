@@ -48,7 +48,7 @@ static struct coded_layer *quantize(enum method method, int threads)
     struct format_plan plan;
     struct recipe *recipe;
     struct thread_pool *members;
-    struct recipe_options options = {CLIP_SEARCH, method, tokens, WINDOWS};
+    struct recipe_options options = {FILE_VSQ4Z, CLIP_SEARCH, method, tokens, WINDOWS};
     int32_t layers = checkpoint_config(source)->layers;
     struct coded_layer *out = must_alloc((size_t)layers * sizeof *out);
     memset(out, 0, (size_t)layers * sizeof *out);
