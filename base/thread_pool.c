@@ -20,6 +20,7 @@
 
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -52,6 +53,8 @@ struct thread_pool {
     /* Written by who sleeps. */
     _Alignas(64) _Atomic int32_t sleepers;
     _Atomic int32_t caller_waits;
+    /* Members that have come to a meeting, all meetings together. */
+    _Alignas(64) _Atomic uint64_t arrived;
 };
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t expected)
@@ -211,6 +214,18 @@ void thread_pool_run(struct thread_pool *pool, thread_pool_fn fn, void *argument
     bool woken = publish_run(pool);
     fn(argument, 0, pool->members);
     await_members(pool, woken);
+}
+
+void thread_pool_meet(struct thread_pool *pool)
+{
+    uint64_t members = (uint64_t)pool->members, before = atomic_fetch_add(&pool->arrived, 1);
+    uint64_t all = before - before % members + members;
+    for (int turn = 0; atomic_load_explicit(&pool->arrived, memory_order_acquire) < all; turn++) {
+        if (turn < pool->spin_turns)
+            cpu_relax();
+        else
+            sched_yield(); /* whoever is missing may be waiting for this core */
+    }
 }
 
 struct range_job {

@@ -25,6 +25,9 @@ int thread_pool_size(const struct thread_pool *pool);
 /* Runs fn(argument, member, members) on every member; returns when all are done. */
 void thread_pool_run(struct thread_pool *pool, thread_pool_fn fn, void *argument);
 
+/* Inside a run, called by every member: returns when all of them have called it. */
+void thread_pool_meet(struct thread_pool *pool);
+
 /* Splits [0, count) into pieces of `grain` that the members take as they get free. */
 typedef void (*thread_pool_range_fn)(void *argument, int64_t begin, int64_t end, int member);
 void thread_pool_for(struct thread_pool *pool, int64_t count, int64_t grain,

@@ -93,3 +93,36 @@ Test(thread_pool, ranges_cover_everything_once)
         }
     thread_pool_free(pool);
 }
+
+struct meeting {
+    struct thread_pool *pool;
+    int64_t written[MOST]; /* by its member before a meeting, read by all behind it */
+    int slow;
+    int64_t wrong;
+};
+
+static void meet_often(void *argument, int member, int members)
+{
+    struct meeting *job = argument;
+    for (int64_t round = 1; round <= 50; round++) {
+        if (member == job->slow && round % 16 == 0) pause_for(300000);
+        job->written[member] = round;
+        thread_pool_meet(job->pool);
+        for (int m = 0; m < members; m++)
+            if (job->written[m] != round) __atomic_fetch_add(&job->wrong, 1, __ATOMIC_RELAXED);
+        thread_pool_meet(job->pool);
+    }
+}
+
+Test(thread_pool, members_meet)
+{
+    struct error err;
+    for (int members = 1; members <= 5; members++) {
+        struct meeting job = {0};
+        cr_assert(eq(int, thread_pool_create(members, &job.pool, &err), ST_OK));
+        for (job.slow = -1; job.slow < members; job.slow++)
+            thread_pool_run(job.pool, meet_often, &job);
+        cr_expect(eq(i64, job.wrong, 0), "%d members", members);
+        thread_pool_free(job.pool);
+    }
+}
