@@ -32,6 +32,7 @@ struct kernel {
     const char *name;
     emu_translated run; /* with the addresses of the arguments */
     u32 static_shared;  /* bytes */
+    size_t most_dynamic_shared = 0; /* bytes a launch gave */
 };
 
 inline std::map<const void *, kernel> &kernels()
@@ -40,7 +41,7 @@ inline std::map<const void *, kernel> &kernels()
     return all;
 }
 
-inline const kernel *running; /* the kernel being launched: one at a time */
+inline kernel *running; /* the kernel being launched: one at a time */
 
 /* Says at the end that it was translations that ran: run_ptx.py wants to see it. */
 struct launch_count {
@@ -68,7 +69,15 @@ struct registration {
             emu_fail("%s has %u bytes of static shared memory", k.name, k.static_shared);
         kernels()[k.symbol] = k;
         emu_find_translated = find;
+        mine = &kernels()[k.symbol];
     }
+    ~registration()
+    {
+        if (mine->most_dynamic_shared)
+            std::printf("shared memory of %s: %u bytes static, %zu dynamic\n", mine->name, mine->static_shared,
+                        mine->most_dynamic_shared);
+    }
+    kernel *mine;
 };
 
 /* --- memory */
@@ -82,7 +91,12 @@ inline unsigned static_shared_seen;
 
 inline u32 dynamic_offset() { return (running->static_shared + 127) / 128 * 128; }
 inline u64 shared_static(u32 offset) { return offset; }
-inline u64 shared_dynamic() { return dynamic_offset(); }
+inline u64 shared_dynamic()
+{
+    if (running->most_dynamic_shared < emu_smem_bytes())
+        running->most_dynamic_shared = emu_smem_bytes();
+    return dynamic_offset();
+}
 inline u64 generic_from_shared(u64 address) { return SHARED_WINDOW + (u32)address; }
 inline bool in_shared_window(u64 address) { return address - SHARED_WINDOW < (u64)1 << 32; }
 inline u64 shared_from_generic(u64 address)

@@ -73,19 +73,21 @@ def translated(ptx, work, arch):
         raise toolchain.ToolError(f"{ptx}: {error}") from error
 
 
+SHARED = re.compile(r"^shared memory of ([\w$]+): (.*)$", re.M)
 LAUNCHES = re.compile(r"^(\d+) launches of translated kernels$", re.M)
 
 
-def run_program(program, binary):
-    """'' when it passed, and only with translated kernels."""
+def run_program(program, binary, shared):
+    """'' when it passed, and only with translated kernels. Notes what memory their launches gave."""
     done = programs.run(program, binary, "random", "random")
+    shared.update({demangled(name): sizes for name, sizes in SHARED.findall(done.output)})
     launches = sum(int(count) for count in LAUNCHES.findall(done.output))
     if done.failed:
         return f"{program.name}: {done.output[-3000:]}"
     return "" if launches else f"{program.name}: no translated kernel ran"
 
 
-def run_architecture(arch, ptx_of, work, base):
+def run_architecture(arch, ptx_of, work, base, shared):
     """[(program, failure or '')] of one architecture."""
     results = []
     for program in programs.ALL:
@@ -93,7 +95,7 @@ def run_architecture(arch, ptx_of, work, base):
         objects = toolchain.compile_all(os.path.join(work, arch), toolchain.PTX, kernels)
         binary = os.path.join(work, arch, program.name)
         toolchain.link(toolchain.FAST, [*base[program.name].values(), *objects], binary)
-        results.append((program, run_program(program, binary)))
+        results.append((program, run_program(program, binary, shared)))
     return results
 
 
@@ -120,12 +122,15 @@ def main():
     print("machine code (ptxas): no stack frame, no spills" if not failures else "machine code (ptxas):")
     print("\n".join(line for lines, _ in gates for line in lines))
     base = {program.name: programs.objects(program, toolchain.FAST, work) for program in programs.ALL}
+    shared = {}
     for arch in archs:
-        results = run_architecture(arch, lambda program, a=arch: [made[s, a] for s in program.kernels], work, base)
+        results = run_architecture(arch, lambda program, a=arch: [made[s, a] for s in program.kernels], work, base, shared)
         for program, failure in results:
             print(f"compute_{arch:<5} {program.name}: {'FAILED' if failure else 'passed'}")
             passed += not failure
             failures += [f"compute_{arch}: {failure}"] if failure else []
+    print("shared memory that launches gave:")
+    print("\n".join(f"  {name:<64} {sizes}" for name, sizes in sorted(shared.items())))
     print("\n".join(failures))
     print(f"{passed} passed, {len(failures)} failed")
     return bool(failures)

@@ -257,7 +257,7 @@ def build(work, generated):
 def run(binary, cases):
     lines = [name + " " + " ".join(f"{word & M32:x}" for lane in inputs for word in lane) for name, _, _, inputs, _ in cases]
     done = subprocess.run([binary], input="\n".join(lines), capture_output=True, text=True, check=False)
-    return [[int(word, 16) for word in line.split()] for line in done.stdout.splitlines()[:-1]], done.stderr
+    return [[int(word, 16) for word in line.split()] for line in done.stdout.splitlines()[:len(cases)]], done.stderr
 
 
 def main():
