@@ -56,6 +56,7 @@ static void plan_ways(const struct checkpoint *checkpoint, struct summary *s)
         struct model_options options = model_options_default();
         options.weights = ways[i].weights;
         options.kv_type = ways[i].kv_type;
+        options.as_stored = ways[i].weights != WEIGHT_NATIVE;
         if (memory_plan_make(&options, checkpoint, &s->plans[i], NULL))
             s->plans[i] = (struct memory_plan){.total = INT64_MAX}; /* no KV block fits */
     }
@@ -89,6 +90,15 @@ static struct summary summarize(const struct checkpoint *checkpoint)
         s.kinds[s.tokenizer->tokens[id].kind]++;
     plan_ways(checkpoint, &s);
     return s;
+}
+
+/* What --weights auto does with a quantized directory has the name of its format. */
+static const char *way_name(const struct summary *s, size_t way)
+{
+    const json_t *options = json_object_get(s->quantization, "options");
+    const char *format = json_string_value(json_object_get(options, "format"));
+    bool stored = ways[way].weights != WEIGHT_NATIVE && format;
+    return stored ? format : weight_format_name(ways[way].weights);
 }
 
 /* --- for people */
@@ -140,9 +150,9 @@ static void print_memory(const struct summary *s)
     for (size_t i = 0; i < COUNT_OF(ways); i++) {
         const struct memory_plan *plan = &s->plans[i];
         print_row(i ? "" : "memory", "%-6s %.2f GiB (weights %.2f, KV %.2f for %d tokens)%s",
-                  weight_format_name(ways[i].weights), (double)plan->total / gib,
-                  (double)plan->weights / gib, (double)plan->kv / gib,
-                  plan->kv_blocks * BLOCK_SLOTS, fits(s, plan) ? "" : ": more than there is");
+                  way_name(s, i), (double)plan->total / gib, (double)plan->weights / gib,
+                  (double)plan->kv / gib, plan->kv_blocks * BLOCK_SLOTS,
+                  fits(s, plan) ? "" : ": more than there is");
     }
     if (s->available >= 0) print_row("", "%.2f GiB available", (double)s->available / gib);
 }
@@ -280,11 +290,10 @@ static json_t *memory_json(const struct summary *s)
         const struct memory_plan *plan = &s->plans[i];
         json_array_append_new(
             plans,
-            json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:b}", "weights",
-                      weight_format_name(ways[i].weights), "kv_type", dtype_name(ways[i].kv_type),
-                      "context", plan->context, "kv_bytes_per_token",
-                      (json_int_t)kv_token_bytes(s->config, ways[i].kv_type), "weight_bytes",
-                      (json_int_t)plan->weights, "kv_bytes", (json_int_t)plan->kv,
+            json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:b}", "weights", way_name(s, i),
+                      "kv_type", dtype_name(ways[i].kv_type), "context", plan->context,
+                      "kv_bytes_per_token", (json_int_t)kv_token_bytes(s->config, ways[i].kv_type),
+                      "weight_bytes", (json_int_t)plan->weights, "kv_bytes", (json_int_t)plan->kv,
                       "activation_bytes", (json_int_t)plan->activations, "total_bytes",
                       (json_int_t)plan->total, "fits", fits(s, plan)));
     }

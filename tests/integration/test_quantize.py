@@ -67,8 +67,13 @@ def test_a_directory_that_every_command_takes(tmp_path, text):
     found, source = inspect(out), inspect("synthetic:tiny")
     assert found["shapes"] == source["shapes"] and found["tokenizer"]["tokens"] == source["tokenizer"]["tokens"]
     assert {entry["type"] for entry in found["tensors"]} == {"F32", "W8", "VSQ4z"}
+    assert [plan["weights"] for plan in found["memory"]["plans"]] == ["vsq4z", "native"]
+    assert found["memory"]["plans"][0]["weight_bytes"] < found["memory"]["plans"][1]["weight_bytes"] / 4
+    assert found["quantization"]["options"]["format"] == "vsq4z" and source["quantization"] is None
+    assert "checksums" not in found["quantization"]
+    assert "--format vsq4z --method rtn --clip search" in run("inspect", "--model", out).stdout
     run("perplexity", "--model", out, "--text", text, "--windows", "1", "--weights", "native")
-    assert tokens(out, "Hi", "--weights", "native")
+    assert tokens(out, "Hi", "--weights", "native") and tokens(out, "Hi")
 
 
 def test_json_is_what_quantization_json_says(tmp_path):
