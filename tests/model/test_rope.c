@@ -96,9 +96,16 @@ static void expect_refused_at(int line, const char *member, enum status expected
 
 Test(rope, kinds_that_are_not_computed)
 {
-    expect_refused(SCALING("dynamic", ",\"factor\":2.0"), ST_UNSUPPORTED,
-                   "rope_type is dynamic; supported are default, linear, llama3, yarn and longrope");
+    expect_refused(
+        SCALING("dynamic", ",\"factor\":2.0"), ST_UNSUPPORTED,
+        "rope_type is dynamic; supported are default, linear, llama3, yarn and longrope");
     expect_refused(SCALING("longrope", ""), ST_BAD_FILE, "short_factor has 0 numbers");
+    expect_refused(SCALING("longrope", ",\"short_factor\":[1,1,1,1,1,1,1,1],"
+                                       "\"long_factor\":[1,1,1,1,1,1,1,2]"),
+                   ST_UNSUPPORTED, "long_factor differs from short_factor");
+    expect_refused(SCALING("longrope", ",\"short_factor\":[1,1,1,1,1,1,1,0],"
+                                       "\"long_factor\":[1,1,1,1,1,1,1,0]"),
+                   ST_BAD_FILE, "a rope frequency factor is 0");
     expect_refused("\"rope_parameters\":{\"type\":\"mrope\"}", ST_UNSUPPORTED,
                    "rope_type is mrope");
     expect_refused("\"rope_parameters\":{\"full_attention\":{\"rope_theta\":1.0}}", ST_UNSUPPORTED,
@@ -164,6 +171,21 @@ Test(rope, two_spellings_in_one_file_must_agree)
     expect_refused("\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4.0},"
                    "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":5e5}",
                    ST_BAD_FILE, "rope_scaling and rope_parameters differ in rope_type; give one");
+}
+
+/* Two lists that are the same do not depend on the context. */
+Test(rope, longrope_of_one_list)
+{
+    struct model_config config;
+    struct error err;
+    cr_assert(!read_with(SCALING("longrope", ",\"short_factor\":[1,1,1,1,2,2,2,4.5],"
+                                             "\"long_factor\":[1,1,1,1,2,2,2,4.5],"
+                                             "\"factor\":4,"
+                                             "\"original_max_position_embeddings\":16"),
+                         &config, &err),
+              "%s", err.text);
+    cr_expect(config.rope.scaling == ROPE_FACTORS && config.rope.factors[7] == 4.5f);
+    cr_expect_float_eq(model_rope_scale(&config), sqrtf(1.5f), 1e-6f); /* 1 + ln 4 / ln 16 */
 }
 
 /* --- YaRN and the context */
