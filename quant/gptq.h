@@ -3,10 +3,9 @@
  *
  * The row scale is given. A vector's scale and zero point are chosen when its first column comes
  * up, on the weights as they have been corrected until then (the paper's group-wise parameters).
- * With U^T U = H^-1, H the damped X^T X:
+ * With U^T U = H^-1, H the damped X^T X (its equations 2 and 3):
  *
- *     e = (w_k - quantized w_k) / U_kk;   w_j -= e U_kj  for j > k            (its equations 2 and
- * 3)
+ *     e = (w_k - quantized w_k) / U_kk;   w_j -= e U_kj  for j > k
  */
 #ifndef QUANT_GPTQ_H
 #define QUANT_GPTQ_H
@@ -18,9 +17,8 @@
 
 struct gptq_factor {
     int64_t cols;
-    float *u; /* [cols][cols] upper triangular */
-    float
-        *importance; /* [cols] 1 / U_kk^2: what an error in column k costs after all corrections */
+    float *u;          /* [cols][cols] upper triangular */
+    float *importance; /* [cols] 1 / U_kk^2: what an error in column k costs in the end */
 };
 
 /* Of the whole symmetric gram[cols][cols]; `damping` times the mean of its diagonal is added to the

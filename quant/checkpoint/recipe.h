@@ -5,10 +5,10 @@
  * another on what they see on that text behind the products that were quantized before
  * (calibrate.h):
  *
- *     the energies of a product's inputs weigh the errors of its columns     any method with a text
- *     awq    inputs of large energy are scaled down and their columns up: into the norm before
- *            q, k, v and gate, up; into the rows of v before o, of up before down (arXiv
- * 2306.00978) gptq   later columns make up for the rounding of earlier ones (gptq.h)
+ *     any method  the energies of a product's inputs weigh the errors of its columns
+ *     awq         inputs of large energy are scaled down and their columns up (awq.h)
+ *     gptq        weights make up for what was lost before them (retarget.h), and later columns for
+ *                 the rounding of earlier ones (quant/gptq.h)
  */
 #ifndef QUANT_CHECKPOINT_RECIPE_H
 #define QUANT_CHECKPOINT_RECIPE_H
