@@ -8,22 +8,38 @@
 #ifndef PTX_MATRIX_H
 #define PTX_MATRIX_H
 
-namespace ptx {
+namespace ptx
+{
 
 struct place {
     int row, column;
 };
 
 /* .m16n8k16 and .m16n8k32 with .s8 and .u8: element i of a lane, four to a register. */
-inline place a_s8(int lane, int i) { return {lane / 4 + (i / 4 % 2 ? 8 : 0), lane % 4 * 4 + i % 4 + (i >= 8 ? 16 : 0)}; }
-inline place b_s8(int lane, int i) { return {lane % 4 * 4 + i % 4 + (i >= 4 ? 16 : 0), lane / 4}; }
+inline place a_s8(int lane, int i)
+{
+    return {lane / 4 + (i / 4 % 2 ? 8 : 0), lane % 4 * 4 + i % 4 + (i >= 8 ? 16 : 0)};
+}
+inline place b_s8(int lane, int i)
+{
+    return {lane % 4 * 4 + i % 4 + (i >= 4 ? 16 : 0), lane / 4};
+}
 
 /* .m16n8k16 with .bf16: two to a register. */
-inline place a_bf16(int lane, int i) { return {lane / 4 + (i / 2 % 2 ? 8 : 0), lane % 4 * 2 + i % 2 + (i >= 4 ? 8 : 0)}; }
-inline place b_bf16(int lane, int i) { return {lane % 4 * 2 + i % 2 + (i >= 2 ? 8 : 0), lane / 4}; }
+inline place a_bf16(int lane, int i)
+{
+    return {lane / 4 + (i / 2 % 2 ? 8 : 0), lane % 4 * 2 + i % 2 + (i >= 4 ? 8 : 0)};
+}
+inline place b_bf16(int lane, int i)
+{
+    return {lane % 4 * 2 + i % 2 + (i >= 2 ? 8 : 0), lane / 4};
+}
 
 /* C and D of all of them. */
-inline place c_m16n8(int lane, int i) { return {lane / 4 + (i >= 2 ? 8 : 0), lane % 4 * 2 + i % 2}; }
+inline place c_m16n8(int lane, int i)
+{
+    return {lane / 4 + (i >= 2 ? 8 : 0), lane % 4 * 2 + i % 2};
+}
 
 template <class T> struct mma_input {
     u32 a[4], b[2];
@@ -46,11 +62,11 @@ template <class T> EMU_UNCHECKED inline s32 byte_of(const u32 *registers, int i)
     return (T)(registers[i / 4] >> 8 * (i % 4));
 }
 
-template <int K, class A, class B> EMU_UNCHECKED void mma_int8_warp(unsigned mask, const void *const *in, void *const *out)
+template <int K, class A, class B>
+EMU_UNCHECKED void mma_int8_warp(unsigned mask, const void *const *in, void *const *out)
 {
     s32 a[16][K], b[K][8];
-    if (!whole_warp(mask, in, "mma of int8"))
-        return;
+    if (!whole_warp(mask, in, "mma of int8")) return;
     for (int lane = 0; lane < 32; lane++) {
         const mma_input<s32> &mine = *(const mma_input<s32> *)in[lane];
         for (int i = 0; i < K / 2; i++)
@@ -71,14 +87,15 @@ template <int K, class A, class B> EMU_UNCHECKED void mma_int8_warp(unsigned mas
 EMU_UNCHECKED inline void mma_bf16_warp(unsigned mask, const void *const *in, void *const *out)
 {
     f32 a[16][16], b[16][8];
-    if (!whole_warp(mask, in, "mma.bf16"))
-        return;
+    if (!whole_warp(mask, in, "mma.bf16")) return;
     for (int lane = 0; lane < 32; lane++) {
         const mma_input<f32> &mine = *(const mma_input<f32> *)in[lane];
         for (int i = 0; i < 8; i++)
-            a[a_bf16(lane, i).row][a_bf16(lane, i).column] = from_bf16((u16)(mine.a[i / 2] >> 16 * (i % 2)));
+            a[a_bf16(lane, i).row][a_bf16(lane, i).column] =
+                from_bf16((u16)(mine.a[i / 2] >> 16 * (i % 2)));
         for (int i = 0; i < 4; i++)
-            b[b_bf16(lane, i).row][b_bf16(lane, i).column] = from_bf16((u16)(mine.b[i / 2] >> 16 * (i % 2)));
+            b[b_bf16(lane, i).row][b_bf16(lane, i).column] =
+                from_bf16((u16)(mine.b[i / 2] >> 16 * (i % 2)));
     }
     for (int lane = 0; lane < 32; lane++)
         for (int i = 0; i < 4; i++) {
@@ -102,13 +119,15 @@ inline mma_input<T> mma_operands(const u32 (&a)[A], const u32 (&b)[B], const T (
 }
 
 template <int K, class A, class B>
-inline void mma_int8(s32 (&d)[4], const u32 (&a)[K / 8], const u32 (&b)[K / 16], const s32 (&c)[4], emu_loc at)
+inline void mma_int8(s32 (&d)[4], const u32 (&a)[K / 8], const u32 (&b)[K / 16], const s32 (&c)[4],
+                     emu_loc at)
 {
     mma_input<s32> in = mma_operands(a, b, c);
     emu_warp_collective(~0u, mma_int8_warp<K, A, B>, "mma of int8", false, &in, d, at);
 }
 
-inline void mma_bf16(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], const f32 (&c)[4], emu_loc at)
+inline void mma_bf16(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], const f32 (&c)[4],
+                     emu_loc at)
 {
     mma_input<f32> in = mma_operands(a, b, c);
     emu_warp_collective(~0u, mma_bf16_warp, "mma.bf16", false, &in, d, at);
@@ -121,10 +140,10 @@ struct ldmatrix_row {
     u16 element[8];
 };
 
-template <int N, bool transposed> EMU_UNCHECKED void ldmatrix_warp(unsigned mask, const void *const *in, void *const *out)
+template <int N, bool transposed>
+EMU_UNCHECKED void ldmatrix_warp(unsigned mask, const void *const *in, void *const *out)
 {
-    if (!whole_warp(mask, in, "ldmatrix"))
-        return;
+    if (!whole_warp(mask, in, "ldmatrix")) return;
     auto element = [&](int matrix, int row, int column) {
         return (u32)((const ldmatrix_row *)in[8 * matrix + row])->element[column];
     };

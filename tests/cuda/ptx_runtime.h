@@ -23,15 +23,16 @@
 
 #define HERE (emu_loc{__FILE__, __LINE__})
 
-namespace ptx {
+namespace ptx
+{
 
 /* --- kernels */
 
 struct kernel {
     const void *symbol; /* of the C++ kernel it stands for */
     const char *name;
-    emu_translated run; /* with the addresses of the arguments */
-    u32 static_shared;  /* bytes */
+    emu_translated run;             /* with the addresses of the arguments */
+    u32 static_shared;              /* bytes */
     size_t most_dynamic_shared = 0; /* bytes a launch gave */
 };
 
@@ -74,8 +75,8 @@ struct registration {
     ~registration()
     {
         if (mine->most_dynamic_shared)
-            std::printf("shared memory of %s: %u bytes static, %zu dynamic\n", mine->name, mine->static_shared,
-                        mine->most_dynamic_shared);
+            std::printf("shared memory of %s: %u bytes static, %zu dynamic\n", mine->name,
+                        mine->static_shared, mine->most_dynamic_shared);
     }
     kernel *mine;
 };
@@ -89,20 +90,33 @@ const u64 SHARED_WINDOW = (u64)1 << 62; /* no pointer of this process is up ther
 alignas(128) inline unsigned char static_shared[48 * 1024];
 inline unsigned static_shared_seen;
 
-inline u32 dynamic_offset() { return (running->static_shared + 127) / 128 * 128; }
-inline u64 shared_static(u32 offset) { return offset; }
+inline u32 dynamic_offset()
+{
+    return (running->static_shared + 127) / 128 * 128;
+}
+inline u64 shared_static(u32 offset)
+{
+    return offset;
+}
 inline u64 shared_dynamic()
 {
     if (running->most_dynamic_shared < emu_smem_bytes())
         running->most_dynamic_shared = emu_smem_bytes();
     return dynamic_offset();
 }
-inline u64 generic_from_shared(u64 address) { return SHARED_WINDOW + (u32)address; }
-inline bool in_shared_window(u64 address) { return address - SHARED_WINDOW < (u64)1 << 32; }
+inline u64 generic_from_shared(u64 address)
+{
+    return SHARED_WINDOW + (u32)address;
+}
+inline bool in_shared_window(u64 address)
+{
+    return address - SHARED_WINDOW < (u64)1 << 32;
+}
 inline u64 shared_from_generic(u64 address)
 {
     if (!in_shared_window(address))
-        emu_fail("cvta.to.shared of %#llx, which is not in shared memory", (unsigned long long)address);
+        emu_fail("cvta.to.shared of %#llx, which is not in shared memory",
+                 (unsigned long long)address);
     return address - SHARED_WINDOW;
 }
 
@@ -115,20 +129,21 @@ inline u64 shared_address(u64 address, u32 size, const char *opcode, emu_loc at)
     }
     u64 offset = address - dynamic_offset();
     if (offset + size > emu_smem_bytes() || offset > offset + size) {
-        emu_fail("%s:%d: %s of %u bytes at %#llx, outside of the kernel's shared memory", at.file, at.line, opcode, size,
-                 (unsigned long long)address);
+        emu_fail("%s:%d: %s of %u bytes at %#llx, outside of the kernel's shared memory", at.file,
+                 at.line, opcode, size, (unsigned long long)address);
         return (u64)static_shared;
     }
     return (u64)emu_dyn_smem(16) + offset;
 }
 
 /* The host's address for `size` bytes at an address of `where`. */
-template <space where> inline u64 check_access(u64 address, u32 size, const char *opcode, emu_loc at)
+template <space where>
+inline u64 check_access(u64 address, u32 size, const char *opcode, emu_loc at)
 {
     if (address % size)
-        emu_fail("%s:%d: %s at %#llx is not aligned to %u bytes", at.file, at.line, opcode, (unsigned long long)address, size);
-    if (where == space_shared)
-        return shared_address(address, size, opcode, at);
+        emu_fail("%s:%d: %s at %#llx is not aligned to %u bytes", at.file, at.line, opcode,
+                 (unsigned long long)address, size);
+    if (where == space_shared) return shared_address(address, size, opcode, at);
     if (where == space_generic && in_shared_window(address))
         return shared_address(address - SHARED_WINDOW, size, opcode, at);
     return address;
@@ -153,11 +168,26 @@ template <class T, class F> inline T atomic(u64 at, F combine)
     *where = combine(old);
     return old;
 }
-template <class T> inline T atomic_add(u64 at, T v) { return atomic<T>(at, [=](T old) { return add(old, v); }); }
-template <class T> inline T atomic_min(u64 at, T v) { return atomic<T>(at, [=](T old) { return minimum(old, v); }); }
-template <class T> inline T atomic_max(u64 at, T v) { return atomic<T>(at, [=](T old) { return maximum(old, v); }); }
-template <class T> inline T atomic_or(u64 at, T v) { return atomic<T>(at, [=](T old) { return (T)(old | v); }); }
-template <class T> inline T atomic_exch(u64 at, T v) { return atomic<T>(at, [=](T) { return v; }); }
+template <class T> inline T atomic_add(u64 at, T v)
+{
+    return atomic<T>(at, [=](T old) { return add(old, v); });
+}
+template <class T> inline T atomic_min(u64 at, T v)
+{
+    return atomic<T>(at, [=](T old) { return minimum(old, v); });
+}
+template <class T> inline T atomic_max(u64 at, T v)
+{
+    return atomic<T>(at, [=](T old) { return maximum(old, v); });
+}
+template <class T> inline T atomic_or(u64 at, T v)
+{
+    return atomic<T>(at, [=](T old) { return (T)(old | v); });
+}
+template <class T> inline T atomic_exch(u64 at, T v)
+{
+    return atomic<T>(at, [=](T) { return v; });
+}
 
 /* --- cp.async */
 
@@ -167,20 +197,45 @@ inline void copy_async(u64 to, u64 from, s32 size, s32 taken, bool past_l1, emu_
         emu_fail("%s:%d: cp.async.cg copies 16 bytes, not %d", at.file, at.line, size);
     u64 destination = check_access<space_shared>(to, (u32)size, "cp.async", at);
     if (from % (u64)size)
-        emu_fail("%s:%d: cp.async from %#llx, which is not aligned to %d", at.file, at.line, (unsigned long long)from, size);
+        emu_fail("%s:%d: cp.async from %#llx, which is not aligned to %d", at.file, at.line,
+                 (unsigned long long)from, size);
     emu_cp_async((void *)destination, (const void *)from, size, taken, at);
 }
-inline void copy_commit() { emu_cp_async_commit(); }
-inline void copy_wait(s32 pending) { emu_cp_async_wait(pending); }
+inline void copy_commit()
+{
+    emu_cp_async_commit();
+}
+inline void copy_wait(s32 pending)
+{
+    emu_cp_async_wait(pending);
+}
 
 /* --- threads, barriers */
 
-inline u32 lane_id() { return emu_cur->lane; }
-inline u32 warp_id() { return emu_cur->warp; }
-inline void block_barrier(u32 id, u32 threads, emu_loc at) { emu_block_sync((int)id, threads, 0, at); }
-inline void warp_barrier(u32 mask, emu_loc at) { __syncwarp(mask, at.file, at.line); }
-inline void memory_fence() { emu_fence(); }
-inline void trap(emu_loc at) { emu_fail("%s:%d: trap", at.file, at.line); }
+inline u32 lane_id()
+{
+    return emu_cur->lane;
+}
+inline u32 warp_id()
+{
+    return emu_cur->warp;
+}
+inline void block_barrier(u32 id, u32 threads, emu_loc at)
+{
+    emu_block_sync((int)id, threads, 0, at);
+}
+inline void warp_barrier(u32 mask, emu_loc at)
+{
+    __syncwarp(mask, at.file, at.line);
+}
+inline void memory_fence()
+{
+    emu_fence();
+}
+inline void trap(emu_loc at)
+{
+    emu_fail("%s:%d: trap", at.file, at.line);
+}
 
 /* --- shfl.sync (ISA 9.7.9): b is the lane or offset, c holds a segment mask and a clamp */
 
@@ -194,25 +249,34 @@ struct shuffled {
     pred valid;
 };
 
-template <shuffle_mode mode> EMU_UNCHECKED void shuffle_warp(unsigned mask, const void *const *in, void *const *out)
+template <shuffle_mode mode>
+EMU_UNCHECKED void shuffle_warp(unsigned mask, const void *const *in, void *const *out)
 {
     for (u32 lane = 0; lane < 32; lane++) {
-        if (!out[lane])
-            continue;
+        if (!out[lane]) continue;
         const shuffle_input &mine = *(const shuffle_input *)in[lane];
         u32 segment = mine.c >> 8 & 31, clamp = mine.c & 31, b = mine.b & 31;
-        s32 limit = (s32)((lane & segment) | (clamp & ~segment & 31)), first = (s32)(lane & segment), from = 0;
+        s32 limit = (s32)((lane & segment) | (clamp & ~segment & 31)),
+            first = (s32)(lane & segment), from = 0;
         switch (mode) {
-        case shuffle_up: from = (s32)lane - (s32)b; break;
-        case shuffle_down: from = (s32)(lane + b); break;
-        case shuffle_bfly: from = (s32)(lane ^ b); break;
-        case shuffle_idx: from = first | (s32)(b & ~segment); break;
+        case shuffle_up:
+            from = (s32)lane - (s32)b;
+            break;
+        case shuffle_down:
+            from = (s32)(lane + b);
+            break;
+        case shuffle_bfly:
+            from = (s32)(lane ^ b);
+            break;
+        case shuffle_idx:
+            from = first | (s32)(b & ~segment);
+            break;
         }
         pred valid = mode == shuffle_up ? from >= limit : from <= limit;
-        if (!valid)
-            from = (s32)lane;
+        if (!valid) from = (s32)lane;
         if (!(mask >> from & 1) || !in[from]) {
-            emu_fail("shfl: lane %u reads lane %d, which does not take part (mask %08x)", lane, from, mask);
+            emu_fail("shfl: lane %u reads lane %d, which does not take part (mask %08x)", lane,
+                     from, mask);
             return;
         }
         *(shuffled *)out[lane] = {((const shuffle_input *)in[from])->value, valid};
@@ -233,11 +297,9 @@ EMU_UNCHECKED inline void ballot_warp(unsigned, const void *const *in, void *con
 {
     u32 all = 0;
     for (int lane = 0; lane < 32; lane++)
-        if (in[lane] && *(const pred *)in[lane])
-            all |= 1u << lane;
+        if (in[lane] && *(const pred *)in[lane]) all |= 1u << lane;
     for (int lane = 0; lane < 32; lane++)
-        if (out[lane])
-            *(u32 *)out[lane] = all;
+        if (out[lane]) *(u32 *)out[lane] = all;
 }
 
 inline u32 vote_ballot(pred asked, u32 mask, emu_loc at)
@@ -246,10 +308,17 @@ inline u32 vote_ballot(pred asked, u32 mask, emu_loc at)
     emu_warp_collective(mask, ballot_warp, "vote.sync", false, &asked, &all, at);
     return all;
 }
-inline pred vote_any(pred asked, u32 mask, emu_loc at) { return vote_ballot(asked, mask, at) != 0; }
-inline pred vote_all(pred asked, u32 mask, emu_loc at) { return vote_ballot(!asked, mask, at) == 0; }
+inline pred vote_any(pred asked, u32 mask, emu_loc at)
+{
+    return vote_ballot(asked, mask, at) != 0;
+}
+inline pred vote_all(pred asked, u32 mask, emu_loc at)
+{
+    return vote_ballot(!asked, mask, at) == 0;
+}
 
-template <class T, T (*combine)(T, T)> EMU_UNCHECKED void redux_warp(unsigned, const void *const *in, void *const *out)
+template <class T, T (*combine)(T, T)>
+EMU_UNCHECKED void redux_warp(unsigned, const void *const *in, void *const *out)
 {
     bool first = true;
     T all = 0;
@@ -259,8 +328,7 @@ template <class T, T (*combine)(T, T)> EMU_UNCHECKED void redux_warp(unsigned, c
             first = false;
         }
     for (int lane = 0; lane < 32; lane++)
-        if (out[lane])
-            *(T *)out[lane] = all;
+        if (out[lane]) *(T *)out[lane] = all;
 }
 
 template <class T, T (*combine)(T, T)> inline T redux(T value, u32 mask, emu_loc at)
@@ -269,9 +337,18 @@ template <class T, T (*combine)(T, T)> inline T redux(T value, u32 mask, emu_loc
     emu_warp_collective(mask, redux_warp<T, combine>, "redux.sync", false, &value, &out, at);
     return out;
 }
-template <class T> inline T redux_add(T v, u32 mask, emu_loc at) { return redux<T, add<T>>(v, mask, at); }
-template <class T> inline T redux_min(T v, u32 mask, emu_loc at) { return redux<T, minimum<T>>(v, mask, at); }
-template <class T> inline T redux_max(T v, u32 mask, emu_loc at) { return redux<T, maximum<T>>(v, mask, at); }
+template <class T> inline T redux_add(T v, u32 mask, emu_loc at)
+{
+    return redux<T, add<T>>(v, mask, at);
+}
+template <class T> inline T redux_min(T v, u32 mask, emu_loc at)
+{
+    return redux<T, minimum<T>>(v, mask, at);
+}
+template <class T> inline T redux_max(T v, u32 mask, emu_loc at)
+{
+    return redux<T, maximum<T>>(v, mask, at);
+}
 
 } // namespace ptx
 
