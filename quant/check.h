@@ -5,10 +5,16 @@
 
 #include "base/status.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Largest magnitude of a weight and of an importance: a level times its scale stays finite. */
 #define QUANT_MAX_VALUE 1e37f
+
+static inline bool quant_value_allowed(float value)
+{
+    return value >= -QUANT_MAX_VALUE && value <= QUANT_MAX_VALUE; /* false for a NaN */
+}
 
 /* ST_INVALID with the index and value of the first that is not finite or is too large. */
 enum status quant_check_weights(const float *weights, int64_t count, struct error *err);

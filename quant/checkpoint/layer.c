@@ -1,5 +1,6 @@
 #include "quant/checkpoint/layer.h"
 #include "base/base.h"
+#include "quant/check.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -8,7 +9,7 @@
 struct load_job {
     const struct checkpoint_tensor *tensor;
     float *values;
-    _Atomic int64_t bad; /* the first value that is not finite, or -1 */
+    _Atomic int64_t bad; /* the first value that check.h refuses, or -1 */
 };
 
 static void load_rows(void *argument, int64_t begin, int64_t end, int member)
@@ -18,7 +19,7 @@ static void load_rows(void *argument, int64_t begin, int64_t end, int member)
     int64_t cols = job->tensor->cols;
     checkpoint_read_rows(job->tensor, begin, end - begin, job->values + begin * cols);
     for (int64_t i = begin * cols; i < end * cols; i++)
-        if (!isfinite(job->values[i])) {
+        if (!quant_value_allowed(job->values[i])) {
             int64_t seen = job->bad;
             while ((seen < 0 || i < seen) && !atomic_compare_exchange_weak(&job->bad, &seen, i)) {
             }
@@ -42,7 +43,8 @@ enum status float_tensor_load(const struct checkpoint *source, enum tensor_role 
     struct load_job job = {tensor, values, -1};
     thread_pool_for(pool, tensor->rows, 16, load_rows, &job);
     if (job.bad < 0) return ST_OK;
-    return fail(err, ST_BAD_FILE, "tensor %s: row %lld, column %lld is %g; weights must be finite",
+    return fail(err, ST_BAD_FILE,
+                "tensor %s: row %lld, column %lld is %g; weights are finite and at most 1e37",
                 tensor->name, (long long)(job.bad / tensor->cols),
                 (long long)(job.bad % tensor->cols), (double)values[job.bad]);
 }

@@ -15,7 +15,8 @@ struct float_layer {
     struct float_matrix tensors[TENSOR_ROLES];
 };
 
-/* Every tensor of `layer`. ST_BAD_FILE for a value that is not finite, by name and place. */
+/* Every tensor of `layer`. ST_BAD_FILE for a value that quant/check.h refuses, by name and place.
+ */
 enum status float_layer_load(const struct checkpoint *source, int32_t layer,
                              struct thread_pool *pool, struct float_layer *out, struct error *err);
 /* One tensor of a role that comes once (the embedding, the head, the last norm). */

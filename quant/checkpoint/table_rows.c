@@ -1,5 +1,6 @@
 #include "quant/checkpoint/table_rows.h"
 #include "base/base.h"
+#include "quant/check.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,14 +14,14 @@ struct chunk {
     float *weights;
     int8_t *values;
     uint16_t *scales;
-    double *errors, *squares; /* [rows]; squares -1: a weight of the row is not finite */
+    double *errors, *squares; /* [rows]; squares -1: a weight of the row is refused */
 };
 
 static double squares_of(const float *row, int64_t cols)
 {
     double sum = 0;
     for (int64_t k = 0; k < cols; k++) {
-        if (!isfinite(row[k])) return -1;
+        if (!quant_value_allowed(row[k])) return -1;
         sum += (double)row[k] * (double)row[k];
     }
     return sum;
@@ -41,14 +42,15 @@ static void code_rows(void *argument, int64_t begin, int64_t end, int member)
     }
 }
 
-static enum status check_finite(const struct chunk *c, int64_t row, struct error *err)
+static enum status check_row(const struct chunk *c, int64_t row, struct error *err)
 {
     const float *values = c->weights + row * c->table->cols;
     if (c->squares[row] >= 0) return ST_OK;
     int64_t k = 0;
-    while (isfinite(values[k]))
+    while (quant_value_allowed(values[k]))
         k++;
-    return fail(err, ST_BAD_FILE, "tensor %s: row %lld, column %lld is %g; weights must be finite",
+    return fail(err, ST_BAD_FILE,
+                "tensor %s: row %lld, column %lld is %g; weights are finite and at most 1e37",
                 c->table->name, (long long)(c->first + row), (long long)k, (double)values[k]);
 }
 
@@ -58,7 +60,7 @@ static enum status write_chunk(struct chunk *c, enum tensor_role role, struct th
 {
     thread_pool_for(pool, c->rows, 16, code_rows, c);
     for (int64_t i = 0; i < c->rows; i++) {
-        enum status status = check_finite(c, i, err);
+        enum status status = check_row(c, i, err);
         if (status) return status;
         sums[0] += c->errors[i];
         sums[1] += c->squares[i];
