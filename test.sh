@@ -83,16 +83,24 @@ sources() { find . -name '*.[ch]' -not -path './build*' -not -path '*/.*'; }
 format_check() { sources | xargs "$VENV/bin/clang-format" --dry-run -Werror; }
 
 commands_check() {
-    local model=synthetic:tiny
+    local model=synthetic:tiny quantized
+    quantized=$(mktemp -d) || return 1
     build/espalier --version && build/espalier inspect --model $model --json &&
         echo text | build/espalier tokenize --model $model --json &&
         build/espalier generate --model $model --prompt text --max-tokens 4 --json &&
         build/espalier perplexity --model $model --text README.md --context 64 --windows 2 --json &&
+        build/espalier perplexity --model $model --weights vsq4:16,4 --text README.md --context 64 --windows 2 --json &&
+        build/espalier quantize --model $model --out "$quantized/model" --calibrate docs/architecture.md --json &&
+        build/espalier generate --model "$quantized/model" --prompt text --max-tokens 4 --json &&
+        build/espalier bench --model "$quantized/model" --rows 1,8 --prompt 32 --depth 16 --steps 2 --repeats 1 --stages --json &&
         build/espalier bench --model $model --rows 1,2 --prompt 32 --depth 16 --steps 2 --repeats 1 --json &&
         build/espalier bench --roof --json &&
         build/espalier bench --forest --model $model --depth 300 --steps 2 --repeats 1 --json &&
         build/espalier bench --tree --blocks 1000 --json &&
         build/espalier bench --fork --repeats 1 --json
+    local status=$?
+    rm -rf "$quantized"
+    return $status
 }
 
 default_model_check() {
