@@ -12,7 +12,9 @@ size_t load_options_table(struct load_words *w, struct option_spec *table)
 {
     const struct option_spec rows[LOAD_OPTION_COUNT] = {
         {"model", OPT_STRING, &w->model, "PATH",
-         "GGUF file, Hugging Face directory, or synthetic:SHAPE (" SYNTHETIC_SHAPES ")", 0, 0},
+         "GGUF file, directory of Hugging Face or espalier quantize, or synthetic:SHAPE "
+         "(" SYNTHETIC_SHAPES ")",
+         0, 0},
         {"weights", OPT_STRING, &w->weights, "FORMAT",
          "auto, native (exact, f32 arithmetic), w8 (int8) or vsq4z (4 bits); auto keeps what a\n"
          "directory of `espalier quantize` has, else w8",

@@ -4,7 +4,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define STEPS 10 /* exponents 0, 0.1, ... 1 */
 #define ROWS  8  /* every eighth row decides */
@@ -48,30 +47,19 @@ static double error_of(const struct float_matrix *matrix, const float *energies,
 /* An energy below a ten-thousandth of the mean counts as that much: its input is not blown up. */
 #define LEAST_ENERGY 1e-4
 
-/* Logarithms of the energies, their mean taken off; those of one owner have one, of their mean. */
-static void log_energies(const float *energies, int64_t cols, const int32_t *owners, double *out)
+/* Logarithms of the energies, their mean taken off. */
+static void log_energies(const float *energies, int64_t cols, double *out)
 {
     double mean = 0, logs = 0;
-    double *sums = must_alloc((size_t)cols * sizeof *sums);
-    int32_t *counts = must_alloc((size_t)cols * sizeof *counts);
-    memset(sums, 0, (size_t)cols * sizeof *sums);
-    memset(counts, 0, (size_t)cols * sizeof *counts);
-    for (int64_t k = 0; k < cols; k++) {
-        int64_t owner = owners ? owners[k] : k;
-        sums[owner] += (double)energies[k];
-        counts[owner]++;
+    for (int64_t k = 0; k < cols; k++)
         mean += (double)energies[k] / (double)cols;
-    }
     for (int64_t k = 0; k < cols; k++) {
-        int64_t owner = owners ? owners[k] : k;
-        double energy = fmax(sums[owner] / counts[owner], LEAST_ENERGY * mean);
+        double energy = fmax((double)energies[k], LEAST_ENERGY * mean);
         out[k] = log(energy > 0 ? energy : 1);
         logs += out[k] / (double)cols;
     }
     for (int64_t k = 0; k < cols; k++)
         out[k] -= logs;
-    free(sums);
-    free(counts);
 }
 
 static void scales_of(const double *logs, int64_t cols, int step, float *scales)
@@ -81,12 +69,12 @@ static void scales_of(const double *logs, int64_t cols, int step, float *scales)
 }
 
 bool awq_choose(const struct float_matrix *const *matrices, int count, const float *energies,
-                const int32_t *owners, struct thread_pool *pool, float *scales)
+                struct thread_pool *pool, float *scales)
 {
     int64_t cols = matrices[0]->cols;
     double *logs = must_alloc((size_t)cols * sizeof *logs), least = INFINITY;
     int best = 0;
-    log_energies(energies, cols, owners, logs);
+    log_energies(energies, cols, logs);
     for (int step = 0; step <= STEPS; step++) {
         double error = 0;
         scales_of(logs, cols, step, scales);
@@ -101,42 +89,13 @@ bool awq_choose(const struct float_matrix *const *matrices, int count, const flo
     return best > 0;
 }
 
-/* --- folding */
-
-void awq_scale_columns(struct float_matrix *matrix, const float *scales)
+void awq_fold(struct float_matrix *norm, struct float_matrix *const *matrices, int count,
+              const float *scales)
 {
-    for (int64_t row = 0; row < matrix->rows; row++)
-        for (int64_t k = 0; k < matrix->cols; k++)
-            matrix->values[row * matrix->cols + k] *= scales[k];
-}
-
-void awq_divide_rows(struct float_matrix *matrix, struct coded_matrix *coded,
-                     struct float_matrix *bias, const int32_t *owners, int64_t inputs,
-                     const float *scales)
-{
-    float *divisors = must_alloc((size_t)matrix->rows * sizeof *divisors);
-    for (int64_t row = 0; row < matrix->rows; row++)
-        divisors[row] = 1;
-    for (int64_t k = 0; k < inputs; k++)
-        divisors[owners[k]] = scales[k];
-    for (int64_t row = 0; row < matrix->rows; row++) {
-        for (int64_t k = 0; k < matrix->cols; k++)
-            matrix->values[row * matrix->cols + k] /= divisors[row];
-        if (coded) coded->vsq4z.row_scale[row] /= divisors[row];
-        if (bias->values) bias->values[row] /= divisors[row];
-    }
-    free(divisors);
-}
-
-void awq_owners_of_o(int32_t heads, int32_t kv_heads, int32_t head_dim, int32_t *owners)
-{
-    for (int32_t head = 0; head < heads; head++)
-        for (int32_t i = 0; i < head_dim; i++)
-            owners[head * head_dim + i] = head / (heads / kv_heads) * head_dim + i;
-}
-
-void awq_owners_of_down(int32_t intermediate, int32_t *owners)
-{
-    for (int32_t k = 0; k < intermediate; k++)
-        owners[k] = k;
+    for (int64_t k = 0; k < norm->cols; k++)
+        norm->values[k] /= scales[k];
+    for (int m = 0; m < count; m++)
+        for (int64_t row = 0; row < matrices[m]->rows; row++)
+            for (int64_t k = 0; k < norm->cols; k++)
+                matrices[m]->values[row * norm->cols + k] *= scales[k];
 }

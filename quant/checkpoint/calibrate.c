@@ -215,13 +215,6 @@ void calibration_wide_diagonal(struct calibration *c, int64_t cols, double *gram
     gram_add_diagonal(gram, cols, c->wide, c->tokens, cols);
 }
 
-void calibration_divide_wide(struct calibration *c, int64_t cols, const float *scales)
-{
-    for (int64_t i = 0; i < c->tokens; i++)
-        for (int64_t k = 0; k < cols; k++)
-            c->wide[i * cols + k] /= scales[k];
-}
-
 /* --- the parts of a layer */
 
 static void read_values(const void *context, int64_t first, int64_t count, float *out)

@@ -39,9 +39,6 @@ void calibration_norm_gram(struct calibration *calibration, const float *norm, d
 /* The diagonal, X the intermediate that attend or gate_up left behind. */
 void calibration_wide_diagonal(struct calibration *calibration, int64_t cols, double *gram);
 
-/* Input k of the intermediate divided by scales[k]: what makes it was. */
-void calibration_divide_wide(struct calibration *calibration, int64_t cols, const float *scales);
-
 /* The parts of a layer, with its weights as they are in `layer`. */
 enum status calibration_attend(struct calibration *calibration, const struct float_layer *layer,
                                struct error *err);

@@ -2,6 +2,7 @@
 #include "base/base.h"
 #include "model/checksum.h"
 #include "model/mapped_file.h"
+#include "model/utf8.h"
 #include "quant/checkpoint/calibrate.h"
 
 #include <stdlib.h>
@@ -65,6 +66,19 @@ static enum status take_windows(const char *path, const struct checkpoint *sourc
     return ST_OK;
 }
 
+/* What is no text would be calibrated on for nothing. */
+static enum status check_text(const char *path, const char *text, size_t length, struct error *err)
+{
+    for (size_t at = 0; at < length;) {
+        struct utf8_step step = utf8_step(text + at, length - at);
+        if (step.kind != UTF8_WHOLE || step.codepoint == 0)
+            return fail(err, ST_INVALID, "%s is no UTF-8 text: byte %zu is 0x%02x", path, at,
+                        (unsigned)(unsigned char)text[at]);
+        at += step.length;
+    }
+    return ST_OK;
+}
+
 enum status calibration_text_read(const char *path, const struct checkpoint *source,
                                   int32_t windows, struct calibration_text *out, struct error *err)
 {
@@ -75,7 +89,8 @@ enum status calibration_text_read(const char *path, const struct checkpoint *sou
     *out = (struct calibration_text){0};
     enum status status = read_text_file(path, MAX_TEXT, &text, &length, err);
     if (status) return fail_prefix(err, "--calibrate");
-    status = tokenize(checkpoint_tokenizer(source), text, length, &ids, &bos, err);
+    status = check_text(path, text, length, err);
+    if (!status) status = tokenize(checkpoint_tokenizer(source), text, length, &ids, &bos, err);
     if (!status) status = take_windows(path, source, &ids, length, bos, windows, out, err);
     if (!status)
         out->record = json_pack("{s:s, s:I, s:s, s:i}", "path", path, "bytes", (json_int_t)length,

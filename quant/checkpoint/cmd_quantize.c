@@ -62,13 +62,16 @@ static int32_t default_windows(enum method method)
     return method == METHOD_GPTQ || method == METHOD_AWQ_GPTQ ? 64 : 16;
 }
 
-/* W8 is rounded to nearest, whatever a text says. */
-static void ease_w8(struct quantize_options *o)
+/* An option that would change nothing is a mistake worth hearing of. */
+static enum status check_together(const struct words *w, const struct quantize_options *o,
+                                  struct error *err)
 {
-    if (o->format != FILE_W8) return;
-    if (o->calibrate) log_warn("--format w8 rounds to nearest: --calibrate changes nothing");
-    o->calibrate = NULL;
-    o->method = METHOD_RTN;
+    if (o->format == FILE_W8 && (o->calibrate || o->method != METHOD_RTN))
+        return fail(err, ST_USAGE, "--format w8 rounds to nearest: it takes no %s",
+                    o->calibrate ? "--calibrate" : "--method");
+    if (w->windows && !o->calibrate)
+        return fail(err, ST_USAGE, "--calibrate-windows needs a text: --calibrate FILE");
+    return ST_OK;
 }
 
 static enum status resolve(const struct words *w, struct quantize_options *o, struct error *err)
@@ -90,8 +93,7 @@ static enum status resolve(const struct words *w, struct quantize_options *o, st
         (status = resolve_method(w, &o->method, err)))
         return status;
     if (!o->windows) o->windows = default_windows(o->method);
-    ease_w8(o);
-    return ST_OK;
+    return check_together(w, o, err);
 }
 
 static int run(const struct words *w)
@@ -134,7 +136,7 @@ int command_quantize(int argc, char **argv)
         {"calibrate", OPT_STRING, &w.calibrate, "TEXTFILE",
          "a text like what the model will see: weighs errors, and needed by awq and gptq", 0, 0},
         {"calibrate-windows", OPT_INT, &w.windows, "N",
-         "windows of 512 tokens of it, at most (default 64 for gptq, 16 for the others)", 1, 4096},
+         "windows of 512 tokens of it, at most (default 64 for gptq, 16 for the others)", 8, 4096},
         {"method", OPT_STRING, &w.method, "HOW",
          "rtn (rounding), awq, gptq or awq+gptq (the default with --calibrate, else rtn)", 0, 0},
         {"clip", OPT_STRING, &w.clip, "HOW",

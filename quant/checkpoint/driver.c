@@ -148,6 +148,14 @@ static enum status check_result(const struct run *run, struct error *err)
     return ST_OK;
 }
 
+static void warn_of_codes(const struct run *run)
+{
+    if (checkpoint_tensor_coded(checkpoint_tensor(run->source, TENSOR_DOWN, 0)))
+        log_warn("%s is quantized already: what is lost stays lost, errors count from there; the "
+                 "model that it was made from gives a better one",
+                 run->options->model);
+}
+
 /* What can be wrong without a byte being written. */
 static enum status prepare(struct run *run, struct error *err)
 {
@@ -158,6 +166,7 @@ static enum status prepare(struct run *run, struct error *err)
                                    &run->plan, err)) ||
         (status = thread_pool_create(o->threads, &run->pool, err)))
         return status;
+    warn_of_codes(run);
     if (o->calibrate)
         status = calibration_text_read(o->calibrate, run->source, o->windows, &run->text, err);
     if (status) return status;

@@ -4,6 +4,7 @@
 #include "model/quantized_directory.h"
 #include "model/score_text.h"
 #include "quant/checkpoint/driver.h"
+#include "quant/checkpoint/partial.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -149,6 +150,7 @@ static bool usable(const char *place)
     if (access(place, F_OK)) return false;
     if (checkpoint_open(place, &checkpoint, &why)) {
         log_warn("the cache of --weights vsq4z is damaged and made anew: %s", why.text);
+        partial_remove(place);
         return false;
     }
     bool good = is_quantized(checkpoint);

@@ -108,15 +108,15 @@ static enum status check_target(const struct partial *partial, struct error *err
                     partial->target);
     if (*foreign)
         return fail(err, ST_INVALID,
-                    "%s holds %s: it is no directory of espalier quantize alone, and --force "
-                    "replaces nothing else",
+                    "%s holds %s; --force replaces only what espalier quantize wrote: remove it "
+                    "yourself, or give another --out",
                     partial->target, foreign);
     return ST_OK;
 }
 
 /* --- what earlier runs left */
 
-static void remove_directory(const char *path)
+void partial_remove(const char *path)
 {
     char file[PATH_MAX + NAME_MAX + 2];
     DIR *list = opendir(path);
@@ -136,7 +136,7 @@ static void remove_if_stale(const char *path, long pid)
     bool gone = kill((pid_t)pid, 0) < 0 && errno == ESRCH;
     if ((gone || pid == getpid()) && flock(fd, LOCK_EX | LOCK_NB) == 0) {
         log_info("removing %s, which a run that was killed left", path);
-        remove_directory(path);
+        partial_remove(path);
     }
     close(fd);
 }
@@ -181,7 +181,11 @@ static enum status name_paths(const char *target, struct partial *out, struct er
 
 static enum status make_directory(struct partial *out, struct error *err)
 {
-    if (mkdir(out->path, 0777) < 0) return fail(err, ST_IO, "%s: %s", out->path, strerror(errno));
+    if (mkdir(out->path, 0777) < 0)
+        return errno == ENOENT
+                   ? fail(err, ST_NOT_FOUND, "%s: the directory it belongs into does not exist",
+                          out->target)
+                   : fail(err, ST_IO, "%s: %s", out->path, strerror(errno));
     snprintf(doomed.directory, sizeof doomed.directory, "%s", out->path);
     doomed.file_count = 0;
     doomed.active = 1;
@@ -282,7 +286,7 @@ static void sync_parent(const char *target)
 static int exchange(const struct partial *partial)
 {
     if (renameat2(AT_FDCWD, partial->path, AT_FDCWD, partial->target, RENAME_EXCHANGE) == 0) {
-        remove_directory(partial->path);
+        partial_remove(partial->path);
         return 0;
     }
     if (errno != EINVAL && errno != ENOSYS) return -1;
@@ -290,7 +294,7 @@ static int exchange(const struct partial *partial)
     snprintf(old, sizeof old, "%s.old", partial->path);
     if (rename(partial->target, old) < 0) return -1;
     if (rename(partial->path, partial->target) == 0) {
-        remove_directory(old);
+        partial_remove(old);
         return 0;
     }
     int why = errno;

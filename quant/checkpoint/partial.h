@@ -42,6 +42,10 @@ enum status partial_commit(struct partial *partial, struct error *err);
 /* Takes it away; no effect after partial_commit. */
 void partial_abandon(struct partial *partial);
 
+/* Takes away what a quantized directory is made of, and the directory when nothing else is in it.
+ */
+void partial_remove(const char *path);
+
 /* write(2) until all is written. */
 enum status write_all(int fd, const void *bytes, size_t length, const char *path,
                       struct error *err);

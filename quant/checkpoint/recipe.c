@@ -76,14 +76,13 @@ void recipe_free(struct recipe *r)
 struct group {
     enum tensor_role roles[3];
     int count;
-    /* What makes the inputs, where AWQ's scales go: a norm, or a matrix that is coded already. */
-    enum tensor_role maker, maker_bias;
+    enum tensor_role norm; /* where AWQ's scales go; TENSOR_ROLES: no norm makes the inputs */
 };
 
-static const struct group qkv = {{TENSOR_Q, TENSOR_K, TENSOR_V}, 3, TENSOR_ATTN_NORM, TENSOR_ROLES};
-static const struct group output = {{TENSOR_O}, 1, TENSOR_V, TENSOR_V_BIAS};
-static const struct group gate_up = {{TENSOR_GATE, TENSOR_UP}, 2, TENSOR_FFN_NORM, TENSOR_ROLES};
-static const struct group down = {{TENSOR_DOWN}, 1, TENSOR_UP, TENSOR_ROLES};
+static const struct group qkv = {{TENSOR_Q, TENSOR_K, TENSOR_V}, 3, TENSOR_ATTN_NORM};
+static const struct group output = {{TENSOR_O}, 1, TENSOR_ROLES};
+static const struct group gate_up = {{TENSOR_GATE, TENSOR_UP}, 2, TENSOR_FFN_NORM};
+static const struct group down = {{TENSOR_DOWN}, 1, TENSOR_ROLES};
 
 /* A layer on its way. */
 struct layer_work {
@@ -101,64 +100,23 @@ static void energies_of(const struct recipe *r, int64_t cols, float *energies)
         energies[k] = (float)(r->gram[k * cols + k] / tokens);
 }
 
-/* owners[k] for the inputs of a group whose maker is a matrix; NULL where it is a norm. */
-static int32_t *owners_of(const struct layer_work *w, const struct group *group, int64_t cols)
-{
-    const struct model_config *c = checkpoint_config(w->recipe->source);
-    if (group->maker != TENSOR_V && group->maker != TENSOR_UP) return NULL;
-    int32_t *owners = must_alloc((size_t)cols * sizeof *owners);
-    if (group->maker == TENSOR_V)
-        awq_owners_of_o(c->heads, c->kv_heads, c->head_dim, owners);
-    else
-        awq_owners_of_down(c->intermediate, owners);
-    return owners;
-}
-
-/* Input k is divided by scales[k] where it is made, and its columns are multiplied. */
-static void fold(const struct layer_work *w, const struct group *group, const int32_t *owners,
-                 const float *scales)
-{
-    const struct recipe *r = w->recipe;
-    struct float_matrix *tensors = w->layer->tensors, none = {0};
-    int64_t cols = tensors[group->roles[0]].cols;
-    for (int m = 0; m < group->count; m++)
-        awq_scale_columns(&tensors[group->roles[m]], scales);
-    for (int64_t i = 0; i < cols; i++)
-        for (int64_t j = 0; j < cols; j++)
-            r->gram[i * cols + j] /= (double)scales[i] * (double)scales[j];
-    if (owners) {
-        struct float_matrix *bias =
-            group->maker_bias == TENSOR_ROLES ? &none : &tensors[group->maker_bias];
-        awq_divide_rows(&tensors[group->maker], &w->matrices[group->maker], bias, owners, cols,
-                        scales);
-        calibration_divide_wide(r->calibration, cols, scales);
-    } else {
-        for (int64_t k = 0; k < cols; k++)
-            tensors[group->maker].values[k] /= scales[k];
-    }
-}
-
 static void scale_inputs(const struct layer_work *w, const struct group *group, float *energies)
 {
-    int64_t cols = w->layer->tensors[group->roles[0]].cols;
+    const struct recipe *r = w->recipe;
+    struct float_matrix *norm = &w->layer->tensors[group->norm], *matrices[3];
+    int64_t cols = norm->cols;
     float *scales = must_alloc((size_t)cols * sizeof *scales);
-    int32_t *owners = owners_of(w, group, cols);
-    const struct float_matrix *matrices[3];
     for (int m = 0; m < group->count; m++)
         matrices[m] = &w->layer->tensors[group->roles[m]];
-    if (awq_choose(matrices, group->count, energies, owners, w->recipe->pool, scales)) {
-        fold(w, group, owners, scales);
-        energies_of(w->recipe, cols, energies);
+    if (awq_choose((const struct float_matrix *const *)matrices, group->count, energies, r->pool,
+                   scales)) {
+        awq_fold(norm, matrices, group->count, scales);
+        for (int64_t i = 0; i < cols; i++)
+            for (int64_t j = 0; j < cols; j++)
+                r->gram[i * cols + j] /= (double)scales[i] * (double)scales[j];
+        energies_of(r, cols, energies);
     }
-    free(owners);
     free(scales);
-}
-
-/* The scales of W8 are bf16: dividing them would round them again. */
-static bool can_fold(const struct layer_work *w, const struct group *group)
-{
-    bool norm = group->maker == TENSOR_ATTN_NORM || group->maker == TENSOR_FFN_NORM;
-    return norm || w->types[group->maker] == FILE_VSQ4Z;
 }
 
 static enum status undetermined(const struct layer_work *w, const struct group *group)
@@ -181,7 +139,7 @@ static enum status quantize(const struct layer_work *w, const struct group *grou
     if (r->calibration && coded) {
         energies = must_alloc((size_t)cols * sizeof *energies);
         energies_of(r, cols, energies);
-        if (uses(r, METHOD_AWQ) && can_fold(w, group)) scale_inputs(w, group, energies);
+        if (uses(r, METHOD_AWQ) && group->norm != TENSOR_ROLES) scale_inputs(w, group, energies);
         if (uses(r, METHOD_GPTQ) && !gptq_factor_make(r->gram, cols, 0.01, r->pool, &factor))
             status = undetermined(w, group);
     }
@@ -215,7 +173,7 @@ static enum status without_text(const struct layer_work *w)
 static enum status see_stream(const struct layer_work *w, const struct group *group)
 {
     struct recipe *r = w->recipe;
-    const float *norm = w->layer->tensors[group->maker].values;
+    const float *norm = w->layer->tensors[group->norm].values;
     calibration_norm_gram(r->calibration, norm, r->gram, r->cross);
     if (!r->exact || w->types[group->roles[0]] != FILE_VSQ4Z) return ST_OK;
     struct float_matrix *matrices[3];

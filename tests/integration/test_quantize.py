@@ -175,7 +175,7 @@ def test_wrong_usage(tmp_path, text):
     assert "--model is missing" in run("quantize", "--out", out, check=False).stderr
     assert "No such file" in refused(out, model=tmp_path / "none.gguf")
     assert "No such file" in refused(out, "--calibrate", tmp_path / "none.txt")
-    assert "No such file" in refused(tmp_path / "a" / "b")
+    assert "does not exist" in refused(tmp_path / "a" / "b")
     assert not list(tmp_path.iterdir())
 
 
