@@ -78,7 +78,7 @@ python_ready() {
 
 # Not by git: the tree may belong to another user, or be an archive. The formatter is the pinned one,
 # because versions disagree.
-sources() { find . -name '*.[ch]' -not -path './build*' -not -path '*/.*'; }
+sources() { find . \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cpp' \) -not -path './build*' -not -path '*/.*'; }
 
 format_check() { sources | xargs "$VENV/bin/clang-format" --dry-run -Werror; }
 
@@ -143,7 +143,7 @@ stage "ptx translator" "$PYTHON" tests/cuda/test_ptx.py build
 stage "cuda kernels as ptx" "$PYTHON" tests/cuda/run_ptx.py build
 stage "cuda faults" "$PYTHON" tests/cuda/run_faults.py build
 stage "unit tests, asan and ubsan" ctest --test-dir build-asan -j 2 --output-on-failure
-stage "unit tests, tsan" ctest --test-dir build-tsan -j 1 -L 'base|cuda|kernels|scheduler|server' --output-on-failure
+stage "unit tests, tsan" ctest --test-dir build-tsan -j 1 -L 'base|cuda|kernels|quant|scheduler|server' --output-on-failure
 stage "forward pass, tsan" ctest --test-dir build-tsan -R test_invariance --output-on-failure
 stage "fuzz, 20 s each" tests/fuzz/run.sh 20
 stage "faults" tests/faults/run.sh build --quick

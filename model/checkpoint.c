@@ -98,6 +98,16 @@ const struct checkpoint_tensor *checkpoint_tensor(const struct checkpoint *check
     return tensor->name ? tensor : NULL;
 }
 
+bool checkpoint_has_type(const struct checkpoint *checkpoint, enum file_type type)
+{
+    for (int32_t layer = 0; layer < checkpoint->config.layers; layer++)
+        for (enum tensor_role role = 0; role < TENSOR_ROLES; role++) {
+            const struct checkpoint_tensor *tensor = checkpoint_tensor(checkpoint, role, layer);
+            if (tensor && tensor->type == type) return true;
+        }
+    return false;
+}
+
 /* --- binding a file's tensors to their roles */
 
 static enum status bind_tensor(struct checkpoint *checkpoint, struct tensor_directory *directory,
@@ -255,28 +265,19 @@ static int64_t file_row(const struct checkpoint_tensor *tensor, int64_t row)
     return start + (i < half ? 2 * i : 2 * (i - half) + 1);
 }
 
-static void coded_row(const struct checkpoint_tensor *tensor, int64_t row, float *out)
-{
-    const struct w8_matrix *w8 = &tensor->w8;
-    const struct vsq4z_matrix *vsq4z = &tensor->vsq4z;
-    for (int64_t k = 0; k < tensor->cols; k++)
-        out[k] = tensor->type == FILE_VSQ4Z
-                     ? (float)vsq4z_level(vsq4z, row, k) * vsq4z->row_scale[row]
-                     : (float)w8->values[row * w8->cols + k] * w8_scale(w8, row, k);
-}
-
 void checkpoint_read_rows(const struct checkpoint_tensor *tensor, int64_t first, int64_t count,
                           float *out)
 {
     invariant(first >= 0 && count >= 0 && first + count <= tensor->rows,
               "rows %lld + %lld of %lld in tensor %s", (long long)first, (long long)count,
               (long long)tensor->rows, tensor->name);
-    bool coded = checkpoint_tensor_coded(tensor);
-    size_t stride = coded ? 0 : file_type_bytes(tensor->type, tensor->cols);
+    if (checkpoint_tensor_coded(tensor)) {
+        quantized_matrix_rows(tensor, first, count, out);
+        return;
+    }
+    size_t stride = file_type_bytes(tensor->type, tensor->cols);
     for (int64_t row = first; row < first + count; row++, out += tensor->cols) {
-        if (coded)
-            coded_row(tensor, row, out);
-        else if (!tensor->data)
+        if (!tensor->data)
             synthetic_row(tensor, row, out);
         else
             dequantize(tensor->type,

@@ -106,6 +106,9 @@ const struct json_t *checkpoint_quantization(const struct checkpoint *checkpoint
 const struct checkpoint_tensor *checkpoint_tensor(const struct checkpoint *checkpoint,
                                                   enum tensor_role role, int32_t layer);
 
+/* Whether any of its tensors has that type. */
+bool checkpoint_has_type(const struct checkpoint *checkpoint, enum file_type type);
+
 /* Rows [first, first + count) as f32 into out[count][cols]. Thread-safe, cannot fail after open. */
 void checkpoint_read_rows(const struct checkpoint_tensor *tensor, int64_t first, int64_t count,
                           float *out);

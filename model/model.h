@@ -50,7 +50,7 @@ const struct model_config *model_config(const struct model *model);
 const struct tokenizer *model_tokenizer(const struct model *model);
 enum chat_template model_chat_template(const struct model *model);
 const char *model_backend_name(const struct model *model);
-enum weight_format model_weights(const struct model *model); /* of the layers' matrices, mostly */
+enum weight_format model_weights(const struct model *model); /* VSQ4Z where any matrix is kept so */
 size_t model_weight_bytes(const struct model *model);        /* on the device */
 int64_t
 model_weight_count(const struct model *model); /* weights in those bytes (norms not counted) */

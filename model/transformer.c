@@ -220,8 +220,9 @@ enum status transformer_init(struct transformer *t, struct backend *backend,
                                         .rope_scale = model_rope_scale(c),
                                         .eps = c->rms_eps};
     t->layers = must_alloc((size_t)c->layers * sizeof *t->layers);
-    const struct checkpoint_tensor *down = checkpoint_tensor(checkpoint, TENSOR_DOWN, 0);
-    t->weights = weight_format_kept(&down, 1, options->weights, options->as_stored);
+    t->weights = options->weights;
+    if (options->as_stored && checkpoint_has_type(checkpoint, FILE_VSQ4Z))
+        t->weights = WEIGHT_VSQ4Z;
     struct loader loader = {t, checkpoint, options, err};
     enum status status = load_weights(&loader, options->progress);
     if (!status) status = allocate_state(t, options, err);

@@ -23,7 +23,7 @@ struct transformer_layer {
 struct transformer {
     struct backend *backend; /* borrowed */
     struct model_config config;
-    enum weight_format weights; /* of the first layer's down projection */
+    enum weight_format weights; /* VSQ4Z where any matrix is kept so */
     struct attention_shape shape;
     float *inv_freq; /* [head_dim / 2], shape.inv_freq */
     struct transformer_layer *layers;

@@ -1,11 +1,9 @@
 #include "quant/check.h"
 
-#include <math.h>
-
 enum status quant_check_weights(const float *weights, int64_t count, struct error *err)
 {
     for (int64_t i = 0; i < count; i++)
-        if (!(fabsf(weights[i]) <= QUANT_MAX_VALUE))
+        if (!quant_value_allowed(weights[i]))
             return fail(err, ST_INVALID, "weight %lld is %g; allowed are finite values up to %g",
                         (long long)i, (double)weights[i], (double)QUANT_MAX_VALUE);
     return ST_OK;

@@ -1,35 +1,10 @@
 #include "quant/cholesky.h"
-#include "quant/lanes.h"
-
 #include "base/alloc.h"
+#include "quant/doubles.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-/* Sum of a[i] * b[i]: eight sums, element i to sum i mod 8, added in order at the end. */
-EVERY_ISA static double dot(const double *a, const double *b, int64_t count)
-{
-    lanes_d sums = {};
-    int64_t i = 0;
-    for (; i + 8 <= count; i += 8)
-        sums += lanes_load_d(a + i) * lanes_load_d(b + i);
-    double total = 0;
-    for (int lane = 0; lane < 8; lane++)
-        total += sums[lane];
-    for (; i < count; i++)
-        total += a[i] * b[i];
-    return total;
-}
-
-/* y += factor * x */
-EVERY_ISA static void add_scaled(double *y, double factor, const double *x, int64_t count)
-{
-    int64_t i = 0;
-    for (; i + 8 <= count; i += 8)
-        lanes_store_d(y + i, lanes_load_d(y + i) + lanes_load_d(x + i) * factor);
-    for (; i < count; i++)
-        y[i] += x[i] * factor;
-}
+#include <string.h>
 
 struct factor_job {
     double *h;
@@ -44,7 +19,7 @@ static void factor_rows(void *argument, int64_t begin, int64_t end, int member)
     const double *pivot = job->h + j * n;
     for (int64_t i = begin; i < end; i++) {
         double *row = job->h + i * n;
-        row[j] = (row[j] - dot(row + j + 1, pivot + j + 1, tail)) / pivot[j];
+        row[j] = (row[j] - doubles_dot(row + j + 1, pivot + j + 1, tail)) / pivot[j];
     }
 }
 
@@ -53,7 +28,7 @@ static bool factor(double *h, int64_t n, struct thread_pool *pool)
 {
     for (int64_t j = n - 1; j >= 0; j--) {
         double *pivot = h + j * n;
-        double square = pivot[j] - dot(pivot + j + 1, pivot + j + 1, n - j - 1);
+        double square = pivot[j] - doubles_dot(pivot + j + 1, pivot + j + 1, n - j - 1);
         if (!(square > 0) || !isfinite(square)) return false;
         pivot[j] = sqrt(square);
         struct factor_job job = {h, n, j};
@@ -81,7 +56,7 @@ static void invert_columns(void *argument, int64_t begin, int64_t end, int membe
         if (i >= begin) row[i] = 1;
         for (int64_t k = i + 1; k < end; k++) {
             int64_t from = k > begin ? k : begin; /* row k of U begins at k */
-            add_scaled(row + from, -r[k], job->out + k * n + from, end - from);
+            doubles_add_scaled(row + from, -r[k], job->out + k * n + from, end - from);
         }
         for (int64_t j = first; j < end; j++)
             row[j] /= r[i];

@@ -32,16 +32,3 @@ float octav_clip(const float *x, int64_t count, int bits)
     }
     return (float)(clip < largest ? clip : largest);
 }
-
-double octav_error(const float *x, int64_t count, int bits, double clip)
-{
-    double error = 0, noise = ldexp(1.0, -2 * bits) / 3;
-    for (int64_t i = 0; i < count; i++) {
-        double size = fabs((double)x[i]);
-        if (size >= clip)
-            error += (size - clip) * (size - clip);
-        else if (size > 0)
-            error += noise * clip * clip;
-    }
-    return error;
-}

@@ -15,8 +15,4 @@
  */
 float octav_clip(const float *x, int64_t count, int bits);
 
-/* The error that the paper's model gives a clip (its equation 6), for tests and for those who
- * compare. A value that equals the clip costs nothing. */
-double octav_error(const float *x, int64_t count, int bits, double clip);
-
 #endif

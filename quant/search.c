@@ -345,12 +345,3 @@ double vsq4z_quantize_row(const float *weights, const float *importance, enum cl
     }
     return choose_codes(weights, importance, row);
 }
-
-double vsq4z_quantize_under(const float *weights, const float *importance, float row_scale,
-                            float *scratch, struct vsq4z_row *row)
-{
-    struct scaled scaled = scale_row(weights, importance, row->cols, scratch);
-    under(&scaled, ldexpf(row_scale, -scaled.exponent), INFINITY, row);
-    row->row_scale = row_scale;
-    return choose_codes(weights, importance, row);
-}

@@ -35,10 +35,6 @@ int64_t search_scratch(int64_t cols);
 double vsq4z_quantize_row(const float *weights, const float *importance, enum clip clip,
                           float *scratch, struct vsq4z_row *row);
 
-/* CLIP_SEARCH under a row scale that is given: only scales, zero points and codes are chosen. */
-double vsq4z_quantize_under(const float *weights, const float *importance, float row_scale,
-                            float *scratch, struct vsq4z_row *row);
-
 /* For one vector, weights[16] and importance[16]: its scale and zero point under a row scale > 0.
  */
 void vsq4z_choose_vector(const float *weights, const float *importance, float row_scale,

@@ -25,25 +25,6 @@ void vsq4z_store_row(const struct vsq4z_row *row, int64_t index, const struct vs
     to->row_scale[index] = row->row_scale;
 }
 
-void vsq4z_load_row(const struct vsq4z_matrix *m, int64_t index, struct vsq4z_row *row)
-{
-    int64_t vectors = vsq4z_vectors(m->cols);
-    row->cols = m->cols;
-    row->row_scale = m->row_scale[index];
-    for (int64_t v = 0; v < vectors; v++) {
-        row->scales[v] = (uint8_t)vsq4z_scale(m, index, v);
-        row->zeros[v] = (uint8_t)vsq4z_zero(m, index, v);
-    }
-    for (int64_t k = 0; k < vectors * VSQ4Z_VECTOR; k++)
-        row->codes[k] = (uint8_t)vsq4z_code(m, index, k);
-}
-
-void vsq4z_row_levels(const struct vsq4z_matrix *m, int64_t index, int8_t *out)
-{
-    for (int64_t k = 0; k < m->cols; k++)
-        out[k] = (int8_t)vsq4z_level(m, index, k);
-}
-
 void vsq4z_row_values(const struct vsq4z_row *row, float *out)
 {
     for (int64_t k = 0; k < row->cols; k++) {

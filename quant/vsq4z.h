@@ -77,12 +77,8 @@ struct vsq4z_row {
 /* Bytes of the four arrays together. */
 size_t vsq4z_matrix_bytes(int64_t rows, int64_t cols);
 
-/* Between a row and the bytes of row `index`. */
+/* A row to the bytes of row `index`; its f32 weights into out[cols]. */
 void vsq4z_store_row(const struct vsq4z_row *row, int64_t index, const struct vsq4z_arrays *to);
-void vsq4z_load_row(const struct vsq4z_matrix *m, int64_t index, struct vsq4z_row *row);
-
-/* The int8 weights of row `index` into out[cols]; the f32 weights of a row into out[cols]. */
-void vsq4z_row_levels(const struct vsq4z_matrix *m, int64_t index, int8_t *out);
 void vsq4z_row_values(const struct vsq4z_row *row, float *out);
 
 /* q, s and z of one input. */

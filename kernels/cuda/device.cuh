@@ -1,6 +1,7 @@
 // Everything of our kernels that is not common C++: launches, shared memory and the instructions
-// that need PTX. Each has two branches, nvcc's and the emulator's (CUDA_EMU; tests/cuda/emulator.h),
-// so `asm`, `<<<>>>`, `extern __shared__` and `#ifdef` stand in this header alone.
+// that need PTX. Each has two branches, nvcc's and the emulator's (CUDA_EMU;
+// tests/cuda/emulator.h), so `asm`, `<<<>>>`, `extern __shared__` and `#ifdef` stand in this header
+// alone.
 //
 // All of it is on the sm_80 baseline (mma.sync, ldmatrix, cp.async), which every architecture we
 // build for has.
@@ -34,11 +35,15 @@ extern "C" {
 static inline enum status launch_status()
 {
     switch (cudaGetLastError()) {
-    case cudaSuccess: return ST_OK;
-    case cudaErrorMemoryAllocation: return ST_NO_MEMORY;
+    case cudaSuccess:
+        return ST_OK;
+    case cudaErrorMemoryAllocation:
+        return ST_NO_MEMORY;
     case cudaErrorInsufficientDriver:
-    case cudaErrorNoDevice: return ST_NO_DEVICE;
-    default: return ST_INTERNAL;
+    case cudaErrorNoDevice:
+        return ST_NO_DEVICE;
+    default:
+        return ST_INTERNAL;
     }
 }
 

@@ -177,8 +177,9 @@ __device__ __forceinline__ int quantize(const Row &row, float inverse, const key
         outlier[o] = kept[o] ? key_column(kept[o]) : -1;
     for (int k = tid * 4; k < (row.cols + 15) / 16 * 16; k += THREADS * 4) {
         float4 h = row.normalised(k);
-        int q[4] = {__float2int_rn(__fmul_rn(h.x, inverse)), __float2int_rn(__fmul_rn(h.y, inverse)),
-                    __float2int_rn(__fmul_rn(h.z, inverse)), __float2int_rn(__fmul_rn(h.w, inverse))};
+        int q[4] = {
+            __float2int_rn(__fmul_rn(h.x, inverse)), __float2int_rn(__fmul_rn(h.y, inverse)),
+            __float2int_rn(__fmul_rn(h.z, inverse)), __float2int_rn(__fmul_rn(h.w, inverse))};
 #pragma unroll
         for (int i = 0; i < 4; i++) {
 #pragma unroll
@@ -261,8 +262,8 @@ extern "C" enum status cuda_rmsnorm_quantize(const struct cuda_norm_args *args, 
 {
     using namespace rmsnorm_quantize;
     constexpr int THREADS = 256, CHUNK = 2048;
-    constexpr size_t SHARED_BYTES = 2 * CHUNK * sizeof(float) + (THREADS / 32 + 1) * KEPT * 8 +
-                                    THREADS / 32 * sizeof(int) + 64;
+    constexpr size_t SHARED_BYTES =
+        2 * CHUNK * sizeof(float) + (THREADS / 32 + 1) * KEPT * 8 + THREADS / 32 * sizeof(int) + 64;
     const cuda_activations *out = &args->out;
     if (!valid(args)) return ST_INVALID;
     if (out->rows == 0) return ST_OK;

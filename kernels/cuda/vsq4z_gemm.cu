@@ -1,8 +1,9 @@
-// VSQ4z weights times int8 activations, 1..64 tokens: tensor cores, int32 sums, f32 at the very end.
+// VSQ4z weights times int8 activations, 1..64 tokens: tensor cores, int32 sums, f32 at the very
+// end.
 //
 // mma.m16n8k32 has tokens as rows and outputs as columns. The weights are operand B because there a
-// register holds inputs of one vector of the format (b0 16 of them, over four lanes, b1 the next 16),
-// so one integer multiply-add makes four int8 weights of four nibbles:
+// register holds inputs of one vector of the format (b0 16 of them, over four lanes, b1 the next
+// 16), so one integer multiply-add makes four int8 weights of four nibbles:
 //     u = nibbles * s + (128 - s z) * 0x01010101        bytes 128 + s (q - z) in 8 .. 248, no carry
 // They enter as unsigned, and 128 times the activations' sum is taken off at the end. The sums are
 // int32 mod 2^32 all along, and what is left of them fits (VSQ4Z_MAX_COLS), so they are exact.
@@ -49,9 +50,9 @@ struct Tokens {
 };
 
 template <class S> struct Shared {
-    uint8_t *tokens;  // [STAGES][ROWS][ROW_BYTES]
-    uint8_t *tiles;   // [STAGES][WARPS_K][WARPS_N][CUDA_TILE_BYTES]
-    int8_t *levels;   // [ROWS][CUDA_OUTLIERS][OUTPUTS] of the outliers' columns
+    uint8_t *tokens; // [STAGES][ROWS][ROW_BYTES]
+    uint8_t *tiles;  // [STAGES][WARPS_K][WARPS_N][CUDA_TILE_BYTES]
+    int8_t *levels;  // [ROWS][CUDA_OUTLIERS][OUTPUTS] of the outliers' columns
 
     __device__ __forceinline__ uint8_t *token(int stage, int row) const
     {
@@ -172,8 +173,8 @@ __device__ __forceinline__ void keep_levels(const Place<S> &me, const Shared<S> 
             int warp_n = n / CUDA_TILE_OUTPUTS;
             if (me.panel - me.warp_n + warp_n >= panels) break;
             const uint8_t *tile = shared.tile(slab % S::STAGES, k / CUDA_TILE_INPUTS, warp_n);
-            levels[n] = static_cast<int8_t>(
-                tile_level(tile, n % CUDA_TILE_OUTPUTS, k % CUDA_TILE_INPUTS));
+            levels[n] =
+                static_cast<int8_t>(tile_level(tile, n % CUDA_TILE_OUTPUTS, k % CUDA_TILE_INPUTS));
         }
     }
 }

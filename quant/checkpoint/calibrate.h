@@ -5,8 +5,8 @@
  * intermediate ([tokens][inner]); a layer's four products are run in order, so that each may be
  * quantized on what the quantized ones before it give:
  *
- *     begin -> for each layer: norm_input(attention) attend  wide_input add(o)
- *                              norm_input(ffn)       gate_up wide_input add(down)
+ *     create -> for each layer: norm_gram attend  gap_grams or wide_diagonal  add(o)
+ *                               norm_gram gate_up gap_grams or wide_diagonal  add(down)
  *
  * Products run in f32 on the CPU backend. The text is cut into windows of CALIBRATION_WINDOW tokens
  * that do not see each other.

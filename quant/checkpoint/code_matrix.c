@@ -1,5 +1,6 @@
 #include "quant/checkpoint/code_matrix.h"
 #include "base/base.h"
+#include "quant/check.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -117,6 +118,13 @@ enum status code_matrix(struct float_matrix *matrix, const struct coding *coding
         coded_matrix_release(out);
         return fail(err, ST_NO_MEMORY, "no memory for the codes of %lld x %lld weights",
                     (long long)matrix->rows, (long long)matrix->cols);
+    }
+    /* What was finite in the file may not be any more where a method has moved it. */
+    enum status status = quant_check_weights(matrix->values, matrix->rows * matrix->cols, err);
+    if (status) {
+        free(job.rows);
+        coded_matrix_release(out);
+        return status;
     }
     thread_pool_for(pool, matrix->rows, 8, code_rows, &job);
     double error = 0, energy = 0, clipped = 0;

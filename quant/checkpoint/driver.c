@@ -150,7 +150,7 @@ static enum status check_result(const struct run *run, struct error *err)
 
 static void warn_of_codes(const struct run *run)
 {
-    if (checkpoint_tensor_coded(checkpoint_tensor(run->source, TENSOR_DOWN, 0)))
+    if (checkpoint_has_type(run->source, FILE_VSQ4Z) || checkpoint_has_type(run->source, FILE_W8))
         log_warn("%s is quantized already: what is lost stays lost, errors count from there; the "
                  "model that it was made from gives a better one",
                  run->options->model);

@@ -137,11 +137,6 @@ static enum status take_lock(const char *place, int *lock, struct error *err)
     return ST_OK;
 }
 
-static bool is_quantized(const struct checkpoint *checkpoint)
-{
-    return checkpoint_tensor(checkpoint, TENSOR_DOWN, 0)->type == FILE_VSQ4Z;
-}
-
 /* The directory, if it is there and whole. */
 static bool usable(const char *place)
 {
@@ -153,7 +148,7 @@ static bool usable(const char *place)
         partial_remove(place);
         return false;
     }
-    bool good = is_quantized(checkpoint);
+    bool good = checkpoint_has_type(checkpoint, FILE_VSQ4Z);
     checkpoint_close(checkpoint);
     return good;
 }
@@ -280,7 +275,7 @@ enum status load_cache_model(const struct model_options *options, struct model *
     if (options->weights != WEIGHT_VSQ4Z) return model_load(options, out, err);
     enum status status = checkpoint_open(options->path, &checkpoint, err);
     if (status) return status;
-    bool quantized = is_quantized(checkpoint);
+    bool quantized = checkpoint_has_type(checkpoint, FILE_VSQ4Z);
     checkpoint_close(checkpoint);
     if (!quantized) {
         if ((status = through_cache(options, kept, err))) return status;

@@ -50,6 +50,7 @@ static void catch_signals(void)
     for (size_t i = 0; i < COUNT_OF(signals); i++) /* nohup's SIG_IGN stays */
         if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
             sigaction(signals[i], &action, NULL);
+    at_quick_exit(take_away); /* of a server, which waits for its signals */
     signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is an error of write(2) then */
 }
 

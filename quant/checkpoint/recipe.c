@@ -1,5 +1,6 @@
 #include "quant/checkpoint/recipe.h"
 #include "base/base.h"
+#include "quant/check.h"
 #include "quant/checkpoint/awq.h"
 #include "quant/checkpoint/calibrate.h"
 #include "quant/checkpoint/code_matrix.h"
@@ -169,13 +170,26 @@ static enum status without_text(const struct layer_work *w)
     return quantize(w, &down);
 }
 
+/* What a model computes on a text may overflow. */
+static enum status check_energies(const struct layer_work *w, const struct group *group)
+{
+    const struct recipe *r = w->recipe;
+    int64_t cols = w->layer->tensors[group->roles[0]].cols;
+    float *energies = must_alloc((size_t)cols * sizeof *energies);
+    energies_of(r, cols, energies);
+    enum status status = quant_check_importance(energies, cols, w->err);
+    free(energies);
+    return status ? fail_prefix(w->err, "layer %d on the calibration text", r->next - 1) : ST_OK;
+}
+
 /* Before q, k, v or gate, up: gram is theirs. */
 static enum status see_stream(const struct layer_work *w, const struct group *group)
 {
     struct recipe *r = w->recipe;
     const float *norm = w->layer->tensors[group->norm].values;
     calibration_norm_gram(r->calibration, norm, r->gram, r->cross);
-    if (!r->exact || w->types[group->roles[0]] != FILE_VSQ4Z) return ST_OK;
+    enum status status = check_energies(w, group);
+    if (status || !r->exact || w->types[group->roles[0]] != FILE_VSQ4Z) return status;
     struct float_matrix *matrices[3];
     for (int m = 0; m < group->count; m++)
         matrices[m] = &w->layer->tensors[group->roles[m]];
@@ -193,13 +207,14 @@ static enum status see_intermediate(const struct layer_work *w, const struct gro
     struct float_matrix *matrix = &w->layer->tensors[role];
     if (!r->exact) {
         calibration_wide_diagonal(r->calibration, matrix->cols, r->gram);
-        return ST_OK;
+        return check_energies(w, group);
     }
     enum status status = role == TENSOR_O
                              ? calibration_exact_attention(r->calibration, exact, w->err)
                              : calibration_exact_ffn(r->calibration, exact, w->err);
     if (!status)
         status = calibration_gap_grams(r->calibration, w->layer, role, r->gram, r->cross, w->err);
+    if (!status) status = check_energies(w, group);
     if (status || w->types[role] != FILE_VSQ4Z) return status;
     return retarget_by_outputs(matrix, r->gram, r->cross, r->pool) ? ST_OK : undetermined(w, group);
 }

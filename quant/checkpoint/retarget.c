@@ -1,7 +1,7 @@
 #include "quant/checkpoint/retarget.h"
 #include "base/base.h"
+#include "quant/doubles.h"
 #include "quant/gptq.h"
-#include "quant/lanes.h"
 
 #include <stdlib.h>
 
@@ -22,16 +22,6 @@ struct move_job {
     const double *change; /* [cols][cols]: W += W change */
 };
 
-/* sum += weight change */
-EVERY_ISA static void add_scaled(double *sum, double weight, const double *change, int64_t count)
-{
-    int64_t i = 0;
-    for (; i + 8 <= count; i += 8)
-        lanes_store_d(sum + i, lanes_load_d(sum + i) + lanes_load_d(change + i) * weight);
-    for (; i < count; i++)
-        sum[i] += change[i] * weight;
-}
-
 static void move_rows(void *argument, int64_t begin, int64_t end, int member)
 {
     (void)member;
@@ -43,7 +33,7 @@ static void move_rows(void *argument, int64_t begin, int64_t end, int member)
         for (int64_t k = 0; k < cols; k++)
             sum[k] = (double)weights[k];
         for (int64_t k = 0; k < cols; k++)
-            add_scaled(sum, (double)weights[k], job->change + k * cols, cols);
+            doubles_add_scaled(sum, (double)weights[k], job->change + k * cols, cols);
         for (int64_t k = 0; k < cols; k++)
             weights[k] = (float)sum[k];
     }

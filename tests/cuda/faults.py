@@ -72,7 +72,7 @@ FAULTS = [
     Fault("sum-off-by-one", NORM, "one warp is left out of the sum of the int8",
           "for (int warp = 1; tid == 0", "for (int warp = 2; tid == 0"),
     Fault("rounding", NORM, "toward zero instead of to nearest",
-          "int q[4] = {__float2int_rn(__fmul_rn(h.x, inverse))", "int q[4] = {static_cast<int>(__fmul_rn(h.x, inverse))"),
+          "__float2int_rn(__fmul_rn(h.x, inverse))", "static_cast<int>(__fmul_rn(h.x, inverse))"),
     # --- asm, which only translated PTX runs
     Fault("asm-sign", DEVICE, "the product takes weights for signed",
           "row.col.s32.s8.u8.s32", "row.col.s32.s8.s8.s32"),

@@ -1,8 +1,8 @@
 // The fragment layouts of mma and ldmatrix against ones written down elsewhere.
 //
 // A GEMM that gives the right sums does not prove a layout: any permutation of k that A and B share
-// passes. So each element of a fragment is held to the (thread, value) -> (row, column) layouts that
-// CUTLASS publishes for these instructions, as shape:stride numbers (MMA_Traits of
+// passes. So each element of a fragment is held to the (thread, value) -> (row, column) layouts
+// that CUTLASS publishes for these instructions, as shape:stride numbers (MMA_Traits of
 // SM80_16x8x32_S32S8U8S32_TN, Copy_Traits of SM75_U32x4_LDSM_N). The same program runs on the
 // emulator's C++ and on the asm of device.cuh, as translated PTX.
 #include "kernels/cuda/device.cuh"
@@ -32,7 +32,8 @@ __global__ void load_kernel(fragments *f)
     ldmatrix_x4(f->loaded[lane], &rows[lane]);
 }
 
-// Lane = (lane % 4, lane / 4) with strides `lane`; value split by `shape`, the first factor fastest.
+// Lane = (lane % 4, lane / 4) with strides `lane`; value split by `shape`, the first factor
+// fastest.
 struct layout {
     int lane[2], shape[3], stride[3];
     int at(int thread, int value) const
@@ -100,15 +101,13 @@ int main()
 {
     fragments f, *device;
     int wrong = 0;
-    if (cudaMalloc((void **)&device, sizeof f) != cudaSuccess)
-        return 1;
+    if (cudaMalloc((void **)&device, sizeof f) != cudaSuccess) return 1;
     for (int round = 0; round < 20; round++) {
         fill(&f, sizeof f);
         cudaMemcpy(device, &f, sizeof f, cudaMemcpyHostToDevice);
         LAUNCH(multiply_kernel, 1, 32, 0, nullptr, device);
         LAUNCH(load_kernel, 1, 32, 0, nullptr, device);
-        if (cudaMemcpy(&f, device, sizeof f, cudaMemcpyDeviceToHost) != cudaSuccess)
-            return 1;
+        if (cudaMemcpy(&f, device, sizeof f, cudaMemcpyDeviceToHost) != cudaSuccess) return 1;
         wrong += wrong_products(f) + wrong_loads(f);
     }
     cudaFree(device);

@@ -1,5 +1,5 @@
-/* Runs translated kernels of test_ptx.py by name: each line of stdin is a kernel's name and 96 words,
- * three a lane; each line of stdout the 32 words it left. */
+/* Runs translated kernels of test_ptx.py by name: each line of stdin is a kernel's name and 96
+ * words, three a lane; each line of stdout the 32 words it left. */
 #include "tests/cuda/ptx_runtime.h"
 
 #include <cstdio>
@@ -7,8 +7,7 @@
 static const ptx::kernel *named(const char *name)
 {
     for (auto &each : ptx::kernels())
-        if (!std::strcmp(each.second.name, name))
-            return &each.second;
+        if (!std::strcmp(each.second.name, name)) return &each.second;
     std::fprintf(stderr, "no kernel %s\n", name);
     exit(1);
 }
@@ -19,8 +18,7 @@ int main()
     while (std::scanf("%199s", name) == 1) {
         uint32_t in[96], out[32];
         for (uint32_t &word : in)
-            if (std::scanf("%x", &word) != 1)
-                return 1;
+            if (std::scanf("%x", &word) != 1) return 1;
         std::memset(out, 0xcd, sizeof out);
         void *from = in, *to = out, *values[] = {&from, &to};
         emu_run({name, named(name)->symbol, dim3(1), dim3(32), 0, nullptr, nullptr, values});

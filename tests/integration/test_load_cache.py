@@ -3,8 +3,10 @@ import json
 import os
 import pathlib
 import subprocess
+import time
 
 import pytest
+from conftest import MODEL as DEFAULT_MODEL
 from espalier_server import ESPALIER
 
 MODEL = "synthetic:tiny"
@@ -99,3 +101,25 @@ def test_no_place_for_it_is_said(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, timeout=300,
                             env={**os.environ, "XDG_CACHE_HOME": str(blocked)})
     assert result.returncode == 1 and str(blocked) in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_kept_matrix_does_not_hide_the_others(cache, tmp_path):
+    out = tmp_path / "quantized"
+    subprocess.run([ESPALIER, "quantize", "--model", MODEL, "--out", out, "--keep", "*.layers.0.*"], check=True,
+                   capture_output=True, timeout=300)
+    cache.generate(model=out)
+    assert not cache.root.exists()
+
+
+def test_a_server_that_ends_while_it_makes_one_leaves_nothing(cache):
+    if not DEFAULT_MODEL.exists():
+        pytest.skip(f"{DEFAULT_MODEL} is not there")
+    process = subprocess.Popen([ESPALIER, "serve", "--model", DEFAULT_MODEL, "--weights", "vsq4z", "--port", "0"],
+                               stderr=subprocess.PIPE, text=True, env=cache.environment)
+    deadline = time.monotonic() + 60
+    while not list(cache.root.glob("espalier/quantized/*.partial-*/model.safetensors")):
+        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(timeout=30) == 0
+    assert [name for name in cache.entries() if not name.endswith(".lock")] == []

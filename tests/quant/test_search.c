@@ -180,16 +180,17 @@ static double least_error(const float *w, const float *importance, int64_t count
     return least;
 }
 
-static void check_against_brute_force(struct rng *rng, struct bench *b, float row_scale)
+/* A searched row under the row scale that was found, and each of its vectors alone under `other`.
+ */
+static void check_against_brute_force(struct rng *rng, struct bench *b, float other)
 {
     int64_t cols = b->row.cols;
     fill_importance(rng, b->importance, cols);
-    vsq4z_quantize_under(b->weights, b->importance, row_scale, b->scratch, &b->row);
-    cr_assert_eq(b->row.row_scale, row_scale);
+    quantize(b, b->importance, CLIP_SEARCH, "brute force");
     vsq4z_row_values(&b->row, b->values);
     for (int64_t v = 0; v < vsq4z_vectors(cols); v++) {
         int64_t at = v * VSQ4Z_VECTOR, count = cols - at < VSQ4Z_VECTOR ? cols - at : VSQ4Z_VECTOR;
-        double least = least_error(b->weights + at, b->importance + at, count, row_scale);
+        double least = least_error(b->weights + at, b->importance + at, count, b->row.row_scale);
         double found =
             weighted_distance(b->weights + at, b->values + at, b->importance + at, count);
         cr_assert(found <= least * 1.0001 + 1e-12 * sum_of_squares(b->weights + at, count),
@@ -200,9 +201,10 @@ static void check_against_brute_force(struct rng *rng, struct bench *b, float ro
         memcpy(weights, b->weights + at, (size_t)count * sizeof *weights);
         memcpy(importance, b->importance + at, (size_t)count * sizeof *importance);
         uint8_t s, z;
-        vsq4z_choose_vector(weights, importance, row_scale, &s, &z);
+        least = least_error(weights, importance, count, other);
+        vsq4z_choose_vector(weights, importance, other, &s, &z);
         for (int i = 0; i < VSQ4Z_VECTOR; i++)
-            values[i] = (float)(s * (vsq4z_nearest(weights[i], row_scale, s, z) - z)) * row_scale;
+            values[i] = (float)(s * (vsq4z_nearest(weights[i], other, s, z) - z)) * other;
         found = weighted_distance(weights, values, importance, count);
         cr_assert(found <= least * 1.0001 + 1e-12 * sum_of_squares(weights, count),
                   "vector alone: %g, least %g", found, least);
