@@ -10,8 +10,9 @@
  * microseconds and a futex wake costs ten of them; then a futex sleep, so that an idle server costs
  * nothing. A member announces its sleep in `sleepers` before it looks at the generation a last
  * time. The caller looks at `sleepers` twice: right after it moved the generation, which finds
- * whoever has been asleep, and by a read-modify-write when its own part is done: either that comes
- * behind a member's announcement and finds it, or before, and then the member sees the generation.
+ * whoever has been asleep, and by a read-modify-write before it waits for long, for the end or in a
+ * meeting: either that comes behind a member's announcement and finds it, or before, and then the
+ * member sees the generation.
  * The other way round, `caller_waits` and `done` are Dekker's pattern, sequentially consistent. */
 #include "base/thread_pool.h"
 
@@ -221,10 +222,12 @@ void thread_pool_meet(struct thread_pool *pool)
     uint64_t members = (uint64_t)pool->members, before = atomic_fetch_add(&pool->arrived, 1);
     uint64_t all = before - before % members + members;
     for (int turn = 0; atomic_load_explicit(&pool->arrived, memory_order_acquire) < all; turn++) {
-        if (turn < pool->spin_turns)
+        if (turn < pool->spin_turns) {
             cpu_relax();
-        else
-            sched_yield(); /* whoever is missing may be waiting for this core */
+            continue;
+        }
+        if (turn == pool->spin_turns) wake_late_sleepers(pool);
+        sched_yield(); /* whoever is missing may be waiting for this core */
     }
 }
 

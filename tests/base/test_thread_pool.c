@@ -126,3 +126,26 @@ Test(thread_pool, members_meet)
         thread_pool_free(job.pool);
     }
 }
+
+static void meet_once(void *argument, int member, int members)
+{
+    (void)member;
+    (void)members;
+    thread_pool_meet(argument);
+}
+
+/* The generation moves about when the others go to sleep; whoever does must be woken for the
+ * meeting, which the caller does not leave without it. */
+Test(thread_pool, members_that_just_fell_asleep_meet, .timeout = 60)
+{
+    struct error err;
+    for (int members = 2; members <= MOST; members *= 2) {
+        struct thread_pool *pool;
+        cr_assert(eq(int, thread_pool_create(members, &pool, &err), ST_OK));
+        for (int run = 0; run < 600; run++) {
+            pause_for(run % 3 * 20000 + run * 100);
+            thread_pool_run(pool, meet_once, pool);
+        }
+        thread_pool_free(pool);
+    }
+}
