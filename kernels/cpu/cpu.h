@@ -379,6 +379,9 @@ struct head_job {
     struct tensor *q;
 };
 void rope_prepare(struct cpu_backend *backend, const struct attention_shape *shape);
+/* Asks for the memory that a K or V head of a row will be written to; nothing for a query head. */
+void heads_fetch(const struct cpu_backend *backend, const struct head_job *job, int32_t row,
+                 int32_t head);
 /* Heads [first, last) of heads + 2 kv_heads (q, k, v) of one row. */
 void heads_finish(struct cpu_backend *backend, const struct head_job *job, int32_t row,
                   const float *qkv, int32_t first, int32_t last);

@@ -69,6 +69,26 @@ static void append_v(const struct kv_pool *pool, char *block, int32_t slot, cons
     memcpy(block + pool->v_offset + (size_t)slot * bytes, v, bytes);
 }
 
+/* A row's K lies in a cache line for each two values, and since the last step none of them has been
+ * near. */
+void heads_fetch(const struct cpu_backend *backend, const struct head_job *job, int32_t row,
+                 int32_t head)
+{
+    const struct kv_pool *pool = job->pool;
+    int32_t kv = head - job->shape->heads;
+    if (kv < 0) return;
+    bool is_v = kv >= job->shape->kv_heads;
+    int64_t place = backend->input->slots[row];
+    size_t element = pool->type == DT_F32 ? 4 : 2, slot = (size_t)(place % BLOCK_SLOTS);
+    const char *block = kv_head(pool, job->layer, (int32_t)(place / BLOCK_SLOTS),
+                                is_v ? kv - job->shape->kv_heads : kv);
+    size_t v_bytes = (size_t)pool->v_stride * element;
+    const char *from = is_v ? block + pool->v_offset + slot * v_bytes : block + slot * element;
+    const char *end = is_v ? from + v_bytes : block + pool->v_offset;
+    for (; from < end; from += CACHE_LINE)
+        __builtin_prefetch(from, 1);
+}
+
 void heads_finish(struct cpu_backend *backend, const struct head_job *job, int32_t row,
                   const float *qkv, int32_t first, int32_t last)
 {

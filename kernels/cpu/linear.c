@@ -20,6 +20,9 @@
 /* Rows of a piece where there are many: what rows have side by side is 4 bytes each, and no cache
  * line of it is to be written by two. */
 #define SHARED_ROWS (CACHE_LINE / 4)
+/* Up to this many rows the KV memory of a head is fetched while the head is computed. The rows of a
+ * prompt share blocks, and the memory of more would not stay near. */
+#define FETCHED_ROWS 32
 /* Units for each member, where the shape allows: what the last one to finish keeps the others
  * waiting is then at most a fraction of the operator. */
 #define UNITS_PER_MEMBER 6
@@ -251,6 +254,8 @@ static void run_unit(const struct linear_job *job, const struct product *p, int6
     if (panel_end > p->w->panels) panel_end = p->w->panels;
     int64_t row = unit % job->row_units * job->unit_rows, row_end = row + job->unit_rows;
     if (row_end > job->source.count) row_end = job->source.count;
+    for (int64_t r = row; job->heads && job->source.count <= FETCHED_ROWS && r < row_end; r++)
+        heads_fetch(job->backend, job->heads, (int32_t)r, (int32_t)column);
     unit_tiles(job->backend->kernels, *p, panel, panel_end, row, row_end,
                job->expand ? (unsigned char *)job->backend->scratch[member].expanded : NULL);
     if (!job->heads) return;

@@ -3,11 +3,11 @@
  * Levels are made in registers: u8 = q * s + (128 - s * z), 8 to 248, never carries from a byte to
  * the next, and is multiplied as a W8 panel's bytes are; the 128 goes out with the activations'
  * sum. That costs about 20 instructions for 256 weights, whatever the rows. With few rows they hide
- * behind memory; with many a panel is expanded once into a member's scratch, for all tiles of rows.
- */
+ * behind memory and, up to 8, beside the products; with more a panel is expanded once into a
+ * member's scratch, for all tiles of rows. */
 
-#define VSQ4Z_ROWS     6
-#define VSQ4Z_TILES(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#define VSQ4Z_ROWS     8
+#define VSQ4Z_TILES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
 
 /* Scales of two vectors (the bytes of one line of 16, shown to every 128 bits), one byte in each
  * dword's four. */
@@ -20,25 +20,40 @@ TILE __m512i scale_bytes(const unsigned char *two)
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const void *)two)), spread);
 }
 
-/* The four quads of one vector as u8. `scale`: s in every byte's low nibble. */
-TILE void expand_vector(const unsigned char *codes, __m512i scale, uint16_t zeros, __m512i u[4])
+/* What makes levels of a vector's codes: s in every word, 128 - s * z in every byte. */
+struct level_scale {
+    __m512i word, bias;
+};
+
+/* `scale`: s in every byte's low nibble. */
+TILE struct level_scale level_scale(__m512i scale, uint16_t zeros)
 {
-    const __m512i low = _mm512_set1_epi8(15);
     /* 128 - 7 s for s in 0..15 */
     const __m512i bias_of = _mm512_broadcast_i32x4(
         _mm_setr_epi8(-128, 121, 114, 107, 100, 93, 86, 79, 72, 65, 58, 51, 44, 37, 30, 23));
-    __m512i s = _mm512_and_si512(scale, low);
+    __m512i s = _mm512_and_si512(scale, _mm512_set1_epi8(15));
     __m512i bias = _mm512_shuffle_epi8(bias_of, s);
     bias = _mm512_mask_sub_epi32(bias, zeros, bias, s); /* no byte borrows: 8 or more is left */
-    __m512i word = _mm512_and_si512(s, _mm512_set1_epi16(15));
-    UNROLL for (int half = 0; half < 2; half++)
-    {
-        __m512i two = _mm512_load_si512(codes + half * 64);
-        __m512i even = _mm512_and_si512(two, low);
-        __m512i odd = _mm512_and_si512(_mm512_srli_epi16(two, 4), low);
-        u[2 * half] = _mm512_add_epi8(_mm512_mullo_epi16(even, word), bias);
-        u[2 * half + 1] = _mm512_add_epi8(_mm512_mullo_epi16(odd, word), bias);
-    }
+    return (struct level_scale){_mm512_and_si512(s, _mm512_set1_epi16(15)), bias};
+}
+
+/* Two quads of a vector as u8. */
+TILE void expand_half(const unsigned char *codes, struct level_scale scale, __m512i u[2])
+{
+    const __m512i low = _mm512_set1_epi8(15);
+    __m512i two = _mm512_load_si512(codes);
+    __m512i even = _mm512_and_si512(two, low);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi16(two, 4), low);
+    u[0] = _mm512_add_epi8(_mm512_mullo_epi16(even, scale.word), scale.bias);
+    u[1] = _mm512_add_epi8(_mm512_mullo_epi16(odd, scale.word), scale.bias);
+}
+
+/* The four quads of one vector as u8. */
+TILE void expand_vector(const unsigned char *codes, __m512i scale, uint16_t zeros, __m512i u[4])
+{
+    struct level_scale both = level_scale(scale, zeros);
+    expand_half(codes, both, u);
+    expand_half(codes + 64, both, u + 2);
 }
 
 /* Zero points and row scales of a panel to come. */
@@ -102,19 +117,21 @@ TILE void packed_sums(const struct product *p, const struct vsq4z_panel *m, int6
     }
 }
 
-/* One column straight from 4 bits, as f32 levels. */
+/* One column straight from 4 bits, as f32 levels. A permutation of 16 floats looks at the low four
+ * bits of its index alone, which makes a nibble at the bottom of a dword a number. */
 TILE vf packed_column(const struct vsq4z_panel *m, uint32_t column)
 {
-    static const int32_t nibble[2] = {0, 4};
-    const __m512i low = _mm512_set1_epi32(15);
+    const __m512 number = _mm512_set_ps(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512 less_7 = _mm512_set_ps(8, 7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7);
     uint32_t vector = column / VSQ4Z_VECTOR;
-    __m512i q = pick_byte(_mm512_load_si512(m->codes + column / 8 * 64), column % 4);
-    __m512i s = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(m->scales + vector / 2 * 16)));
-    q = _mm512_and_si512(_mm512_srlv_epi32(q, _mm512_set1_epi32(nibble[column / 4 % 2])), low);
-    s = _mm512_and_si512(_mm512_srlv_epi32(s, _mm512_set1_epi32(nibble[vector % 2])), low);
-    q = _mm512_sub_epi32(q, _mm512_set1_epi32(7));
-    q = _mm512_mask_sub_epi32(q, m->zeros[vector], q, _mm512_set1_epi32(1));
-    return (vf)_mm512_cvtepi32_ps(_mm512_mullo_epi32(s, q));
+    __m512i codes = _mm512_load_si512(m->codes + column / 8 * 64);
+    __m512i two =
+        _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(m->scales + vector / 2 * 16)));
+    codes = _mm512_srl_epi32(codes, _mm_cvtsi32_si128((int)(column % 4 * 8 + column / 4 % 2 * 4)));
+    two = _mm512_srl_epi32(two, _mm_cvtsi32_si128((int)(vector % 2 * 4)));
+    __m512 q = _mm512_permutexvar_ps(codes, less_7);
+    q = _mm512_mask_sub_ps(q, m->zeros[vector], q, _mm512_set1_ps(1));
+    return (vf)_mm512_mul_ps(q, _mm512_permutexvar_ps(two, number));
 }
 
 /* ISA(vsq4z_value) for C panels, which share a row's outliers; from 4 bits or expanded. */
@@ -151,9 +168,68 @@ FINISH(expanded_finish_one, 1, W8_ROWS, true)
 FINISH(expanded_finish_two, 2, W8_ROWS, true)
 #undef FINISH
 
+/* The same for two panels, the second `next` bytes behind the first: from three rows on the loads
+ * of activations count, which the two share, and there are sums enough to wait for none. */
+TILE void packed_two_sums(const struct product *p, const struct vsq4z_panel *m, size_t next,
+                          int64_t row, const int R, __m512i sum[2][VSQ4Z_ROWS])
+{
+    const int64_t stride = p->in.q8_stride;
+    const size_t ahead = 2 * p->w->panel_bytes;
+    const int8_t *base[(VSQ4Z_ROWS + 2) / 3];
+    const unsigned char *codes = m->codes, *two = m->scales;
+    const char *zeros = (const char *)m->zeros;
+    __m512i sums[2][VSQ4Z_ROWS];
+    fetch_ends(m, ahead);
+    fetch_ends(m, ahead + p->w->panel_bytes);
+    UNROLL for (int r = 0; r < R; r += 3) base[r / 3] = p->in.q8 + (row + r) * stride;
+    UNROLL for (int r = 0; r < R; r++) sums[0][r] = sums[1][r] =
+        _mm512_set1_epi32(p->in.start[row + r]);
+    const char *end = zeros + vsq4z_blocks(p->w->cols) * BLOCK_VECTORS * 2;
+    do {
+        __m512i scales[2] = {scale_bytes(two), scale_bytes(two + next)};
+        FETCH(two + ahead);
+        FETCH(two + ahead + next);
+        UNROLL for (int j = 0; j < 2; j++)
+        {
+            struct level_scale scale[2];
+            UNROLL for (int c = 0; c < 2; c++)
+            {
+                scale[c] = level_scale(scales[c], *(const uint16_t *)(zeros + c * next + j * 2));
+                scales[c] = _mm512_srli_epi16(scales[c], 4);
+            }
+            UNROLL for (int half = 0; half < 2; half++)
+            {
+                __m512i u[2][2];
+                UNROLL for (int c = 0; c < 2; c++) expand_half(codes + c * next, scale[c], u[c]);
+                FETCH(codes + ahead);
+                FETCH(codes + ahead + next);
+                UNROLL for (int q = 0; q < 2; q++) UNROLL for (int r = 0; r < R; r++)
+                {
+                    int32_t four;
+                    __builtin_memcpy(&four, base[r / 3] + r % 3 * stride + half * 8 + q * 4, 4);
+                    __m512i value = _mm512_set1_epi32(four);
+                    DOT4(sums[0][r], u[0][q], value);
+                    DOT4(sums[1][r], u[1][q], value);
+                }
+                codes += 64;
+            }
+            UNROLL for (int r = 0; r < R; r += 3) base[r / 3] += VSQ4Z_VECTOR;
+        }
+        two += PANEL;
+        zeros += 4;
+    } while (zeros < end);
+    UNROLL for (int c = 0; c < 2; c++) UNROLL for (int r = 0; r < R; r++) sum[c][r] = sums[c][r];
+}
+
 TILE void packed_tile(const struct product *p, int64_t panel, int panels, int64_t row, const int R)
 {
     __m512i sum[2][VSQ4Z_ROWS];
+    if (R >= 7) { /* a last panel without a second one counts itself twice */
+        const struct vsq4z_panel m = vsq4z_panel(p->w, panel);
+        packed_two_sums(p, &m, panels == 2 ? p->w->panel_bytes : 0, row, R, sum);
+        (panels == 2 ? packed_finish_two : packed_finish_one)(p, panel, row, R, sum[0]);
+        return;
+    }
     for (int c = 0; c < panels; c++) {
         const struct vsq4z_panel m = vsq4z_panel(p->w, panel + c);
         packed_sums(p, &m, row, R, sum[c]);
