@@ -7,6 +7,8 @@
 
 #define REDRAW_US 100000 /* ten times a second: smooth to the eye, nothing beside the work */
 #define BAR_CELLS 30
+#define LINE_US   10000000 /* in a log: at most a line in ten seconds, */
+#define LINES     10       /* and at most so many */
 
 static int64_t now_us(void)
 {
@@ -21,45 +23,74 @@ static int terminal_columns(void)
     return size.ws_col;
 }
 
+static double share_of(const struct progress *bar, int64_t done)
+{
+    return bar->total > 0 ? (double)done / (double)bar->total : 1;
+}
+
+/* "N s left" after `lead`, or nothing while nothing is known. */
+static void rest_words(const struct progress *bar, double share, int64_t now, const char *lead,
+                       char words[32])
+{
+    double elapsed_s = (double)(now - bar->started_us) / 1e6;
+    words[0] = 0;
+    if (share > 0 && elapsed_s > 1)
+        snprintf(words, 32, "%s%.0f s left", lead, elapsed_s * (1 - share) / share);
+}
+
 /* "label [#####.....]  42 %  3 s left", cut to the terminal's width so that \r stays on one line.
  */
 static void draw(struct progress *bar, int64_t done, int64_t now)
 {
-    double share = bar->total > 0 ? (double)done / (double)bar->total : 1;
-    char cells[BAR_CELLS + 1], line[256], rest[32] = "";
+    double share = share_of(bar, done);
+    char cells[BAR_CELLS + 1], line[256], rest[32];
     for (int i = 0; i < BAR_CELLS; i++)
         cells[i] = i < (int)(share * BAR_CELLS) ? '#' : '.';
     cells[BAR_CELLS] = 0;
-    double elapsed_s = (double)(now - bar->started_us) / 1e6;
-    if (done > 0 && elapsed_s > 1)
-        snprintf(rest, sizeof rest, "  %.0f s left", elapsed_s * (1 - share) / share);
+    rest_words(bar, share, now, "  ", rest);
     snprintf(line, sizeof line, "%s [%s] %3d %%%s", bar->label, cells, (int)(share * 100), rest);
     fprintf(stderr, "\r\033[K%.*s", terminal_columns() - 1, line);
     fflush(stderr);
-    bar->drawn_us = now;
+    bar->told_us = now;
+}
+
+/* Short work says nothing in a log. */
+static void tell(struct progress *bar, int64_t done, int64_t now)
+{
+    char rest[32];
+    if (now - bar->told_us < LINE_US || (done - bar->told) * LINES < bar->total) return;
+    rest_words(bar, share_of(bar, done), now, ", ", rest);
+    log_info("%s: %d %%%s", bar->label, (int)(100 * share_of(bar, done)), rest);
+    bar->told_us = now;
+    bar->told = done;
 }
 
 void progress_begin(struct progress *bar, const char *label, int64_t total)
 {
-    *bar = (struct progress){.label = label, .total = total, .on = isatty(STDERR_FILENO)};
-    if (!bar->on) return;
-    bar->started_us = now_us();
-    draw(bar, 0, bar->started_us);
+    int64_t now = now_us();
+    *bar = (struct progress){.label = label,
+                             .total = total,
+                             .started_us = now,
+                             .told_us = now,
+                             .terminal = isatty(STDERR_FILENO) != 0};
+    if (bar->terminal) draw(bar, 0, now);
 }
 
 void progress_update(struct progress *bar, int64_t done)
 {
-    if (!bar->on) return;
     int64_t now = now_us();
-    if (now - bar->drawn_us < REDRAW_US) return;
     if (done > bar->total) done = bar->total;
-    draw(bar, done < 0 ? 0 : done, now);
+    if (done < 0) done = 0;
+    if (!bar->terminal)
+        tell(bar, done, now);
+    else if (now - bar->told_us >= REDRAW_US)
+        draw(bar, done, now);
 }
 
 void progress_end(struct progress *bar)
 {
-    if (!bar->on) return;
+    if (!bar->terminal) return;
     fputs("\r\033[K", stderr); /* the bar leaves no trace: what comes next is the result */
     fflush(stderr);
-    bar->on = 0;
+    bar->terminal = 0;
 }
