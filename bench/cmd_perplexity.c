@@ -2,6 +2,7 @@
 #include "bench/commands.h"
 #include "model/load_options.h"
 #include "model/score_text.h"
+#include "model/text_input.h"
 #include "quant/checkpoint/load_cache.h"
 
 #include <jansson.h>
@@ -16,29 +17,6 @@ struct perplexity_options {
     int64_t window, windows;
     bool json;
 };
-
-static char *read_file(const char *path, size_t *length, struct error *err)
-{
-    FILE *file = fopen(path, "rb");
-    if (!file) {
-        fail(err, ST_IO, "--text %s: %m", path);
-        return NULL;
-    }
-    struct strbuf text = {0};
-    char chunk[65536];
-    size_t got;
-    while ((got = fread(chunk, 1, sizeof chunk, file)) > 0)
-        strbuf_append(&text, chunk, got);
-    bool broken = ferror(file) != 0;
-    fclose(file);
-    *length = text.length;
-    if (broken) {
-        strbuf_free(&text);
-        fail(err, ST_IO, "--text %s: reading failed", path);
-        return NULL;
-    }
-    return strbuf_take(&text);
-}
 
 /* --weights vsq4:V,M is nothing that is kept or served: its layers' matrices are rounded to that
  * format and multiplied as f32. */
@@ -115,8 +93,9 @@ static enum status perplexity(struct perplexity_options *o, struct error *err)
     size_t length = 0;
     enum status status = resolve(o, &options, err);
     if (status) return status;
-    char *text = read_file(o->text, &length, err);
-    if (!text) return err->status;
+    char *text;
+    if ((status = text_input_read(o->text, SIZE_MAX, &text, &length, err)))
+        return fail_prefix(err, "--text");
     options.context = (int32_t)o->window;
     options.max_rows = 1;
     options.max_tokens = options.max_logits = SCORE_STEP_TOKENS;
@@ -128,8 +107,8 @@ static enum status perplexity(struct perplexity_options *o, struct error *err)
         status = tokenizer_encode(model_tokenizer(model), text, length, true, &tokens, err);
     int64_t windows = (int64_t)tokens.count / o->window;
     if (!status && windows == 0)
-        status = fail(err, ST_INVALID, "--text %s has %zu tokens, one window needs %lld", o->text,
-                      tokens.count, (long long)o->window);
+        status = fail(err, ST_INVALID, "--text %s has %zu tokens, one window needs %lld",
+                      text_input_label(o->text), tokens.count, (long long)o->window);
     if (!status) {
         if (o->windows && o->windows < windows) windows = o->windows;
         score_text_windows(model, tokens.ids, (int32_t)o->window, (int32_t)windows, true, &score);
@@ -160,7 +139,8 @@ int command_perplexity(int argc, char **argv)
                 "simulates the VS-Quant paper's format: scales of M bits for V weights";
         table[count++] = table[i];
     }
-    table[count++] = (struct option_spec){"text", OPT_STRING, &o.text, "FILE", "the text", 0, 0};
+    table[count++] = (struct option_spec){
+        "text", OPT_STRING, &o.text, "FILE", "the text; - is standard input", 0, 0};
     table[count++] = (struct option_spec){
         "context", OPT_INT, &o.window, "C", "tokens of a window (default 512)", 4, 1 << 24};
     table[count++] = (struct option_spec){

@@ -1,7 +1,7 @@
 #include "quant/checkpoint/calibration_text.h"
 #include "base/base.h"
 #include "model/checksum.h"
-#include "model/mapped_file.h"
+#include "model/text_input.h"
 #include "model/utf8.h"
 #include "quant/checkpoint/calibrate.h"
 
@@ -87,11 +87,12 @@ enum status calibration_text_read(const char *path, const struct checkpoint *sou
     bool bos;
     struct token_list ids = {.may_fail = true};
     *out = (struct calibration_text){0};
-    enum status status = read_text_file(path, MAX_TEXT, &text, &length, err);
+    enum status status = text_input_read(path, MAX_TEXT, &text, &length, err);
     if (status) return fail_prefix(err, "--calibrate");
-    status = check_text(path, text, length, err);
+    const char *label = text_input_label(path);
+    status = check_text(label, text, length, err);
     if (!status) status = tokenize(checkpoint_tokenizer(source), text, length, &ids, &bos, err);
-    if (!status) status = take_windows(path, source, &ids, length, bos, windows, out, err);
+    if (!status) status = take_windows(label, source, &ids, length, bos, windows, out, err);
     if (!status)
         out->record = json_pack("{s:s, s:I, s:s, s:i}", "path", path, "bytes", (json_int_t)length,
                                 "xxh3_128", checksum_of(text, length).digits, "tokens",

@@ -1,5 +1,6 @@
-/* The text that a recipe is calibrated on: windows of CALIBRATION_WINDOW tokens of a file, evenly
- * spread over it, each beginning with BOS where the model's texts do. */
+/* The text that a recipe is calibrated on: windows of CALIBRATION_WINDOW tokens of a file, a pipe
+ * or standard input ("-"), evenly spread over it, each beginning with BOS where the model's texts
+ * do. */
 #ifndef QUANT_CHECKPOINT_CALIBRATION_TEXT_H
 #define QUANT_CHECKPOINT_CALIBRATION_TEXT_H
 

@@ -134,7 +134,9 @@ int command_quantize(int argc, char **argv)
         {"format", OPT_STRING, &w.format, "FORMAT",
          "vsq4z (4.31 bits a weight, the default) or w8 (8.25 bits)", 0, 0},
         {"calibrate", OPT_STRING, &w.calibrate, "TEXTFILE",
-         "a text like what the model will see: weighs errors, and needed by awq and gptq", 0, 0},
+         "a text like what the model will see, or - for standard input: weighs errors, and needed\n"
+         "by awq and gptq",
+         0, 0},
         {"calibrate-windows", OPT_INT, &w.windows, "N",
          "windows of 512 tokens of it, at most (default 64 for gptq, 16 for the others)", 8, 4096},
         {"method", OPT_STRING, &w.method, "HOW",

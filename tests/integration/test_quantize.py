@@ -161,6 +161,40 @@ def test_a_quantized_directory_can_be_quantized(tmp_path):
     assert inspect(tmp_path / "out")["bits_per_weight"] < inspect(tmp_path / "w8")["bits_per_weight"]
 
 
+# --- where the text comes from
+
+def test_a_text_from_a_pipe(tmp_path, text):
+    """Standard input, a pipe and a shell's <(...): the same weights as from the file."""
+    options = ("--method", "awq")
+    quantize(tmp_path / "file", *options, "--calibrate", text)
+    quantize(tmp_path / "dash", *options, "--calibrate", "-", input=TEXT)
+    named = tmp_path / "fifo"
+    os.mkfifo(named)
+    with subprocess.Popen(["cp", text, named]):
+        quantize(tmp_path / "named", *options, "--calibrate", named)
+    command = f"'{ESPALIER}' quantize --model synthetic:tiny --method awq --out '{tmp_path}/shell' --calibrate <(cat '{text}')"
+    subprocess.run(["bash", "-c", command], check=True, capture_output=True, timeout=300)
+    weights = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in ("file", "dash", "named", "shell")}
+    assert len(set(weights.values())) == 1
+    records = [json.loads((tmp_path / name / "quantization.json").read_text())["options"]["calibrate"] for name in weights]
+    assert [record.pop("path") for record in records][:3] == [str(text), "-", str(named)]
+    assert all(record == records[0] for record in records) and records[0]["bytes"] == len(TEXT.encode())
+
+
+def test_a_pipe_that_gives_no_text(tmp_path):
+    out = tmp_path / "out"
+    assert "--calibrate: standard input has 0 tokens in 0 bytes; needed" in refused(out, "--calibrate", "-", input="")
+    assert "standard input is no UTF-8 text: byte 2 is 0x00" in refused(out, "--calibrate", "-", input="ab\0")
+    assert f"--calibrate: {tmp_path}: Is a directory" in refused(out, "--calibrate", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_perplexity_of_a_pipe(text):
+    score = ("perplexity", "--model", "synthetic:tiny", "--windows", "1", "--context", "64", "--text")
+    assert run(*score, "-", input=TEXT).stdout == run(*score, text).stdout
+    assert "--text standard input has 0 tokens" in run(*score, "-", input="", check=False).stderr
+
+
 # --- wrong usage
 
 def test_wrong_usage(tmp_path, text):
