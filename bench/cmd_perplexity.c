@@ -34,8 +34,8 @@ static enum status resolve(struct perplexity_options *o, struct model_options *o
     return load_options_resolve(&words, options, err);
 }
 
-/* What the matrices take: all of them, or, simulated, the layers' in the format they only pass
- * through. */
+/* The matrices as a file holds them: all of them, or, simulated, the layers' in the format they
+ * only pass through. */
 struct footprint {
     const char *name;
     double bits;
@@ -45,7 +45,7 @@ struct footprint {
 static struct footprint footprint_of(const struct perplexity_options *o, const struct model *model)
 {
     if (!o->simulated.vector) {
-        int64_t bytes = (int64_t)model_weight_bytes(model);
+        int64_t bytes = (int64_t)model_matrix_bytes(model);
         double bits = 8.0 * (double)bytes / (double)model_weight_count(model);
         return (struct footprint){weight_format_name(model_weights(model)), bits, bytes};
     }
@@ -64,20 +64,24 @@ static void print_score(const struct perplexity_options *o, const struct model *
         printf("perplexity %.4f +- %.4f over %lld tokens in %d windows of %lld\n",
                text_perplexity(score), text_perplexity_stderr(score), (long long)score->tokens,
                score->windows, (long long)o->window);
-        printf("weights    %s%s, %.3f bits a weight, %lld bytes%s; KV %s; %s\n",
+        printf("weights    %s%s, %.3f bits a weight, %.1f MB of matrices%s (%.1f MB packed in "
+               "memory); KV "
+               "%s; %s\n",
                simulated ? "simulated " : "", footprint.name, footprint.bits,
-               (long long)footprint.bytes,
+               (double)footprint.bytes / 1e6,
                simulated ? " in the layers, embedding and head native, products in f32" : "",
-               dtype_name(options->kv_type), model_backend_name(model));
+               (double)model_weight_bytes(model) / 1e6, dtype_name(options->kv_type),
+               model_backend_name(model));
         return;
     }
     json_t *doc = json_pack(
-        "{s:s, s:s, s:s, s:b, s:s, s:s, s:f, s:f, s:I, s:i, s:I, s:f, s:I}", "command",
+        "{s:s, s:s, s:s, s:b, s:s, s:s, s:f, s:f, s:I, s:i, s:I, s:f, s:I, s:I}", "command",
         "perplexity", "model", model_config(model)->name, "weights", footprint.name, "simulated",
         simulated, "kv_type", dtype_name(options->kv_type), "backend", model_backend_name(model),
         "perplexity", text_perplexity(score), "stderr", text_perplexity_stderr(score), "tokens",
         (json_int_t)score->tokens, "windows", score->windows, "context", (json_int_t)o->window,
-        "bits_per_weight", footprint.bits, "weight_bytes", (json_int_t)footprint.bytes);
+        "bits_per_weight", footprint.bits, "matrix_bytes", (json_int_t)footprint.bytes,
+        "weight_bytes", (json_int_t)model_weight_bytes(model));
     invariant(doc, "the result's JSON could not be made");
     json_dumpf(doc, stdout, JSON_INDENT(2));
     putchar('\n');

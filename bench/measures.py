@@ -20,7 +20,7 @@ def run_json(command):
 
 
 def espalier_perplexity(espalier, model, weights, text, threads, windows=WINDOWS):
-    """The document of `espalier perplexity`: perplexity, weight_bytes, bits_per_weight and more."""
+    """The document of `espalier perplexity`: perplexity, matrix_bytes, bits_per_weight and more."""
     return run_json([espalier, "perplexity", "--model", model, "--weights", weights, "--text", text, "--context", str(CONTEXT),
                      "--windows", str(windows), "--threads", str(threads)])
 

@@ -3,8 +3,7 @@
 
 Every row scores the same windows with the same rule (llama-perplexity's). Ours runs in our engine as it serves: weights
 quantized, activations rounded to 8 bits, the KV cache in bf16 (in f32 beside native weights). llama.cpp's files are scored by
-llama-perplexity. Bytes of matrices: embedding and products, no norms. Of ours as the engine holds them (native: as the file does),
-of llama.cpp's as the file does.
+llama-perplexity. Bytes of matrices, ours and llama.cpp's: embedding and products, no norms, as a file holds them.
 """
 import argparse
 import itertools
@@ -47,7 +46,7 @@ def perplexity(args, model, weights):
 
 def row_of_ours(args, name, model, weights):
     doc = perplexity(args, model, weights)
-    return {"engine": "espalier", "row": name, "perplexity": doc["perplexity"], "stderr": doc["stderr"], "matrix_bytes": doc["weight_bytes"],
+    return {"engine": "espalier", "row": name, "perplexity": doc["perplexity"], "stderr": doc["stderr"], "matrix_bytes": doc["matrix_bytes"],
             "bits_per_weight": doc["bits_per_weight"], "file_bytes": None}
 
 

@@ -32,10 +32,9 @@ struct summary {
     int32_t files;
     struct memory_plan plans[COUNT_OF(ways)];
     int64_t available;
-    const char *chat_known_by; /* "fingerprint", "markers" or "" */
-    struct type_total types[FILE_TYPES], all;
-    double bits_per_weight;
-    int32_t kinds[TOKEN_UNUSED + 1]; /* tokens by kind */
+    const char *chat_known_by;                          /* "fingerprint", "markers" or "" */
+    struct type_total types[FILE_TYPES], all, matrices; /* matrices: all but norms and biases */
+    int32_t kinds[TOKEN_UNUSED + 1];                    /* tokens by kind */
 };
 
 static const char *const scaling_names[] = {
@@ -48,6 +47,11 @@ static void add_to(struct type_total *total, const struct checkpoint_tensor *ten
     total->tensors++;
     total->weights += tensor->rows * tensor->cols;
     total->bytes += (int64_t)tensor->bytes;
+}
+
+static double bits_of(const struct type_total *total)
+{
+    return 8.0 * (double)total->bytes / (double)total->weights;
 }
 
 static void plan_ways(const struct checkpoint *checkpoint, struct summary *s)
@@ -84,8 +88,8 @@ static struct summary summarize(const struct checkpoint *checkpoint)
             if (!tensor || (once && layer)) continue;
             add_to(&s.types[tensor->type], tensor);
             add_to(&s.all, tensor);
+            if (tensor_role_is_matrix(role)) add_to(&s.matrices, tensor);
         }
-    s.bits_per_weight = 8.0 * (double)s.all.bytes / (double)s.all.weights;
     for (int32_t id = 0; id < s.tokenizer->token_count; id++)
         s.kinds[s.tokenizer->tokens[id].kind]++;
     plan_ways(checkpoint, &s);
@@ -149,7 +153,7 @@ static void print_memory(const struct summary *s)
     const double gib = 1 << 30;
     for (size_t i = 0; i < COUNT_OF(ways); i++) {
         const struct memory_plan *plan = &s->plans[i];
-        print_row(i ? "" : "memory", "%-6s %.2f GiB (weights %.2f, KV %.2f for %d tokens)%s",
+        print_row(i ? "" : "memory", "%-6s %.2f GiB (packed weights %.2f, KV %.2f for %d tokens)%s",
                   way_name(s, i), (double)plan->total / gib, (double)plan->weights / gib,
                   (double)plan->kv / gib, plan->kv_blocks * BLOCK_SLOTS,
                   fits(s, plan) ? "" : ": more than there is");
@@ -160,7 +164,10 @@ static void print_memory(const struct summary *s)
 static void print_weights(const struct summary *s)
 {
     print_row("weights", "%lld in %lld tensors, %.1f MB, %.3f bits each", (long long)s->all.weights,
-              (long long)s->all.tensors, (double)s->all.bytes / 1e6, s->bits_per_weight);
+              (long long)s->all.tensors, (double)s->all.bytes / 1e6, bits_of(&s->all));
+    print_row("  matrices", "%lld in %lld tensors, %.1f MB, %.3f bits each",
+              (long long)s->matrices.weights, (long long)s->matrices.tensors,
+              (double)s->matrices.bytes / 1e6, bits_of(&s->matrices));
     for (enum file_type type = 0; type < FILE_TYPES; type++) {
         const struct type_total *total = &s->types[type];
         if (!total->tensors) continue;
@@ -228,6 +235,13 @@ static void print_tokenizer(const struct summary *s)
 }
 
 /* --- for programs */
+
+static json_t *matrices_json(const struct type_total *matrices)
+{
+    return json_pack("{s:I, s:I, s:I, s:f}", "tensors", (json_int_t)matrices->tensors, "weights",
+                     (json_int_t)matrices->weights, "bytes", (json_int_t)matrices->bytes, "bits",
+                     bits_of(matrices));
+}
 
 static json_t *types_json(const struct summary *s)
 {
@@ -326,11 +340,12 @@ static json_t *quantization_json(const struct summary *s)
 static int print_json(const struct summary *s, const char *path)
 {
     json_t *json = json_pack(
-        "{s:s, s:s, s:i, s:s, s:s, s:o, s:o, s:I, s:I, s:f, s:o, s:o, s:o, s:s, s:s, s:o}", "model",
-        path, "format", s->format, "files", s->files, "name", s->config->name, "architecture",
-        s->config->architecture, "shapes", shapes_json(s->config), "rope", rope_json(s->config),
-        "weights", (json_int_t)s->all.weights, "bytes", (json_int_t)s->all.bytes, "bits_per_weight",
-        s->bits_per_weight, "tensors", types_json(s), "quantization", quantization_json(s),
+        "{s:s, s:s, s:i, s:s, s:s, s:o, s:o, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:s, s:s, s:o}",
+        "model", path, "format", s->format, "files", s->files, "name", s->config->name,
+        "architecture", s->config->architecture, "shapes", shapes_json(s->config), "rope",
+        rope_json(s->config), "weights", (json_int_t)s->all.weights, "bytes",
+        (json_int_t)s->all.bytes, "bits_per_weight", bits_of(&s->all), "matrices",
+        matrices_json(&s->matrices), "tensors", types_json(s), "quantization", quantization_json(s),
         "tokenizer", tokenizer_json(s), "chat_template", s->chat_template, "chat_template_known_by",
         s->chat_known_by, "memory", memory_json(s));
     if (!json) { /* a name that is no UTF-8 */

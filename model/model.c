@@ -129,6 +129,11 @@ enum weight_format model_weights(const struct model *m)
     return m->transformer.weights;
 }
 
+size_t model_matrix_bytes(const struct model *m)
+{
+    return m->transformer.matrix_bytes;
+}
+
 size_t model_weight_bytes(const struct model *m)
 {
     return transformer_weight_bytes(&m->transformer);

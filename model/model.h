@@ -51,11 +51,14 @@ const struct tokenizer *model_tokenizer(const struct model *model);
 enum chat_template model_chat_template(const struct model *model);
 const char *model_backend_name(const struct model *model);
 enum weight_format model_weights(const struct model *model); /* VSQ4Z where any matrix is kept so */
-size_t model_weight_bytes(const struct model *model);        /* on the device */
-int64_t
-model_weight_count(const struct model *model); /* weights in those bytes (norms not counted) */
+/* Two sizes of the matrices (embedding and head among them, norms not): what a file holds of them
+ * in the format they are used in (native: in the checkpoint's own), and what they take on the
+ * device, packed, with padding (native: as f32, f16 or bf16). */
+size_t model_matrix_bytes(const struct model *model);
+size_t model_weight_bytes(const struct model *model);
+int64_t model_weight_count(const struct model *model); /* weights in those bytes */
 
-/* Those bytes by what the matrices are for, all layers together; 0 for a head that is the
+/* model_weight_bytes by what the matrices are for, all layers together; 0 for a head that is the
  * embedding. */
 struct model_weight_sizes {
     size_t qkv, output, gate_up, down, embedding, head;

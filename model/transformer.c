@@ -56,6 +56,14 @@ enum weight_format weight_format_kept(const struct checkpoint_tensor *const *par
     return weights;
 }
 
+/* Bytes of a matrix in a file of that format. */
+static size_t unpacked_bytes(const struct checkpoint_tensor *tensor, enum weight_format format)
+{
+    if (format == WEIGHT_VSQ4Z) return vsq4z_matrix_bytes(tensor->rows, tensor->cols);
+    if (format == WEIGHT_W8) return (size_t)w8_matrix_bytes(tensor->rows, tensor->cols);
+    return tensor->bytes;
+}
+
 struct loader {
     struct transformer *t;
     const struct checkpoint *checkpoint;
@@ -84,6 +92,7 @@ static enum status load_weight(struct loader *loader, const enum tensor_role *ro
     enum weight_format format =
         weight_format_kept(parts, count, options->weights, options->as_stored);
     for (int i = 0; i < count; i++) {
+        loader->t->matrix_bytes += unpacked_bytes(parts[i], format);
         if (format == WEIGHT_VSQ4Z && parts[i]->type != FILE_VSQ4Z)
             return fail(loader->err, ST_UNSUPPORTED, "tensor %s is %s, not VSQ4z", parts[i]->name,
                         file_type_name(parts[i]->type));

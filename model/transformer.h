@@ -28,6 +28,7 @@ struct transformer {
     float *inv_freq; /* [head_dim / 2], shape.inv_freq */
     struct transformer_layer *layers;
     struct weight *embedding, *head; /* the same one when tied */
+    size_t matrix_bytes;             /* of all matrices, unpacked: model_matrix_bytes */
     struct tensor *final_norm;
     struct kv_pool *kv;
     /* activations of one step, [max_tokens, ...] */

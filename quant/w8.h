@@ -36,6 +36,12 @@ static inline int64_t w8_groups(int64_t cols)
     return (cols + W8_GROUP - 1) / W8_GROUP;
 }
 
+/* Bytes of both arrays. */
+static inline int64_t w8_matrix_bytes(int64_t rows, int64_t cols)
+{
+    return rows * (cols + (int64_t)sizeof(uint16_t) * w8_groups(cols));
+}
+
 /* The scale of input k. */
 static inline float w8_scale(const struct w8_matrix *m, int64_t row, int64_t k)
 {

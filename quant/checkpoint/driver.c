@@ -37,7 +37,7 @@ struct run {
 static int64_t coded_bytes(enum file_type type, int64_t rows, int64_t cols)
 {
     return type == FILE_VSQ4Z ? (int64_t)vsq4z_matrix_bytes(rows, cols)
-                              : rows * (cols + 2 * w8_groups(cols));
+                              : w8_matrix_bytes(rows, cols);
 }
 
 static void record_matrix(struct run *run, enum tensor_role role, int32_t layer,

@@ -68,6 +68,6 @@ void report_print(const json_t *record, const char *out)
         print_layer(records, layer);
     print_table(records, TENSOR_EMBEDDING, "embedding");
     print_table(records, TENSOR_HEAD, "head");
-    printf("%s: %.1f MB of matrices, %.3f bits a weight\n", out, number(matrices, "bytes") / 1e6,
-           number(matrices, "bits"));
+    printf("%s: %.1f MB of matrices (embedding included, norms not), %.3f bits a weight\n", out,
+           number(matrices, "bytes") / 1e6, number(matrices, "bits"));
 }

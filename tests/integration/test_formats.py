@@ -106,7 +106,7 @@ def test_simulated_vsq4_is_what_numpy_makes(golden, tmp_path, width, scale_bits)
     assert simulated["simulated"] is True and simulated["weights"] == f"vsq4:{width},{scale_bits}"
     assert simulated["bits_per_weight"] == 4 + scale_bits / width
     layers = sum(array.size for name, array in tensors.items() if is_layer_matrix(name))
-    assert simulated["weight_bytes"] == int(layers * (4 + scale_bits / width) / 8)
+    assert simulated["matrix_bytes"] == int(layers * (4 + scale_bits / width) / 8)
 
 
 @pytest.mark.parametrize("words", ["vsq4:", "vsq4:16", "vsq4:24,4", "vsq4:16,5", "vsq4:16,4,best", "vsq4:16,4 "])

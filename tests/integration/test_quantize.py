@@ -161,6 +161,28 @@ def test_a_quantized_directory_can_be_quantized(tmp_path):
     assert inspect(tmp_path / "out")["bits_per_weight"] < inspect(tmp_path / "w8")["bits_per_weight"]
 
 
+def test_matrices_have_one_size_everywhere(tmp_path, text):
+    """The report, inspect and perplexity: the bytes of the parts in the file. What memory holds has another name."""
+    out = tmp_path / "out"
+    report = quantize(out, "--keep", "*.0.mlp.down*").stdout
+    entries, _, _ = header(out)
+    size = sum(end - start for start, end in (entry["data_offsets"] for name, entry in entries.items() if name != "__metadata__" and
+                                              name.split(".")[-1] in ("codes", "scales", "zeros", "row_scale", "int8", "scale")))
+    found, record = inspect(out), json.loads((out / "quantization.json").read_text())["matrices"]
+    score = json.loads(run("perplexity", "--model", out, "--text", text, "--windows", "1", "--json").stdout)
+    assert size == found["matrices"]["bytes"] == record["bytes"] == score["matrix_bytes"]
+    assert size <= score["weight_bytes"] < 1.2 * size and size < found["bytes"]
+    bits = 8 * size / found["matrices"]["weights"]
+    assert found["matrices"]["bits"] == bits and score["bits_per_weight"] == pytest.approx(bits)
+    words = f"{size / 1e6:.1f} MB of matrices"
+    assert f"{out}: {words} (embedding included, norms not), {bits:.3f} bits a weight" in report
+    printed = run("perplexity", "--model", out, "--text", text, "--windows", "1").stdout
+    assert f"{words} ({score['weight_bytes'] / 1e6:.1f} MB packed in memory)" in printed
+    assert f"{size / 1e6:.1f} MB, {bits:.3f} bits each" in run("inspect", "--model", out).stdout
+    native = json.loads(run("perplexity", "--model", out, "--text", text, "--windows", "1", "--weights", "native", "--json").stdout)
+    assert native["matrix_bytes"] == size and native["weight_bytes"] > 4 * size
+
+
 # --- where the text comes from
 
 def test_a_text_from_a_pipe(tmp_path, text):
