@@ -13,6 +13,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct type_total {
     int64_t tensors, weights, bytes;
@@ -217,8 +218,10 @@ static void print_quantization(const json_t *quantization)
                   (long long)json_integer_value(json_object_get(text, "tokens")));
     print_row("", "from %s (%s), by %s", text_of(source, "path"), text_of(source, "format"),
               text_of(quantization, "made_by"));
-    print_row("", "relative error of the weights %.5f, %.3f %% clipped",
+    bool moved = strcmp(text_of(options, "method"), "rtn") != 0;
+    print_row("", "relative error of rounding %.5f%s, %.3f %% clipped",
               mean_of(json_object_get(quantization, "tensors"), "error"),
+              moved ? " (of the weights that the method made, not the source's)" : "",
               100 * mean_of(json_object_get(quantization, "tensors"), "clipped"));
 }
 

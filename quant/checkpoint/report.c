@@ -3,6 +3,7 @@
 #include "quant/checkpoint/format_plan.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* The columns of a layer's row. */
 static const struct {
@@ -55,11 +56,28 @@ static void print_table(const json_t *records, enum tensor_role role, const char
                number(record, "bits"));
 }
 
+/* AWQ and GPTQ round other weights than the source's, on purpose. */
+static void print_meaning(const json_t *record)
+{
+    const json_t *method = json_object_get(json_object_get(record, "options"), "method");
+    const char *name = json_string_value(method);
+    printf(
+        "relative error of rounding (squared error over squared weights), bits a weight, weights "
+        "clipped\n");
+    if (strstr(name, "awq"))
+        puts("awq: against the weights with its scales in their columns, not the source's own");
+    if (strstr(name, "gptq"))
+        puts(
+            "gptq: against the weights that make up for earlier losses, not the source's own; it "
+            "lets "
+            "this\nerror grow to make that of the products smaller: compare methods by perplexity");
+}
+
 void report_print(const json_t *record, const char *out)
 {
     const json_t *records = json_object_get(record, "tensors");
     const json_t *matrices = json_object_get(record, "matrices");
-    printf("relative error (squared error over squared weights), bits a weight, weights clipped\n");
+    print_meaning(record);
     printf("layer ");
     for (size_t i = 0; i < COUNT_OF(columns); i++)
         printf("  %7s", columns[i].title);

@@ -183,6 +183,16 @@ def test_matrices_have_one_size_everywhere(tmp_path, text):
     assert native["matrix_bytes"] == size and native["weight_bytes"] > 4 * size
 
 
+@pytest.mark.parametrize("method", ["rtn", "awq", "gptq", "awq+gptq"])
+def test_the_table_says_what_its_errors_are_against(tmp_path, text, method):
+    out = tmp_path / "out"
+    head = quantize(out, "--method", method, "--calibrate", text, "--calibrate-windows", "8").stdout.split("layer ")[0]
+    assert head.startswith("relative error of rounding (squared error over squared weights)")
+    assert ("awq: against the weights with its scales in their columns" in head) == ("awq" in method)
+    assert ("gptq: against the weights that make up for earlier losses" in head) == ("gptq" in method)
+    assert ("not the source's)" in run("inspect", "--model", out).stdout) == (method != "rtn")
+
+
 # --- where the text comes from
 
 def test_a_text_from_a_pipe(tmp_path, text):
