@@ -17,10 +17,14 @@
 
 #define MARK ".partial-"
 
-/* --- what a signal takes away. The handler may use nothing but these and system calls. */
+/* --- what a signal takes away, and what it says. The handler may use nothing but these and system
+ * calls. */
 
 static struct {
-    char directory[PATH_MAX];
+    char directory[PATH_MAX], target[PATH_MAX];
+    char words[PATH_MAX + 96];
+    dev_t device; /* of the directory, whatever its name has become */
+    ino_t inode;
     char files[PARTIAL_MAX_FILES][PATH_MAX + 64];
     volatile sig_atomic_t file_count, active;
 } doomed;
@@ -34,9 +38,27 @@ static void take_away(void)
     doomed.active = 0;
 }
 
+/* It has its name already: the signal came behind the rename. */
+static bool in_place(void)
+{
+    struct stat info;
+    return stat(doomed.target, &info) == 0 && info.st_dev == doomed.device &&
+           info.st_ino == doomed.inode;
+}
+
+static void take_away_and_tell(void)
+{
+    if (!doomed.active) return;
+    bool kept = in_place();
+    take_away();
+    if (kept) return;
+    ssize_t written = write(STDERR_FILENO, doomed.words, strlen(doomed.words));
+    (void)written; /* nowhere to report a failing standard error */
+}
+
 static void take_away_and_die(int signal_number)
 {
-    take_away();
+    take_away_and_tell();
     raise(signal_number); /* its action is the default again: SA_RESETHAND */
 }
 
@@ -50,7 +72,7 @@ static void catch_signals(void)
     for (size_t i = 0; i < COUNT_OF(signals); i++) /* nohup's SIG_IGN stays */
         if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
             sigaction(signals[i], &action, NULL);
-    at_quick_exit(take_away); /* of a server, which waits for its signals */
+    at_quick_exit(take_away_and_tell); /* of a server, which waits for its signals */
     signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is an error of write(2) then */
 }
 
@@ -180,14 +202,31 @@ static enum status name_paths(const char *target, struct partial *out, struct er
     return ST_OK;
 }
 
+/* What a signal would say; on a terminal in place of the progress bar. */
+static void prepare_words(const char *target)
+{
+    const char *clear = isatty(STDERR_FILENO) ? "\r\033[K" : "";
+    char name[PATH_MAX];
+    snprintf(name, sizeof name, "%s", target);
+    make_printable(name);
+    snprintf(doomed.words, sizeof doomed.words,
+             "%sespalier: interrupted; nothing was written to %s\n", clear, name);
+}
+
 static enum status make_directory(struct partial *out, struct error *err)
 {
+    struct stat info = {0};
+    prepare_words(out->target);
     if (mkdir(out->path, 0777) < 0)
         return errno == ENOENT
                    ? fail(err, ST_NOT_FOUND, "%s: the directory it belongs into does not exist",
                           out->target)
                    : fail(err, ST_IO, "%s: %s", out->path, strerror(errno));
     snprintf(doomed.directory, sizeof doomed.directory, "%s", out->path);
+    snprintf(doomed.target, sizeof doomed.target, "%s", out->target);
+    stat(out->path, &info);
+    doomed.device = info.st_dev;
+    doomed.inode = info.st_ino;
     doomed.file_count = 0;
     doomed.active = 1;
     out->lock = open(out->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -2,8 +2,9 @@
  *
  * It is written as DIR.partial-PID beside DIR and renamed when everything in it is on the disk.
  * Whatever ends the process before that (an error, SIGINT, SIGTERM, SIGHUP) takes the partial
- * directory away; what kill -9 or a crash leaves behind is recognised by the next run, which holds
- * the lock that its weights held, and taken away then. One per process.
+ * directory away (a signal says so on standard error); what kill -9 or a crash leaves behind is
+ * recognised by the next run, which holds the lock that its weights held, and taken away then. One
+ * per process.
  */
 #ifndef QUANT_CHECKPOINT_PARTIAL_H
 #define QUANT_CHECKPOINT_PARTIAL_H

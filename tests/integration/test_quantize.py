@@ -331,7 +331,9 @@ def started(out, *options):
 def test_a_signal_leaves_nothing(tmp_path, number):
     process, _ = started(tmp_path / "out")
     process.send_signal(number)
-    assert process.wait(timeout=30) == -number
+    _, words = process.communicate(timeout=30)
+    assert process.returncode == -number
+    assert words == f"espalier: interrupted; nothing was written to {tmp_path / 'out'}\n"
     assert not list(tmp_path.iterdir())
 
 

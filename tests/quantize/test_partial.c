@@ -181,8 +181,9 @@ Test(partial, the_last_check_is_the_rename_itself)
 #define SKIP_WITHOUT_SIGNALS()
 #endif
 
-/* Runs a child that begins, writes a file, says so and waits. */
-static pid_t begin_in_child(const struct place *place)
+/* Runs a child that begins, writes a file, says so and waits; its standard error goes to `log`,
+ * where there is one. */
+static pid_t begin_in_child(const struct place *place, FILE *log)
 {
     int ready[2];
     char byte;
@@ -191,6 +192,7 @@ static pid_t begin_in_child(const struct place *place)
     if (child == 0) {
         struct partial partial;
         struct error err = {0};
+        if (log) dup2(fileno(log), STDERR_FILENO);
         if (partial_begin(place->target, false, &partial, &err) ||
             partial_write(&partial, "config.json", "{}", 2, &err) || write(ready[1], "x", 1) != 1)
             _exit(9);
@@ -210,27 +212,58 @@ static int wait_signal(pid_t child)
     return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
+static void expect_words(FILE *log, const struct place *place)
+{
+    char expected[600], found[600] = "";
+    snprintf(expected, sizeof expected, "espalier: interrupted; nothing was written to %s\n",
+             place->target);
+    rewind(log);
+    found[fread(found, 1, sizeof found - 1, log)] = 0;
+    cr_expect_str_eq(found, expected);
+}
+
 Test(partial, signals_take_it_away)
 {
     SKIP_WITHOUT_SIGNALS();
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
     for (size_t i = 0; i < COUNT_OF(signals); i++) {
         struct place place = make_place();
+        FILE *log = tmpfile();
         signal(signals[i], SIG_DFL);
-        pid_t child = begin_in_child(&place);
+        pid_t child = begin_in_child(&place, log);
         cr_expect_eq(entries(place.parent), 1);
         kill(child, signals[i]);
         cr_expect_eq(wait_signal(child), signals[i]);
         cr_expect_eq(entries(place.parent), 0);
+        expect_words(log, &place);
+        fclose(log);
         remove_place(&place);
     }
+}
+
+/* Between the rename and the end of partial_commit. */
+Test(partial, a_signal_behind_the_rename_takes_nothing_away)
+{
+    SKIP_WITHOUT_SIGNALS();
+    struct place place = make_place();
+    FILE *log = tmpfile();
+    char path[600];
+    pid_t child = begin_in_child(&place, log);
+    snprintf(path, sizeof path, "%s.partial-%d", place.target, (int)child);
+    cr_assert(rename(path, place.target) == 0);
+    kill(child, SIGTERM);
+    cr_expect_eq(wait_signal(child), SIGTERM);
+    cr_expect_eq(entries(place.target), 1);
+    cr_expect(fseek(log, 0, SEEK_END) == 0 && ftell(log) == 0, "words about nothing written");
+    fclose(log);
+    remove_place(&place);
 }
 
 Test(partial, what_kill_9_leaves_is_removed_and_a_living_one_is_not)
 {
     SKIP_WITHOUT_SIGNALS();
     struct place place = make_place();
-    pid_t dead = begin_in_child(&place), living = begin_in_child(&place);
+    pid_t dead = begin_in_child(&place, NULL), living = begin_in_child(&place, NULL);
     kill(dead, SIGKILL);
     cr_expect_eq(wait_signal(dead), SIGKILL);
     cr_expect_eq(entries(place.parent), 2);
