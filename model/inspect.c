@@ -19,11 +19,13 @@ struct type_total {
     int64_t tensors, weights, bytes;
 };
 
-/* Ways to load: weights and KV as they come by default with each other. */
-static const struct {
+/* A way to load: --weights, and KV as it comes by default with it. */
+struct way {
     enum weight_format weights;
     enum dtype kv_type;
-} ways[] = {{WEIGHT_W8, DT_BF16}, {WEIGHT_NATIVE, DT_F32}};
+    struct memory_plan plan;
+};
+#define WAYS 3
 
 struct summary {
     const struct model_config *config;
@@ -31,7 +33,7 @@ struct summary {
     const json_t *quantization; /* of a quantized directory */
     const char *format, *chat_template;
     int32_t files;
-    struct memory_plan plans[COUNT_OF(ways)];
+    struct way ways[WAYS];
     int64_t available;
     const char *chat_known_by;                          /* "fingerprint", "markers" or "" */
     struct type_total types[FILE_TYPES], all, matrices; /* matrices: all but norms and biases */
@@ -55,15 +57,23 @@ static double bits_of(const struct type_total *total)
     return 8.0 * (double)total->bytes / (double)total->weights;
 }
 
+/* What --weights auto does comes first. */
 static void plan_ways(const struct checkpoint *checkpoint, struct summary *s)
 {
-    for (size_t i = 0; i < COUNT_OF(ways); i++) {
+    bool coded = checkpoint_has_type(checkpoint, FILE_VSQ4Z);
+    const struct way ways[WAYS] = {
+        {.weights = coded ? WEIGHT_VSQ4Z : WEIGHT_W8, .kv_type = DT_BF16},
+        {.weights = WEIGHT_NATIVE, .kv_type = DT_F32},
+        {.weights = coded ? WEIGHT_W8 : WEIGHT_VSQ4Z, .kv_type = DT_BF16}};
+    for (size_t i = 0; i < WAYS; i++) {
         struct model_options options = model_options_default();
-        options.weights = ways[i].weights;
-        options.kv_type = ways[i].kv_type;
-        options.as_stored = ways[i].weights != WEIGHT_NATIVE;
-        if (memory_plan_make(&options, checkpoint, &s->plans[i], NULL))
-            s->plans[i] = (struct memory_plan){.total = INT64_MAX}; /* no KV block fits */
+        struct way *way = &s->ways[i];
+        *way = ways[i];
+        options.weights = way->weights;
+        options.kv_type = way->kv_type;
+        options.as_stored = way->weights == WEIGHT_VSQ4Z;
+        if (memory_plan_make(&options, checkpoint, &way->plan, NULL))
+            way->plan = (struct memory_plan){.total = INT64_MAX}; /* no KV block fits */
     }
 }
 
@@ -95,15 +105,6 @@ static struct summary summarize(const struct checkpoint *checkpoint)
         s.kinds[s.tokenizer->tokens[id].kind]++;
     plan_ways(checkpoint, &s);
     return s;
-}
-
-/* What --weights auto does with a quantized directory has the name of its format. */
-static const char *way_name(const struct summary *s, size_t way)
-{
-    const json_t *options = json_object_get(s->quantization, "options");
-    const char *format = json_string_value(json_object_get(options, "format"));
-    bool stored = ways[way].weights != WEIGHT_NATIVE && format;
-    return stored ? format : weight_format_name(ways[way].weights);
 }
 
 /* --- for people */
@@ -152,12 +153,12 @@ static void print_shape(const struct model_config *c)
 static void print_memory(const struct summary *s)
 {
     const double gib = 1 << 30;
-    for (size_t i = 0; i < COUNT_OF(ways); i++) {
-        const struct memory_plan *plan = &s->plans[i];
+    for (size_t i = 0; i < WAYS; i++) {
+        const struct memory_plan *plan = &s->ways[i].plan;
         print_row(i ? "" : "memory", "%-6s %.2f GiB (packed weights %.2f, KV %.2f for %d tokens)%s",
-                  way_name(s, i), (double)plan->total / gib, (double)plan->weights / gib,
-                  (double)plan->kv / gib, plan->kv_blocks * BLOCK_SLOTS,
-                  fits(s, plan) ? "" : ": more than there is");
+                  weight_format_name(s->ways[i].weights), (double)plan->total / gib,
+                  (double)plan->weights / gib, (double)plan->kv / gib,
+                  plan->kv_blocks * BLOCK_SLOTS, fits(s, plan) ? "" : ": more than there is");
     }
     if (s->available >= 0) print_row("", "%.2f GiB available", (double)s->available / gib);
 }
@@ -206,7 +207,7 @@ static const char *text_of(const json_t *object, const char *key)
 static void print_quantization(const json_t *quantization)
 {
     const json_t *options = json_object_get(quantization, "options");
-    const json_t *source = json_object_get(quantization, "source"), *kept;
+    const json_t *source = json_object_get(quantization, "source"), *kept, *file;
     const json_t *text = json_object_get(options, "calibrate");
     size_t i;
     print_row("quantized", "--format %s --method %s --clip %s", text_of(options, "format"),
@@ -216,8 +217,13 @@ static void print_quantization(const json_t *quantization)
     if (json_is_object(text))
         print_row("", "--calibrate %s, %lld tokens", text_of(text, "path"),
                   (long long)json_integer_value(json_object_get(text, "tokens")));
-    print_row("", "from %s (%s), by %s", text_of(source, "path"), text_of(source, "format"),
-              text_of(quantization, "made_by"));
+    print_row("", "from %s (%s)", text_of(source, "path"), text_of(source, "format"));
+    json_array_foreach(json_object_get(source, "files"), i, file) print_row(
+        "", "  %s, %lld bytes, xxh3_128 %s", text_of(file, "name"),
+        (long long)json_integer_value(json_object_get(file, "bytes")), text_of(file, "xxh3_128"));
+    print_row("", "by %s, version %lld of the format; every checksum is right",
+              text_of(quantization, "made_by"),
+              (long long)json_integer_value(json_object_get(quantization, "version")));
     bool moved = strcmp(text_of(options, "method"), "rtn") != 0;
     print_row("", "relative error of rounding %.5f%s, %.3f %% clipped",
               mean_of(json_object_get(quantization, "tensors"), "error"),
@@ -303,16 +309,17 @@ static json_t *rope_json(const struct model_config *c)
 static json_t *memory_json(const struct summary *s)
 {
     json_t *plans = json_array();
-    for (size_t i = 0; i < COUNT_OF(ways); i++) {
-        const struct memory_plan *plan = &s->plans[i];
+    for (size_t i = 0; i < WAYS; i++) {
+        const struct way *way = &s->ways[i];
+        const struct memory_plan *plan = &way->plan;
         json_array_append_new(
-            plans,
-            json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:b}", "weights", way_name(s, i),
-                      "kv_type", dtype_name(ways[i].kv_type), "context", plan->context,
-                      "kv_bytes_per_token", (json_int_t)kv_token_bytes(s->config, ways[i].kv_type),
-                      "weight_bytes", (json_int_t)plan->weights, "kv_bytes", (json_int_t)plan->kv,
-                      "activation_bytes", (json_int_t)plan->activations, "total_bytes",
-                      (json_int_t)plan->total, "fits", fits(s, plan)));
+            plans, json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:b}", "weights",
+                             weight_format_name(way->weights), "kv_type", dtype_name(way->kv_type),
+                             "context", plan->context, "kv_bytes_per_token",
+                             (json_int_t)kv_token_bytes(s->config, way->kv_type), "weight_bytes",
+                             (json_int_t)plan->weights, "kv_bytes", (json_int_t)plan->kv,
+                             "activation_bytes", (json_int_t)plan->activations, "total_bytes",
+                             (json_int_t)plan->total, "fits", fits(s, plan)));
     }
     return json_pack("{s:o, s:o}", "available",
                      s->available < 0 ? json_null() : json_integer(s->available), "plans", plans);

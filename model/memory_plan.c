@@ -71,12 +71,16 @@ static enum status plan_cache(const struct model_options *options, const struct 
 
 /* --- weights and activations */
 
-/* One matrix as kernels/cpu/weight.c packs it, without the padding of its last panel. */
-static int64_t packed_bytes(const struct checkpoint_tensor *tensor, enum weight_format weights_as,
-                            bool as_stored)
+/* One tensor as kernels/cpu/weight.c packs it, without the padding of its last panel. Of what is
+ * not stored in 4 bits the load cache makes it (quant/checkpoint/load_cache.h): all but the
+ * embedding and the head. */
+static int64_t packed_bytes(const struct checkpoint_tensor *tensor, enum tensor_role role,
+                            enum weight_format weights_as, bool as_stored)
 {
     int64_t weights = product(tensor->rows, tensor->cols);
     enum weight_format format = weight_format_kept(&tensor, 1, weights_as, as_stored);
+    if (!tensor_role_is_matrix(role)) return product(weights, 4);
+    if (format == WEIGHT_VSQ4Z && role <= TENSOR_HEAD) format = WEIGHT_W8;
     if (format == WEIGHT_VSQ4Z) return sum(weights / 2, weights / 25); /* 4 + 5 / 16 bits */
     if (format == WEIGHT_W8) return sum(weights, weights / 32); /* a bf16 scale for 64 inputs */
     bool half = tensor->type == FILE_F16 || tensor->type == FILE_BF16;
@@ -92,7 +96,7 @@ static int64_t plan_weights(const struct checkpoint *checkpoint, enum weight_for
         for (enum tensor_role role = 0; role < TENSOR_ROLES; role++) {
             const struct checkpoint_tensor *tensor = checkpoint_tensor(checkpoint, role, layer);
             if (tensor && (!layer || role > TENSOR_FINAL_NORM))
-                bytes = sum(bytes, packed_bytes(tensor, format, as_stored));
+                bytes = sum(bytes, packed_bytes(tensor, role, format, as_stored));
         }
     return bytes;
 }

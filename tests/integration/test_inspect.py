@@ -68,8 +68,9 @@ def test_gguf_files():
 def test_large_shapes_are_planned_without_their_memory(shape, weights, gib):
     found = inspect(f"synthetic:{shape}")
     assert abs(found["weights"] / weights - 1) < 0.002
-    w8, native = found["memory"]["plans"]
-    assert (w8["weights"], native["weights"]) == ("w8", "native")
+    w8, native, vsq4z = found["memory"]["plans"]
+    assert (w8["weights"], native["weights"], vsq4z["weights"]) == ("w8", "native", "vsq4z")
+    assert 0.5 < vsq4z["weight_bytes"] / w8["weight_bytes"] < 0.62
     assert int(native["weight_bytes"] / 2**30) == gib and native["weight_bytes"] > 1.9 * w8["weight_bytes"]
     assert w8["kv_bytes_per_token"] == 4 * found["shapes"]["layers"] * found["shapes"]["kv_heads"] * 128
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import resource
 import shutil
 import signal
@@ -67,11 +68,12 @@ def test_a_directory_that_every_command_takes(tmp_path, text):
     found, source = inspect(out), inspect("synthetic:tiny")
     assert found["shapes"] == source["shapes"] and found["tokenizer"]["tokens"] == source["tokenizer"]["tokens"]
     assert {entry["type"] for entry in found["tensors"]} == {"F32", "W8", "VSQ4z"}
-    assert [plan["weights"] for plan in found["memory"]["plans"]] == ["vsq4z", "native"]
+    assert [plan["weights"] for plan in found["memory"]["plans"]] == ["vsq4z", "native", "w8"]
     assert found["memory"]["plans"][0]["weight_bytes"] < found["memory"]["plans"][1]["weight_bytes"] / 4
     assert found["quantization"]["options"]["format"] == "vsq4z" and source["quantization"] is None
     assert "checksums" not in found["quantization"]
-    assert "--format vsq4z --method rtn --clip search" in run("inspect", "--model", out).stdout
+    needs = [{plan["weights"]: plan["total_bytes"] for plan in each["memory"]["plans"]} for each in (found, source)]
+    assert needs[0]["vsq4z"] == needs[1]["vsq4z"] < needs[0]["w8"] == needs[1]["w8"]
     run("perplexity", "--model", out, "--text", text, "--windows", "1", "--weights", "native")
     assert tokens(out, "Hi", "--weights", "native") and tokens(out, "Hi")
 
@@ -159,6 +161,21 @@ def test_a_quantized_directory_can_be_quantized(tmp_path):
     quantize(tmp_path / "w8", "--format", "w8")
     quantize(tmp_path / "out", model=tmp_path / "w8")
     assert inspect(tmp_path / "out")["bits_per_weight"] < inspect(tmp_path / "w8")["bits_per_weight"]
+
+
+def test_inspect_says_how_it_was_made(tmp_path, text):
+    model, out = tmp_path / "source", tmp_path / "out"
+    quantize(model, "--format", "w8")
+    quantize(out, "--calibrate", text, "--keep", "*.1.mlp.down*", model=model)
+    words = run("inspect", "--model", out).stdout
+    record = json.loads((out / "quantization.json").read_text())
+    [file] = record["source"]["files"]
+    for part in ("--format vsq4z --method awq+gptq --clip search\n", "--keep *.1.mlp.down*\n",
+                 f"--calibrate {text}, {record['options']['calibrate']['tokens']} tokens\n", f"from {model} (safetensors)\n",
+                 f"model.safetensors, {(model / 'model.safetensors').stat().st_size} bytes, xxh3_128 {file['xxh3_128']}\n",
+                 f"by {record['made_by']}, version 1 of the format; every checksum is right\n"):
+        assert part in words, words
+    assert re.search(r"\n  VSQ4z +\d+ in 13 tensors, ", words) and re.search(r"\n  W8 +\d+ in 3 tensors, ", words)
 
 
 def test_matrices_have_one_size_everywhere(tmp_path, text):
