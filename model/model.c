@@ -77,20 +77,28 @@ static enum status load_parts(struct model *m, const struct model_options *optio
     return ST_OK;
 }
 
-enum status model_load(const struct model_options *options, struct model **out, struct error *err)
+enum status model_load_checkpoint(const struct model_options *options,
+                                  const struct checkpoint *checkpoint, struct model **out,
+                                  struct error *err)
 {
-    struct checkpoint *checkpoint;
-    enum status status = checkpoint_open(options->path, &checkpoint, err);
-    if (status) return status;
     struct model *m = must_alloc(sizeof *m);
-    status = load_parts(m, options, checkpoint, err);
-    checkpoint_close(checkpoint);
+    enum status status = load_parts(m, options, checkpoint, err);
     if (status) {
         model_free(m);
         return status;
     }
     *out = m;
     return ST_OK;
+}
+
+enum status model_load(const struct model_options *options, struct model **out, struct error *err)
+{
+    struct checkpoint *checkpoint;
+    enum status status = checkpoint_open(options->path, &checkpoint, err);
+    if (status) return status;
+    status = model_load_checkpoint(options, checkpoint, out, err);
+    checkpoint_close(checkpoint);
+    return status;
 }
 
 void model_free(struct model *m)

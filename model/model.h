@@ -44,6 +44,10 @@ struct model_options model_options_default(void);
 
 /* Loads and packs. The checkpoint's pages are given back before it returns. */
 enum status model_load(const struct model_options *options, struct model **out, struct error *err);
+/* From a checkpoint that is open already, and stays the caller's; options->path is its name. */
+enum status model_load_checkpoint(const struct model_options *options,
+                                  const struct checkpoint *checkpoint, struct model **out,
+                                  struct error *err);
 void model_free(struct model *model);
 
 const struct model_config *model_config(const struct model *model);

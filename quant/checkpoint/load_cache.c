@@ -137,31 +137,30 @@ static enum status take_lock(const char *place, int *lock, struct error *err)
     return ST_OK;
 }
 
-/* The directory, if it is there and whole. */
-static bool usable(const char *place)
+/* The directory, open, if it is there and whole. */
+static struct checkpoint *open_kept(const char *place)
 {
-    struct checkpoint *checkpoint;
+    struct checkpoint *kept;
     struct error why = {0};
-    if (access(place, F_OK)) return false;
-    if (checkpoint_open(place, &checkpoint, &why)) {
+    if (access(place, F_OK)) return NULL;
+    if (checkpoint_open(place, &kept, &why)) {
         log_warn("the cache of --weights vsq4z is damaged and made anew: %s", why.text);
         partial_remove(place);
-        return false;
+        return NULL;
     }
-    bool good = checkpoint_has_type(checkpoint, FILE_VSQ4Z);
-    checkpoint_close(checkpoint);
-    return good;
+    if (checkpoint_has_type(kept, FILE_VSQ4Z)) return kept;
+    checkpoint_close(kept);
+    return NULL;
 }
 
 /* --- what it costs */
 
-static enum status score_sample(struct model_options options, const char *path,
+static enum status score_sample(struct model_options options, const struct checkpoint *checkpoint,
                                 enum weight_format weights, struct text_score *score,
                                 struct error *err)
 {
     struct model *model;
     struct token_list tokens = {0};
-    options.path = path;
     options.weights = weights;
     options.as_stored = weights == WEIGHT_VSQ4Z;
     options.context = options.kv_blocks = 0;
@@ -169,7 +168,7 @@ static enum status score_sample(struct model_options options, const char *path,
     options.max_rows = 1;
     options.max_tokens = options.max_logits = SCORE_STEP_TOKENS;
     options.progress = options.chats = false;
-    enum status status = model_load(&options, &model, err);
+    enum status status = model_load_checkpoint(&options, checkpoint, &model, err);
     if (status) return status;
     int32_t window = model_context(model) < WINDOW ? model_context(model) : WINDOW;
     status = tokenizer_encode(model_tokenizer(model), architecture_md, architecture_md_size, false,
@@ -185,13 +184,14 @@ static enum status score_sample(struct model_options options, const char *path,
 
 /* Measures and writes PLACE.json; a cost that cannot be kept is measured again. */
 static enum status measure_cost(const struct model_options *options, const char *place,
+                                const struct checkpoint *source, const struct checkpoint *kept,
                                 json_t **out, struct error *err)
 {
     struct text_score w8 = {0}, vsq4z = {0};
     enum status status;
     log_info("measuring what 4 bits cost on a sample text");
-    if ((status = score_sample(*options, options->path, WEIGHT_W8, &w8, err)) ||
-        (status = score_sample(*options, place, WEIGHT_VSQ4Z, &vsq4z, err)))
+    if ((status = score_sample(*options, source, WEIGHT_W8, &w8, err)) ||
+        (status = score_sample(*options, kept, WEIGHT_VSQ4Z, &vsq4z, err)))
         return status;
     *out = json_pack("{s:I, s:f, s:f}", "tokens", (json_int_t)vsq4z.tokens, "w8",
                      vsq4z.tokens ? text_perplexity(&w8) : 0, "vsq4z",
@@ -248,20 +248,26 @@ static enum status make(const struct model_options *options, const char *place, 
     return status;
 }
 
-/* `kept`: the directory in the cache. */
-static enum status through_cache(const struct model_options *options, char kept[PATH_MAX],
-                                 struct error *err)
+/* *kept: what the cache has of `source`, at `place`; the caller's. It is opened, and so verified,
+ * once for all that follows. */
+static enum status through_cache(const struct model_options *options,
+                                 const struct checkpoint *source, char place[PATH_MAX],
+                                 struct checkpoint **kept, struct error *err)
 {
     int lock;
     json_t *cost = NULL;
-    enum status status = cache_place(options->path, kept, err);
-    if (!status) status = take_lock(kept, &lock, err);
+    enum status status = cache_place(options->path, place, err);
+    if (!status) status = take_lock(place, &lock, err);
     if (status) return status;
-    if (!usable(kept)) status = make(options, kept, err);
-    if (!status) cost = kept_cost(kept);
-    if (!status && !cost) status = measure_cost(options, kept, &cost, err);
+    *kept = open_kept(place);
+    if (!*kept) {
+        status = make(options, place, err);
+        if (!status) status = checkpoint_open(place, kept, err);
+    }
+    if (!status) cost = kept_cost(place);
+    if (!status && !cost) status = measure_cost(options, place, source, *kept, &cost, err);
     close(lock);
-    if (!status) say_cost(options->path, kept, cost);
+    if (!status) say_cost(options->path, place, cost);
     json_decref(cost);
     return status;
 }
@@ -270,16 +276,17 @@ enum status load_cache_model(const struct model_options *options, struct model *
                              struct error *err)
 {
     struct model_options resolved = *options;
-    struct checkpoint *checkpoint;
-    char kept[PATH_MAX];
+    struct checkpoint *source, *kept = NULL;
+    char place[PATH_MAX];
     if (options->weights != WEIGHT_VSQ4Z) return model_load(options, out, err);
-    enum status status = checkpoint_open(options->path, &checkpoint, err);
+    enum status status = checkpoint_open(options->path, &source, err);
     if (status) return status;
-    bool quantized = checkpoint_has_type(checkpoint, FILE_VSQ4Z);
-    checkpoint_close(checkpoint);
-    if (!quantized) {
-        if ((status = through_cache(options, kept, err))) return status;
-        resolved.path = kept;
+    if (!checkpoint_has_type(source, FILE_VSQ4Z)) {
+        status = through_cache(options, source, place, &kept, err);
+        resolved.path = place;
     }
-    return model_load(&resolved, out, err);
+    if (!status) status = model_load_checkpoint(&resolved, kept ? kept : source, out, err);
+    checkpoint_close(kept);
+    checkpoint_close(source);
+    return status;
 }

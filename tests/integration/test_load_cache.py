@@ -1,7 +1,9 @@
 """`--weights vsq4z` on a model that is not quantized: made once, kept, said what it costs; safe when two start at once."""
+import ctypes
 import json
 import os
 import pathlib
+import struct
 import subprocess
 import time
 
@@ -10,6 +12,7 @@ from conftest import MODEL as DEFAULT_MODEL
 from espalier_server import ESPALIER
 
 MODEL = "synthetic:tiny"
+IN_OPEN, IN_CLOSE_NOWRITE = 0x20, 0x10
 
 
 class Cache:
@@ -51,6 +54,48 @@ def test_is_made_once_and_says_what_it_costs(cache):
         assert f"espalier quantize --model {MODEL} --out DIR --calibrate TEXTFILE" in result.stderr
     name = cache.directory().name
     assert cache.entries() == [name, name + ".json", name + ".lock"]
+
+
+class Opened:
+    """How often a file is opened meanwhile (inotify)."""
+
+    def __init__(self, path):
+        self.path, self.libc = path, ctypes.CDLL(None, use_errno=True)
+
+    def __enter__(self):
+        self.events = self.libc.inotify_init1(os.O_NONBLOCK)
+        # IN_CLOSE_NOWRITE too: the kernel makes one of events that are alike and follow each other.
+        watch = self.libc.inotify_add_watch(self.events, os.fsencode(self.path), IN_OPEN | IN_CLOSE_NOWRITE)
+        assert self.events >= 0 and watch > 0
+        return self
+
+    def count(self):
+        """Since the last call."""
+        try:
+            events = os.read(self.events, 4096)
+        except BlockingIOError:
+            return 0
+        return sum(mask & IN_OPEN > 0 for _, mask, _, _ in struct.iter_unpack("iIII", events))
+
+    def __exit__(self, *error):
+        os.close(self.events)
+
+
+def test_what_is_kept_is_read_and_verified_once(cache, tmp_path):
+    """Opening verifies every checksum: 87 MB of the default model."""
+    cache.generate()
+    with Opened(cache.directory() / "model.safetensors") as opened:
+        cache.generate()
+        assert opened.count() == 1
+    out = tmp_path / "quantized"
+    subprocess.run([ESPALIER, "quantize", "--model", MODEL, "--out", out], check=True, capture_output=True, timeout=300)
+    with Opened(out / "model.safetensors") as opened:
+        cache.generate(model=out)
+        assert opened.count() == 1
+        assert opened.count() == 0
+        for _ in range(3):
+            (out / "model.safetensors").read_bytes()
+        assert opened.count() == 3
 
 
 def test_two_that_start_at_once_agree(cache):
