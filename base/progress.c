@@ -54,11 +54,12 @@ static void draw(struct progress *bar, int64_t done, int64_t now)
     bar->told_us = now;
 }
 
-/* Short work says nothing in a log. */
+/* Short work says nothing in a log, and the end says itself. */
 static void tell(struct progress *bar, int64_t done, int64_t now)
 {
     char rest[32];
-    if (now - bar->told_us < LINE_US || (done - bar->told) * LINES < bar->total) return;
+    if (done == bar->total || now - bar->told_us < LINE_US) return;
+    if ((done - bar->told) * LINES < bar->total) return;
     rest_words(bar, share_of(bar, done), now, ", ", rest);
     log_info("%s: %d %%%s", bar->label, (int)(100 * share_of(bar, done)), rest);
     bar->told_us = now;

@@ -1,5 +1,5 @@
 /* A progress bar on standard error when that is a terminal. Elsewhere, in a log, a plain line of
- * work that takes long: after each tenth of it, but not more often than every ten seconds. */
+ * work that takes long: behind each tenth of it, but not more often than every ten seconds. */
 #ifndef BASE_PROGRESS_H
 #define BASE_PROGRESS_H
 

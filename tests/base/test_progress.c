@@ -64,16 +64,16 @@ static void minute_each(struct progress *bar)
 Test(progress, long_work_says_each_tenth)
 {
     lines_of(minute_each);
-    cr_assert_eq(count('\n'), 10, "%s", written);
+    cr_assert_eq(count('\n'), 9, "%s", written);
     cr_assert(!strncmp(written, "espalier: packing weights: 10 %, 5400 s left\n", 44), "%s",
               written);
-    cr_assert(strstr(written, ": 100 %, 0 s left\n"), "%s", written);
+    cr_assert(strstr(written, ": 90 %, 600 s left\n"), "%s", written);
     cr_assert_eq(count('\r') + count(033), 0);
 }
 
 static void second_each(struct progress *bar)
 {
-    for (int i = 0; i <= 100; i += 5) {
+    for (int i = 0; i <= 100; i += 4) {
         progress_update(bar, i);
         pass(bar, 1);
     }
@@ -81,10 +81,10 @@ static void second_each(struct progress *bar)
 
 Test(progress, not_more_than_a_line_in_ten_seconds)
 {
-    lines_of(second_each); /* 21 seconds */
+    lines_of(second_each); /* 26 seconds */
     cr_assert_eq(count('\n'), 2, "%s", written);
-    cr_assert(strstr(written, ": 50 %, 10 s left\n"), "%s", written);
-    cr_assert(strstr(written, ": 100 %, 0 s left\n"), "%s", written);
+    cr_assert(strstr(written, ": 40 %, 15 s left\n"), "%s", written);
+    cr_assert(strstr(written, ": 80 %, 5 s left\n"), "%s", written);
 }
 
 static void overdone(struct progress *bar)
@@ -96,6 +96,5 @@ static void overdone(struct progress *bar)
 
 Test(progress, counts_beyond_the_total_are_the_total)
 {
-    cr_assert(strstr(lines_of(overdone), ": 100 %, 0 s left\n"), "%s", written);
-    cr_assert_eq(count('\n'), 1);
+    cr_assert_str_eq(lines_of(overdone), "", "the end says itself");
 }
