@@ -4,30 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define READ_BYTES \
-    ((size_t)256 << 20) /* eight times the last-level cache of the machines we know */
-#define REPEATS 5
-
-struct reading {
-    const unsigned char *memory;
-    _Atomic uint64_t sink;
-};
-
-typedef uint64_t u64x8 __attribute__((vector_size(64)));
-
-/* Sums one member's share, eight words at a time: a plain stream of loads. */
-static void read_share(void *argument, int member, int members)
-{
-    struct reading *job = argument;
-    size_t share = READ_BYTES / (size_t)members / 256 * 256;
-    const u64x8 *at = (const u64x8 *)(job->memory + share * (size_t)member);
-    u64x8 sum[4] = {{0}};
-    for (size_t i = 0; i < share / sizeof *at; i += 4)
-        for (int k = 0; k < 4; k++)
-            sum[k] += at[i + (size_t)k];
-    u64x8 all = sum[0] + sum[1] + sum[2] + sum[3];
-    job->sink += all[0] ^ all[7];
-}
+/* The best of what fits into this time, and of that many at least: on a machine that others use
+ * too, a few moments may all be bad ones. */
+#define MEASURE_US 500000
+#define LEAST_RUNS 5
 
 static double seconds_since(int64_t start_us)
 {
@@ -35,52 +15,98 @@ static double seconds_since(int64_t start_us)
     return (double)(clock_now(&clock) - start_us) / 1e6;
 }
 
-static double read_bandwidth(struct thread_pool *pool)
+static double best_seconds(struct thread_pool *pool, thread_pool_fn work, void *job)
 {
     struct clock clock = clock_monotonic();
-    struct reading job = {0};
-    void *memory = pages_alloc(READ_BYTES, 1);
-    if (!memory) return 0;
-    memset(memory, 1, READ_BYTES); /* untouched pages would all be one page of zeros */
-    job.memory = memory;
+    int64_t begin = clock_now(&clock);
     double best = 1e9;
-    for (int i = 0; i < REPEATS; i++) {
+    for (int i = 0; i < LEAST_RUNS || clock_now(&clock) - begin < MEASURE_US; i++) {
         int64_t start = clock_now(&clock);
-        thread_pool_run(pool, read_share, &job);
+        thread_pool_run(pool, work, job);
         double seconds = seconds_since(start);
-        if (seconds < best) best = seconds;
+        if (seconds > 0 && seconds < best) best = seconds;
     }
-    pages_free(memory, READ_BYTES);
-    return (double)READ_BYTES / best;
+    return best;
 }
+
+/* --- memory */
+
+#define LEAST_BYTES ((size_t)256 << 20)
+#define MOST_BYTES  ((size_t)2 << 30)
+#define CACHE_TIMES 8 /* larger than the cache so many times: next to nothing of it is there */
+
+/* What a core of this machine can keep: sysconf would add the caches of all. */
+size_t last_level_cache(void)
+{
+    char path[96], text[32];
+    size_t largest = 0;
+    for (int index = 0; index < 8; index++) {
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
+        FILE *file = fopen(path, "r");
+        if (!file) break;
+        char *unit = NULL;
+        size_t size = fgets(text, sizeof text, file) ? strtoul(text, &unit, 10) : 0;
+        fclose(file);
+        if (unit) size <<= *unit == 'K' ? 10 : *unit == 'M' ? 20 : *unit == 'G' ? 30 : 0;
+        if (size > largest) largest = size;
+    }
+    return largest;
+}
+
+static size_t read_bytes(void)
+{
+    size_t bytes = CACHE_TIMES * last_level_cache();
+    if (bytes < LEAST_BYTES) return LEAST_BYTES;
+    return bytes < MOST_BYTES ? bytes : MOST_BYTES;
+}
+
+struct reading {
+    const struct roof_loops *loops;
+    const unsigned char *memory;
+    size_t bytes;
+};
+
+/* As weights are read: each member its own stretch, from one end to the other. */
+static void read_share(void *argument, int member, int members)
+{
+    const struct reading *job = argument;
+    size_t share = job->bytes / (size_t)members / ROOF_READ_BLOCK * ROOF_READ_BLOCK;
+    job->loops->read(job->memory + share * (size_t)member, share);
+}
+
+static double read_bandwidth(struct thread_pool *pool, const struct roof_loops *loops)
+{
+    struct reading job = {.loops = loops, .bytes = read_bytes()};
+    void *memory = pages_alloc(job.bytes, 1);
+    if (!memory) return 0;
+    memset(memory, 1, job.bytes); /* untouched pages would all be one page of zeros */
+    job.memory = memory;
+    double best = best_seconds(pool, read_share, &job);
+    pages_free(memory, job.bytes);
+    return (double)job.bytes / best;
+}
+
+/* --- arithmetic */
 
 struct looping {
     double (*loop)(int64_t rounds);
     int64_t rounds;
-    double operations[256]; /* by member */
 };
 
 static void loop_member(void *argument, int member, int members)
 {
-    struct looping *job = argument;
+    const struct looping *job = argument;
+    (void)member;
     (void)members;
-    job->operations[member % 256] = job->loop(job->rounds);
+    job->loop(job->rounds);
 }
 
+/* Long enough for members to begin together, and short enough for none to be interrupted. */
 static double loop_rate(struct thread_pool *pool, double (*loop)(int64_t rounds))
 {
-    struct clock clock = clock_monotonic();
     struct looping job = {.loop = loop, .rounds = 1000000};
-    double best = 0;
-    for (int i = 0; i < REPEATS; i++) {
-        int64_t start = clock_now(&clock);
-        thread_pool_run(pool, loop_member, &job);
-        double seconds = seconds_since(start), total = 0;
-        for (int m = 0; m < thread_pool_size(pool) && m < 256; m++)
-            total += job.operations[m];
-        if (seconds > 0 && total / seconds > best) best = total / seconds;
-    }
-    return best;
+    double operations = thread_pool_size(pool) * loop(job.rounds);
+    return operations / best_seconds(pool, loop_member, &job);
 }
 
 struct roof roof_measure(struct thread_pool *pool, enum cpu_isa isa)
@@ -88,7 +114,7 @@ struct roof roof_measure(struct thread_pool *pool, enum cpu_isa isa)
     const struct roof_loops *loops = isa == CPU_AVX512 ? &roof_loops_avx512
                                      : isa == CPU_AVX2 ? &roof_loops_avx2
                                                        : &roof_loops_portable;
-    return (struct roof){.bytes_per_s = read_bandwidth(pool),
+    return (struct roof){.bytes_per_s = read_bandwidth(pool, loops),
                          .int8_ops_per_s = loop_rate(pool, loops->int8),
                          .f32_ops_per_s = loop_rate(pool, loops->f32)};
 }
@@ -121,6 +147,8 @@ void roof_to_json(const struct roof *roof, json_t *doc)
     json_object_set_new(doc, "roof_gb_per_s", json_real(roof->bytes_per_s / 1e9));
     json_object_set_new(doc, "roof_int8_gop_per_s", json_real(roof->int8_ops_per_s / 1e9));
     json_object_set_new(doc, "roof_f32_gop_per_s", json_real(roof->f32_ops_per_s / 1e9));
+    json_object_set_new(doc, "last_level_cache_bytes",
+                        json_integer((json_int_t)last_level_cache()));
 }
 
 void print_roof_words(const json_t *doc)

@@ -42,4 +42,19 @@ static double f32_loop(int64_t rounds)
     return 2.0 * 4 * CHAINS * (double)rounds;
 }
 
-const struct roof_loops roof_loops_portable = {int8_loop, f32_loop};
+static void read_loop(const void *memory, size_t bytes)
+{
+    const i32x4 *at = memory, *end = at + bytes / ROOF_READ_BLOCK * ROOF_READ_BLOCK / sizeof *at;
+#define BEGIN(k) i32x4 sum##k = {0};
+#define ADD(k)       \
+    sum##k += at[k]; \
+    KEPT(sum##k);
+    ALL_CHAINS(BEGIN)
+    for (; at < end; at += CHAINS) {
+        ALL_CHAINS(ADD)
+    }
+#undef BEGIN
+#undef ADD
+}
+
+const struct roof_loops roof_loops_portable = {int8_loop, f32_loop, read_loop};

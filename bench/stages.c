@@ -120,3 +120,40 @@ void print_stages(const char *title, const json_t *stages)
                all > 0 ? 100 * ms / all : 0);
     }
 }
+
+/* Of a measurement or a stage; what rounding may hide is no reason for words. */
+static bool below_floor(const json_t *row)
+{
+    double ms = json_number_value(json_object_get(row, "ms"));
+    return ms < 0.98 * json_number_value(json_object_get(row, "floor_ms"));
+}
+
+static bool any_below_floor(const json_t *rows)
+{
+    const json_t *row, *stage;
+    size_t i, k;
+    json_array_foreach(rows, i, row)
+    {
+        if (below_floor(row)) return true;
+        json_array_foreach(json_object_get(row, "stages"), k, stage)
+        {
+            if (below_floor(stage)) return true;
+        }
+    }
+    return false;
+}
+
+void print_below_floor(const json_t *doc)
+{
+    if (!any_below_floor(json_object_get(doc, "decode")) &&
+        !any_below_floor(json_object_get(doc, "prefill")))
+        return;
+    double cache = json_number_value(json_object_get(doc, "last_level_cache_bytes"));
+    printf(
+        "\nBelow 1.00x: a floor counts every byte as read from memory. The last-level cache (%.0f "
+        "MB) "
+        "may\nhold a part from the step before; a stage's time is one thread's, and the others may "
+        "have done\nmore of it (barriers); or the machine was busier while the roof was "
+        "measured.\n",
+        cache / (1 << 20));
+}

@@ -45,4 +45,7 @@ json_t *stages_to_json(struct stage_times *times, const struct step_costs *costs
                        const struct roof *roof);
 void print_stages(const char *title, const json_t *stages);
 
+/* A line on what took less than its floor, where anything of a document of measure_steps did. */
+void print_below_floor(const json_t *doc);
+
 #endif

@@ -246,6 +246,7 @@ void print_steps(const json_t *doc)
     print_rows(doc, "prefill", "tokens", 1, false);
     print_rows(doc, "decode", "rows", 3, true);
     print_rows(doc, "prefill", "tokens", 1, true);
+    print_below_floor(doc);
 }
 
 static json_t *measure_all(struct bench *b)
