@@ -147,7 +147,7 @@ stage "unit tests, tsan" ctest --test-dir build-tsan -j 1 -L 'base|cuda|kernels|
 stage "forward pass, tsan" ctest --test-dir build-tsan -R test_invariance --output-on-failure
 stage "fuzz, 20 s each" tests/fuzz/run.sh 20
 stage "faults" tests/faults/run.sh build --quick
-stage "faults under asan" tests/faults/run.sh build-asan --quick --only '^(completion|chat stream)$|shutdown$|load gguf'
+stage "faults under asan" tests/faults/run.sh build-asan --quick --only '^(completion|chat stream)$|shutdown$|load gguf|load quantized|quantize by'
 stage "server" tests/integration/run.sh build -n 2 --dist loadfile
 stage "real clients" tests/clients/run.sh --quick
 stage "server under asan" tests/integration/run.sh build-asan -n 2 --dist loadfile

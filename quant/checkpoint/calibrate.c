@@ -253,14 +253,17 @@ static enum status pack(struct calibration *c, const struct float_layer *layer,
     return c->backend->ops->weight_create(c->backend, &spec, out, err);
 }
 
-/* A vector of up to three roles, end to end; NULL where the model has none. */
-static struct tensor *vector(struct calibration *c, const struct float_layer *layer,
-                             struct part_list parts)
+/* A vector of up to three roles, end to end; *out is NULL where the model has none. */
+static enum status vector(struct calibration *c, const struct float_layer *layer,
+                          struct part_list parts, struct tensor **out, struct error *err)
 {
     int64_t total = 0;
+    *out = NULL;
     for (int i = 0; i < parts.count; i++)
         total += layer->tensors[parts.roles[i]].cols;
-    if (!layer->tensors[parts.roles[0]].values) return NULL;
+    if (!layer->tensors[parts.roles[0]].values) return ST_OK;
+    *out = c->backend->ops->tensor_create(c->backend, 1, total);
+    if (!*out) return fail(err, ST_NO_MEMORY, "no memory for a vector of %lld", (long long)total);
     float *values = must_alloc((size_t)total * sizeof *values);
     int64_t at = 0;
     for (int i = 0; i < parts.count; i++) {
@@ -268,11 +271,9 @@ static struct tensor *vector(struct calibration *c, const struct float_layer *la
         memcpy(values + at, layer->tensors[parts.roles[i]].values, (size_t)cols * sizeof *values);
         at += cols;
     }
-    struct tensor *tensor = c->backend->ops->tensor_create(c->backend, 1, total);
-    invariant(tensor, "no memory for a vector of %lld", (long long)total);
-    c->backend->ops->tensor_write(c->backend, tensor, 0, values);
+    c->backend->ops->tensor_write(c->backend, *out, 0, values);
     free(values);
-    return tensor;
+    return ST_OK;
 }
 
 static void to_tensor(struct calibration *c, struct tensor *tensor, const float *from, int64_t cols)
@@ -294,26 +295,28 @@ struct attention_part {
     struct tensor *norm, *bias, *q_norm, *k_norm;
 };
 
-static enum status attention_open(struct calibration *c, const struct float_layer *layer,
-                                  struct attention_part *part, struct error *err)
-{
-    enum status status = pack(
-        c, layer, (struct part_list){{TENSOR_Q, TENSOR_K, TENSOR_V}, 3, false}, &part->qkv, err);
-    if (status) return status;
-    part->norm = vector(c, layer, (struct part_list){{TENSOR_ATTN_NORM}, 1, false});
-    part->bias = vector(
-        c, layer, (struct part_list){{TENSOR_Q_BIAS, TENSOR_K_BIAS, TENSOR_V_BIAS}, 3, false});
-    part->q_norm = vector(c, layer, (struct part_list){{TENSOR_Q_NORM}, 1, false});
-    part->k_norm = vector(c, layer, (struct part_list){{TENSOR_K_NORM}, 1, false});
-    return ST_OK;
-}
-
 static void attention_close(struct calibration *c, struct attention_part *part)
 {
     struct tensor *vectors[] = {part->norm, part->bias, part->q_norm, part->k_norm};
     for (size_t i = 0; i < COUNT_OF(vectors); i++)
         c->backend->ops->tensor_free(c->backend, vectors[i]);
     c->backend->ops->weight_free(c->backend, part->qkv);
+}
+
+static enum status attention_open(struct calibration *c, const struct float_layer *layer,
+                                  struct attention_part *part, struct error *err)
+{
+    struct part_list qkv = {{TENSOR_Q, TENSOR_K, TENSOR_V}, 3, false};
+    struct part_list biases = {{TENSOR_Q_BIAS, TENSOR_K_BIAS, TENSOR_V_BIAS}, 3, false};
+    enum status status;
+    *part = (struct attention_part){0};
+    if ((status = pack(c, layer, qkv, &part->qkv, err)) ||
+        (status = vector(c, layer, one_part(TENSOR_ATTN_NORM), &part->norm, err)) ||
+        (status = vector(c, layer, biases, &part->bias, err)) ||
+        (status = vector(c, layer, one_part(TENSOR_Q_NORM), &part->q_norm, err)) ||
+        (status = vector(c, layer, one_part(TENSOR_K_NORM), &part->k_norm, err)))
+        attention_close(c, part);
+    return status;
 }
 
 /* c->x = the stream's window, c->attended = what its heads give. */
@@ -344,35 +347,50 @@ enum status calibration_attend(struct calibration *c, const struct float_layer *
     return ST_OK;
 }
 
-static struct part_list gate_up_parts(void)
+struct ffn_part {
+    struct weight *gate_up;
+    struct tensor *norm;
+};
+
+static void ffn_close(struct calibration *c, struct ffn_part *part)
 {
-    return (struct part_list){{TENSOR_GATE, TENSOR_UP}, 2, true};
+    c->backend->ops->tensor_free(c->backend, part->norm);
+    c->backend->ops->weight_free(c->backend, part->gate_up);
+}
+
+static enum status ffn_open(struct calibration *c, const struct float_layer *layer,
+                            struct ffn_part *part, struct error *err)
+{
+    struct part_list gate_up = {{TENSOR_GATE, TENSOR_UP}, 2, true};
+    enum status status;
+    *part = (struct ffn_part){0};
+    if ((status = pack(c, layer, gate_up, &part->gate_up, err)) ||
+        (status = vector(c, layer, one_part(TENSOR_FFN_NORM), &part->norm, err)))
+        ffn_close(c, part);
+    return status;
 }
 
 /* c->x = the stream's window, c->inner = silu(gate) * up of it. */
-static void gate_up_window(struct calibration *c, const struct tensor *norm,
-                           const struct weight *gate_up, const float *stream)
+static void gate_up_window(struct calibration *c, const struct ffn_part *part, const float *stream)
 {
     const struct backend_ops *ops = c->backend->ops;
     to_tensor(c, c->x, stream, c->config.hidden);
     ops->step_begin(c->backend, &c->input);
-    ops->norm_gate_up(c->backend, c->x, norm, c->config.rms_eps, gate_up, c->inner);
+    ops->norm_gate_up(c->backend, c->x, part->norm, c->config.rms_eps, part->gate_up, c->inner);
 }
 
 enum status calibration_gate_up(struct calibration *c, const struct float_layer *layer,
                                 struct error *err)
 {
-    struct weight *gate_up;
+    struct ffn_part part;
     int64_t cols = c->config.intermediate;
-    enum status status = pack(c, layer, gate_up_parts(), &gate_up, err);
+    enum status status = ffn_open(c, layer, &part, err);
     if (status) return status;
-    struct tensor *norm = vector(c, layer, (struct part_list){{TENSOR_FFN_NORM}, 1, false});
     for (int64_t at = 0; at < c->tokens; at += WINDOW) {
-        gate_up_window(c, norm, gate_up, c->stream + at * c->config.hidden);
+        gate_up_window(c, &part, c->stream + at * c->config.hidden);
         from_tensor(c, c->inner, c->wide + at * cols, cols);
     }
-    c->backend->ops->tensor_free(c->backend, norm);
-    c->backend->ops->weight_free(c->backend, gate_up);
+    ffn_close(c, &part);
     return ST_OK;
 }
 
@@ -431,20 +449,19 @@ enum status calibration_exact_attention(struct calibration *c, const struct floa
 enum status calibration_exact_ffn(struct calibration *c, const struct float_layer *layer,
                                   struct error *err)
 {
-    struct weight *gate_up, *down;
+    struct ffn_part part;
+    struct weight *down;
     int64_t hidden = c->config.hidden;
-    enum status status = pack(c, layer, gate_up_parts(), &gate_up, err);
+    enum status status = ffn_open(c, layer, &part, err);
     if (status) return status;
-    struct tensor *norm = vector(c, layer, one_part(TENSOR_FFN_NORM));
     status = pack(c, layer, one_part(TENSOR_DOWN), &down, err);
     for (int64_t at = 0; !status && at < c->tokens; at += WINDOW) {
-        gate_up_window(c, norm, gate_up, c->exact + at * hidden);
+        gate_up_window(c, &part, c->exact + at * hidden);
         c->backend->ops->linear_add(c->backend, down, c->inner, c->x);
         from_tensor(c, c->x, c->exact + at * hidden, hidden);
     }
     if (!status) c->backend->ops->weight_free(c->backend, down);
-    c->backend->ops->tensor_free(c->backend, norm);
-    c->backend->ops->weight_free(c->backend, gate_up);
+    ffn_close(c, &part);
     return status;
 }
 

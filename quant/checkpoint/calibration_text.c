@@ -29,6 +29,8 @@ static enum status tokenize(const struct tokenizer_spec *spec, const char *text,
     if (status) return status;
     *bos = tokenizer_adds_bos(tokenizer);
     status = tokenizer_encode(tokenizer, text, length, false, ids, err);
+    if (!status && ids->failed)
+        status = fail(err, ST_NO_MEMORY, "no memory for the tokens of %zu bytes", length);
     tokenizer_free(tokenizer);
     return status;
 }

@@ -78,14 +78,14 @@ static void catch_signals(void)
 
 /* --- what is there already */
 
+static const char *const our_names[] = {
+    "model.safetensors", QUANTIZATION_FILE,       "config.json",         "generation_config.json",
+    "tokenizer.json",    "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json"};
+
 static bool made_by_us(const char *name)
 {
-    static const char *const names[] = {"model.safetensors",   QUANTIZATION_FILE,
-                                        "config.json",         "generation_config.json",
-                                        "tokenizer.json",      "tokenizer_config.json",
-                                        "chat_template.jinja", "special_tokens_map.json"};
-    for (size_t i = 0; i < COUNT_OF(names); i++)
-        if (!strcmp(name, names[i])) return true;
+    for (size_t i = 0; i < COUNT_OF(our_names); i++)
+        if (!strcmp(name, our_names[i])) return true;
     return false;
 }
 
@@ -141,13 +141,11 @@ static enum status check_target(const struct partial *partial, struct error *err
 
 void partial_remove(const char *path)
 {
-    char file[PATH_MAX + NAME_MAX + 2];
-    DIR *list = opendir(path);
-    for (struct dirent *entry; list && (entry = readdir(list));) {
-        snprintf(file, sizeof file, "%s/%s", path, entry->d_name);
-        if (made_by_us(entry->d_name)) unlink(file);
+    char file[PATH_MAX + NAME_MAX + 32]; /* a path that remove_stale found is that much longer */
+    for (size_t i = 0; i < COUNT_OF(our_names); i++) {
+        snprintf(file, sizeof file, "%s/%s", path, our_names[i]);
+        unlink(file);
     }
-    if (list) closedir(list);
     if (rmdir(path) < 0) log_warn("%s: cannot be removed: %s", path, strerror(errno));
 }
 

@@ -10,12 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-static bool is_directory(const char *path)
+/* Of Hugging Face's kind; every other format is one file, or none. */
+static bool from_directory(const struct checkpoint *source)
 {
-    struct stat info;
-    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+    return !strcmp(checkpoint_format(source), "safetensors");
 }
 
 static enum status join(char path[PATH_MAX], const char *dir, const char *name, struct error *err)
@@ -93,8 +92,8 @@ static enum status make_files(const struct checkpoint *source, struct partial *p
 enum status side_files_write(const char *source_path, const struct checkpoint *source,
                              struct partial *partial, struct error *err)
 {
-    return is_directory(source_path) ? copy_files(source_path, partial, err)
-                                     : make_files(source, partial, err);
+    return from_directory(source) ? copy_files(source_path, partial, err)
+                                  : make_files(source, partial, err);
 }
 
 /* --- where it came from */
@@ -142,7 +141,7 @@ enum status source_json(const char *source_path, const struct checkpoint *source
     const char *slash = strrchr(source_path, '/');
     json_t *files = json_array();
     enum status status = ST_OK;
-    if (is_directory(source_path))
+    if (from_directory(source))
         status = add_directory(files, source_path, err);
     else if (checkpoint_file_count(source))
         status = add_source(files, source_path, slash ? slash + 1 : source_path, err);

@@ -7,9 +7,11 @@
  * the libraries, and malloc also from inside the C library.
  *
  * The errors are those that the kernel gives: ENOMEM for memory and mappings, EMFILE for a new
- * descriptor, EIO for a file, ECONNRESET for a connection, EINTR for a wait, EAGAIN for a thread.
- * Not failed, because the kernel cannot: closing, unmapping, and writing to an eventfd.
+ * descriptor, EIO for a file, ENOSPC for what is written, ECONNRESET for a connection, EINTR for a
+ * wait, EAGAIN for a thread. Not failed, because the kernel cannot: closing, unmapping, and writing
+ * to an eventfd; nor what takes files away, which is how a failure ends.
  */
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +24,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -38,6 +41,7 @@ enum fault_class {
     FAULT_SOCKET, /* socket, bind, listen, accept, recv, send and their kin */
     FAULT_POLL,   /* epoll, eventfd */
     FAULT_THREAD, /* pthread_create */
+    FAULT_WRITE,  /* mkdir, creating, writing, syncing, locking, renaming */
 };
 
 struct control {
@@ -191,6 +195,7 @@ FAIL(FAULT_FILE, fstat, int, (int fd, struct stat *out), (fd, out), EIO, -1)
 FAIL(FAULT_FILE, stat, int, (const char *path, struct stat *out), (path, out), EIO, -1)
 FAIL(FAULT_FILE, pread, ssize_t, (int fd, void *bytes, size_t count, off_t at),
      (fd, bytes, count, at), EIO, -1)
+FAIL(FAULT_FILE, opendir, DIR *, (const char *path), (path), EMFILE, NULL)
 FAIL(FAULT_FILE, getline, ssize_t, (char **line, size_t *room, FILE *file), (line, room, file), EIO,
      -1)
 
@@ -221,21 +226,53 @@ ssize_t read(int fd, void *bytes, size_t count)
     return real(fd, bytes, count);
 }
 
+/* --- writing. Of regular files, and what is buffered is the C library's own. */
+
+static int writes_a_file(int fd)
+{
+    struct stat info;
+    return control && syscall(SYS_fstat, fd, &info) == 0 && S_ISREG(info.st_mode);
+}
+
+ssize_t write(int fd, const void *bytes, size_t count)
+{
+    REAL(write)
+    if (fd > STDERR_FILENO && writes_a_file(fd) && DUE(FAULT_WRITE, "write"))
+        return errno = ENOSPC, -1;
+    return real(fd, bytes, count);
+}
+
+#define PWRITE_PARAMETERS (int fd, const void *bytes, size_t count, off_t at)
+FAIL(FAULT_WRITE, pwrite, ssize_t, PWRITE_PARAMETERS, (fd, bytes, count, at), ENOSPC, -1)
+FAIL(FAULT_WRITE, pwrite64, ssize_t, PWRITE_PARAMETERS, (fd, bytes, count, at), ENOSPC, -1)
+FAIL(FAULT_WRITE, fallocate, int, (int fd, int mode, off_t at, off_t count), (fd, mode, at, count),
+     ENOSPC, -1)
+FAIL(FAULT_WRITE, fallocate64, int, (int fd, int mode, off_t at, off_t count),
+     (fd, mode, at, count), ENOSPC, -1)
+FAIL(FAULT_WRITE, fsync, int, (int fd), (fd), EIO, -1)
+FAIL(FAULT_WRITE, flock, int, (int fd, int operation), (fd, operation), ENOLCK, -1)
+FAIL(FAULT_WRITE, mkdir, int, (const char *path, mode_t mode), (path, mode), ENOSPC, -1)
+FAIL(FAULT_WRITE, rename, int, (const char *from, const char *to), (from, to), EIO, -1)
+FAIL(FAULT_WRITE, renameat2, int,
+     (int from_fd, const char *from, int to_fd, const char *to, unsigned flags),
+     (from_fd, from, to_fd, to, flags), EIO, -1)
+
 static int mode_of(int flags, va_list args)
 {
     return flags & O_CREAT ? va_arg(args, int) : 0;
 }
 
-#define FAIL_OPEN(name)                                        \
-    int name(const char *path, int flags, ...)                 \
-    {                                                          \
-        REAL(name)                                             \
-        va_list args;                                          \
-        va_start(args, flags);                                 \
-        int mode = mode_of(flags, args);                       \
-        va_end(args);                                          \
-        if (DUE(FAULT_FILE, #name)) return errno = EMFILE, -1; \
-        return real(path, flags, mode);                        \
+#define FAIL_OPEN(name)                                                            \
+    int name(const char *path, int flags, ...)                                     \
+    {                                                                              \
+        REAL(name)                                                                 \
+        va_list args;                                                              \
+        va_start(args, flags);                                                     \
+        int mode = mode_of(flags, args);                                           \
+        va_end(args);                                                              \
+        if (DUE(FAULT_FILE, #name)) return errno = EMFILE, -1;                     \
+        if (flags & O_CREAT && DUE(FAULT_WRITE, #name)) return errno = ENOSPC, -1; \
+        return real(path, flags, mode);                                            \
     }
 FAIL_OPEN(open)
 FAIL_OPEN(open64)

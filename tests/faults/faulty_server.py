@@ -15,7 +15,7 @@ import tempfile
 import time
 
 PATIENCE = 20  # seconds until something that should have happened counts as a hang
-CLASSES = {"memory": 1, "map": 2, "file": 3, "socket": 4, "poll": 5, "thread": 6}
+CLASSES = {"memory": 1, "map": 2, "file": 3, "socket": 4, "poll": 5, "thread": 6, "write": 7}
 
 
 SALTS = itertools.count()

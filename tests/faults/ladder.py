@@ -8,6 +8,7 @@ import argparse
 import collections
 import concurrent.futures
 import json
+import os
 import pathlib
 import re
 import signal
@@ -15,6 +16,7 @@ import sys
 import time
 
 from faulty_server import CLASSES, Broken, Faults, Server, receive, stable
+from quantize_ladder import quantize_ladders, quantized_model
 from tiny_gguf import write_tiny_gguf
 
 PROBE = {"prompt": "The quick brown fox", "max_tokens": 12, "temperature": 0, "ignore_eos": True}
@@ -204,7 +206,7 @@ def request_ladders(options, tally, faults):
             continue
         expected = request(house.open())
         for kind in CLASSES:
-            if kind == "thread" or not re.search(options.kind, kind):
+            if kind in ("thread", "write") or not re.search(options.kind, kind):
                 continue
             for burst, words in ((1, ""), (UNTIL_RELIEF, ", from then on")) if kind == "memory" else ((1, ""),):
                 tally.ladder(f"{name}: {kind}{words}",
@@ -215,7 +217,7 @@ def request_ladders(options, tally, faults):
 def load_step(options, faults, kind, model, answer):
     def run(n):
         faults.arm(kind, n)
-        server = Server(options.espalier, faults, model)
+        server = Server(options.espalier, faults, *model)
         try:
             ready = server.wait_ready()
             met, what = faults.fired > 0, faults.what
@@ -243,7 +245,7 @@ def load_ladders(options, tally, faults, models):
     for name, model in models.items():
         if not re.search(options.only, "load " + name):
             continue
-        server = Server(options.espalier, faults, model)
+        server = Server(options.espalier, faults, *model)
         if not server.wait_ready():
             raise SystemExit("the server does not start: " + server.words())
         answer = stable(server.value("POST", "/v1/completions", PROBE))
@@ -290,7 +292,7 @@ def shutdown_step(options, faults, kind, streaming):
 def shutdown_ladders(options, tally, faults):
     for name, streaming in (("shutdown", False), ("shutdown in a stream", True)):
         for kind in CLASSES:
-            if re.search(options.only, name) and re.search(options.kind, kind):
+            if kind != "write" and re.search(options.only, name) and re.search(options.kind, kind):
                 tally.ladder(f"{name}: {kind}", shutdown_step(options, faults, kind, streaming))
 
 
@@ -330,15 +332,18 @@ def shortages(options, tally, faults):
     house.close(tally)
 
 
-def models_in(work):
-    """{name: what --model takes}: one of every kind."""
+def models_in(espalier, work):
+    """{name: what --model takes, more options}: one of every kind."""
     golden, model = HERE.parent / "data/golden/llama_ropescale_bf16", work / "safetensors"
     model.mkdir()
     for file in golden.iterdir():
         (model / file.name).symlink_to(file)
     (model / "chat_template.jinja").write_text("{% for m in messages %}<|im_start|>{{ m }}<|im_end|>{% endfor %}")
     write_tiny_gguf(work / "tiny.gguf")
-    return {"synthetic": "synthetic:tiny", "gguf": str(work / "tiny.gguf"), "safetensors": str(model)}
+    gguf = str(work / "tiny.gguf")
+    return {"synthetic": ["synthetic:tiny"], "gguf": [gguf], "safetensors": [str(model)],
+            "quantized": [quantized_model(espalier, gguf, work / "quantized")],
+            "cached": [gguf, "--weights", "vsq4z"]}
 
 
 def main():
@@ -350,7 +355,10 @@ def main():
     parser.add_argument("--kind", default="", help="a pattern for the classes of calls")
     options = parser.parse_args()
     tally, faults = Tally(options.quick), Faults(str(options.work / "fault_inject.so"))
-    load_ladders(options, tally, faults, models_in(options.work))
+    os.environ["XDG_CACHE_HOME"] = str(options.work / "cache")
+    models = models_in(options.espalier, options.work)
+    load_ladders(options, tally, faults, models)
+    quantize_ladders(options, tally, faults, models)
     request_ladders(options, tally, faults)
     shutdown_ladders(options, tally, faults)
     shortages(options, tally, faults)

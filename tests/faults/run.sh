@@ -2,13 +2,15 @@
 # The fault ladders: tests/faults/run.sh [BUILD_DIR] [--quick] [--only PATTERN] [--kind PATTERN]
 #
 # What happens when the system says no? In the real server, loading, answering requests, streaming and shutting
-# down, the n-th malloc, mmap, file, socket, epoll or thread call fails, for every n: fault_inject.c, loaded by
+# down, and in `espalier quantize`, the n-th malloc, mmap, file, socket, epoll, thread or writing call fails, for every n: fault_inject.c, loaded by
 # LD_PRELOAD, counts from the moment at which ladder.py arms it. A ladder ends by itself, with the first n that the
 # phase no longer reaches. "memory, from then on" fails every malloc until somebody unmaps memory. At the end 12 large
 # requests at once meet a limit of the address space (RLIMIT_AS).
 #
 # After each step (faulty_server.py, ladder.py):
-#   loading      it serves and answers as ever, or it ended with status 1 and one line that says why
+#   loading      it serves and answers as ever, or it ended with status 1 and one line that says why (also a quantized
+#                directory, and the cache of --weights vsq4z)
+#   quantize     every byte as without a fault, or status 1, one line, and nothing there that was not there before
 #   a request    the right answer with all its headers, or 500/503 as in docs/api.md, or a closed connection
 #   a stream     what came is the beginning of the right one; it ends whole, or with an error event and [DONE], or
 #                breaks off
@@ -17,7 +19,7 @@
 #                answer
 #   the end      SIGTERM: status 0, and no word of a sanitizer
 #
-# Every n (38,000 steps) takes six minutes on two idle cores; --quick, which test.sh runs, leaves steps out where n is large. BUILD_DIR may be a build with AddressSanitizer.
+# Every n (more than 50,000 steps) takes about ten minutes on two idle cores; --quick, which test.sh runs, leaves steps out where n is large. BUILD_DIR may be a build with AddressSanitizer.
 # The last line counts the steps. Needs BUILD_DIR/espalier, a C compiler and Python without packages ($PYTHON).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
