@@ -3,6 +3,7 @@
 /* What the compiler makes of plain C for any x86-64 (or any other machine). Sums are variables of
  * their own: an array of them would stay in memory (roof_avx512.c). */
 typedef int32_t i32x4 __attribute__((vector_size(16)));
+typedef uint32_t u32x4 __attribute__((vector_size(16)));
 typedef float f32x4 __attribute__((vector_size(16)));
 
 #define CHAINS        8
@@ -44,8 +45,8 @@ static double f32_loop(int64_t rounds)
 
 static void read_loop(const void *memory, size_t bytes)
 {
-    const i32x4 *at = memory, *end = at + bytes / ROOF_READ_BLOCK * ROOF_READ_BLOCK / sizeof *at;
-#define BEGIN(k) i32x4 sum##k = {0};
+    const u32x4 *at = memory, *end = at + bytes / ROOF_READ_BLOCK * ROOF_READ_BLOCK / sizeof *at;
+#define BEGIN(k) u32x4 sum##k = {0};
 #define ADD(k)       \
     sum##k += at[k]; \
     KEPT(sum##k);
