@@ -19,7 +19,7 @@
 #                answer
 #   the end      SIGTERM: status 0, and no word of a sanitizer
 #
-# Every n (more than 50,000 steps) takes about ten minutes on two idle cores; --quick, which test.sh runs, leaves steps out where n is large. BUILD_DIR may be a build with AddressSanitizer.
+# Every n (more than 50,000 steps) takes about a quarter of an hour on two idle cores; --quick, which test.sh runs, leaves steps out where n is large. BUILD_DIR may be a build with AddressSanitizer.
 # The last line counts the steps. Needs BUILD_DIR/espalier, a C compiler and Python without packages ($PYTHON).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
