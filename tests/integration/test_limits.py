@@ -228,10 +228,16 @@ def test_times(launch):
 
 
 def test_a_long_answer_is_no_stalled_one(launch):
-    """No client is cut off because the model needs longer than a timeout for its first token."""
+    """No client is cut off because the model needs longer than a timeout for its first token; the prompt grows
+    until it does."""
     server = launch("--idle-timeout", "1s", "--body-timeout", "1s", "--stall-timeout", "1s", "--prefill-chunk",
-                    "1", "--context", "2048", model=SLOW_MODEL)
-    status, _, text = server.request("POST", COMPLETIONS, json.dumps(
-        {"prompt": [5] * 250, "max_tokens": 4, "ignore_eos": True, "stream": True}))
-    assert status == 200 and len(parse_events(text)) == 5
+                    "1", "--context", "8192", model=SLOW_MODEL)
+    length, took = 60, 0
+    while took < 1.5:
+        length *= 2
+        started = time.monotonic()
+        status, _, text = server.request("POST", COMPLETIONS, json.dumps(
+            {"prompt": [5 + length] * length, "max_tokens": 4, "ignore_eos": True, "stream": True}))
+        took = time.monotonic() - started
+        assert status == 200 and len(parse_events(text)) == 5
     server.stop()

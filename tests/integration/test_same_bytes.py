@@ -50,9 +50,9 @@ def test_with_other_options(launch, alone, options):
 
 def test_after_preemptions(launch):
     """Long answers from short prompts outgrow the pool: each is what it is alone."""
-    requests = [{"prompt": [11 + (i * 29 + j) % 300 for j in range(5 + i)], "max_tokens": 300, "temperature": i % 2,
+    requests = [{"prompt": [11 + (i * 29 + j) % 300 for j in range(5 + i)], "max_tokens": 150, "temperature": i % 2,
                  "seed": i, "ignore_eos": True} for i in range(16)]
-    server = launch("--context", "1024", "--kv-memory", "300KiB", "--threads", "2")
+    server = launch("--context", "512", "--kv-memory", "150KiB", "--threads", "2")
     expected = [ask(server, fields) for fields in requests]
     assert server.metric("espalier_preemptions_total") == 0
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
