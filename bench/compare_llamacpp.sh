@@ -13,6 +13,10 @@ set -euo pipefail
 text=$EVALUATION_TEXT formats=vsq4z,w8 options=()
 while [ $# -gt 0 ]; do
     case $1 in
+        -h | --help)
+            sed -n 's/^#\( \|$\)//p; /^set /q' "${BASH_SOURCE[0]}"
+            exit 0
+            ;;
         --text | --formats) [ $# -gt 1 ] || fail "$1 needs a value" ;;&
         --text) text=$2 && shift ;;
         --formats) formats=$2 && shift ;;

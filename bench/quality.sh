@@ -13,6 +13,10 @@ set -euo pipefail
 text=$EVALUATION_TEXT llama=yes options=()
 while [ $# -gt 0 ]; do
     case $1 in
+        -h | --help)
+            sed -n 's/^#\( \|$\)//p; /^set /q' "${BASH_SOURCE[0]}"
+            exit 0
+            ;;
         --text)
             [ $# -gt 1 ] || fail "--text needs a file"
             text=$2 && shift
