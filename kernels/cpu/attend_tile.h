@@ -62,36 +62,63 @@ INLINE const char *ISA(behind_values)(const struct attend_args *a, int32_t i)
     return ISA(item_v)(a, &a->items[i]);
 }
 
+/* Whether the columns of N items are loaded as pairs of registers (vf_split_pair). */
+#define SCORE_PAIRS(type, N) ((type) == DT_BF16 && (N) * VN % 2 == 0)
+
+/* Dimension d of N items. */
+INLINE void ISA(load_columns)(enum dtype type, const char *const k[], int32_t d, vf column[],
+                              const int N)
+{
+    const int32_t at = d * BLOCK_SLOTS;
+    if (SCORE_PAIRS(type, N)) {
+        UNROLL for (int c = 0; c < N * VN; c += 2)
+        {
+            const uint16_t *low = (const uint16_t *)k[c / VN] + at + c % VN * VL;
+            const uint16_t *high = (const uint16_t *)k[(c + 1) / VN] + at + (c + 1) % VN * VL;
+            vf_split_pair(vu_load_pair(low, high), column + c);
+        }
+        return;
+    }
+    UNROLL for (int c = 0; c < N * VN; c++) column[c] =
+        vf_load_as(type, k[c / VN], at + c % VN * VL);
+}
+
 /* Scores of Q queries and the N items from item i on. The first queries fetch the K that comes. */
 INLINE void ISA(score_tile)(const struct attend_args *a, int32_t i, int query, enum dtype type,
                             const int Q, const int N)
 {
     const int32_t row_bytes = BLOCK_SLOTS * (type == DT_F32 ? 4 : 2);
-    const char *k[SCORE_ITEMS], *ahead[SCORE_ITEMS];
-    const float *q = a->q + query;
-    vf sum[SCORE_QUERIES][SCORE_ITEMS][VN] = {};
+    const char *k[SCORE_MOST_ITEMS], *ahead[SCORE_MOST_ITEMS];
+    const float *q = a->q + (int64_t)query * QUERY_STRIDE;
+    vf sum[SCORE_QUERIES][SCORE_MOST_ITEMS * VN] = {};
     UNROLL for (int n = 0; n < N; n++)
     {
         k[n] = ISA(item_k)(a, &a->items[i + n]);
         ahead[n] = query ? k[n] : ISA(behind_scores)(a, i + n);
     }
-    for (int32_t d = 0; d < a->head_dim; d++, q += a->q_stride) {
-        const int32_t at = d * BLOCK_SLOTS;
-        vf column[SCORE_ITEMS][VN];
-        UNROLL for (int n = 0; n < N; n++)
+    for (int32_t even = 0; even < a->head_dim; even += 2) {
+        UNROLL for (int n = 0; n < N; n++) UNROLL for (int b = 0; b < 2 * row_bytes;
+                                                       b += CACHE_LINE)
+            __builtin_prefetch(ahead[n] + even * row_bytes + b);
+        UNROLL for (int d = even; d < even + 2; d++)
         {
-            __builtin_prefetch(ahead[n] + d * row_bytes);
-            UNROLL for (int j = 0; j < VN; j++) column[n][j] = vf_load_as(type, k[n], at + j * VL);
-        }
-        UNROLL for (int r = 0; r < Q; r++)
-        {
-            vf weight = vf_set(q[r]);
-            UNROLL for (int n = 0; n < N; n++) UNROLL for (int j = 0; j < VN; j++) sum[r][n][j] =
-                vf_fma(weight, column[n][j], sum[r][n][j]);
+            vf column[SCORE_MOST_ITEMS * VN];
+            ISA(load_columns)(type, k, d, column, N);
+            UNROLL for (int r = 0; r < Q; r++)
+            {
+                vf weight = vf_set(q[r * QUERY_STRIDE + d]);
+                UNROLL for (int c = 0; c < N * VN; c++) sum[r][c] =
+                    vf_fma(weight, column[c], sum[r][c]);
+            }
         }
     }
-    UNROLL for (int n = 0; n < N; n++) UNROLL for (int r = 0; r < Q; r++)
-        ISA(store_scores)(a->scores + (query + r) * SCORE_STRIDE, &a->items[i + n], sum[r][n]);
+    UNROLL for (int r = 0; r < Q; r++)
+    {
+        if (SCORE_PAIRS(type, N))
+            UNROLL for (int c = 0; c < N * VN; c += 2) vf_order_pair(&sum[r][c]);
+        UNROLL for (int n = 0; n < N; n++) ISA(store_scores)(
+            a->scores + (query + r) * SCORE_STRIDE, &a->items[i + n], &sum[r][n * VN]);
+    }
 }
 
 /* N items against all queries from `query` on. */
@@ -111,6 +138,17 @@ INLINE void ISA(score_items)(const struct attend_args *a, int32_t i, int query, 
     }
 }
 
+/* Few queries take more items at once: fewer than eight sums wait for each other. */
+INLINE void ISA(score_few)(const struct attend_args *a, int32_t i, int query, enum dtype type)
+{
+    const int left = a->queries - query;
+#define TRY(Q) \
+    if (left == Q) ISA(score_tile)(a, i, query, type, Q, SCORE_MOST_ITEMS);
+    TRY(1) TRY(2) TRY(3) TRY(4)
+#undef TRY
+}
+#define SCORE_FEW 4
+
 /* Several items at once, so that a query is loaded for each of them once. */
 INLINE void ISA(scores)(const struct attend_args *a, enum dtype type)
 {
@@ -118,7 +156,12 @@ INLINE void ISA(scores)(const struct attend_args *a, enum dtype type)
     for (int32_t i = 0; i < a->item_count;) {
         while (query < a->queries && a->limit[query] <= a->items[i].offset)
             query++; /* limits ascend: the first queries may end before this item */
-        if (SCORE_ITEMS > 1 && a->item_count - i >= SCORE_ITEMS) {
+        int32_t items = a->item_count - i;
+        if (SCORE_MOST_ITEMS > SCORE_ITEMS && items >= SCORE_MOST_ITEMS &&
+            a->queries - query <= SCORE_FEW) {
+            ISA(score_few)(a, i, query, type);
+            i += SCORE_MOST_ITEMS;
+        } else if (SCORE_ITEMS > 1 && items >= SCORE_ITEMS) {
             ISA(score_items)(a, i, query, type, SCORE_ITEMS);
             i += SCORE_ITEMS;
         } else {
@@ -168,6 +211,21 @@ static void ISA(softmax)(float *scores, int32_t limit, float *m, float *l)
     *l = lanes_sum(sums);
 }
 
+/* D registers of a row of V. */
+INLINE void ISA(load_row)(enum dtype type, const char *v, int64_t at, vf row[], const int D)
+{
+    if (type == DT_BF16 && D % 2 == 0) {
+        UNROLL for (int j = 0; j < D; j += 2)
+        {
+            vu both;
+            __builtin_memcpy(&both, (const uint16_t *)v + at + j * VL, sizeof both);
+            vf_split_pair(both, row + j);
+        }
+        return;
+    }
+    UNROLL for (int j = 0; j < D; j++) row[j] = vf_load_as(type, v, at + j * VL);
+}
+
 /* o[Q][D registers from column] += p * V over the context slots [from, to) of the chunk. The first
  * queries fetch the V that comes: with K, in the scores, it was more than memory gives meanwhile.
  */
@@ -177,9 +235,13 @@ INLINE void ISA(value_tile)(const struct attend_args *a, int query, int32_t colu
     float *o = a->o + (int64_t)query * a->v_stride + column;
     const float *p = a->scores + (int64_t)query * SCORE_STRIDE;
     const int32_t width = type == DT_F32 ? 4 : 2;
+    const bool pairs = type == DT_BF16 && D % 2 == 0;
     vf sum[VALUE_QUERIES][VALUE_REGISTERS];
     UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < D; j++) sum[i][j] =
-        vf_load(o + i * a->v_stride + j * VL);
+        from ? vf_load(o + i * a->v_stride + j * VL) : (vf){};
+    if (pairs && from)
+        UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < D; j += 2)
+            vf_unorder_pair(&sum[i][j]);
     for (int32_t n = 0; n < a->item_count; n++) {
         const struct plan_item *item = &a->items[n];
         int32_t begin = max_i32(from, item->offset), end = min_i32(to, item->offset + item->count);
@@ -191,7 +253,7 @@ INLINE void ISA(value_tile)(const struct attend_args *a, int query, int32_t colu
             vf row[VALUE_REGISTERS];
             UNROLL for (int32_t b = 0; b < D * VL * width; b += CACHE_LINE)
                 __builtin_prefetch(ahead + at * width + b);
-            UNROLL for (int j = 0; j < D; j++) row[j] = vf_load_as(type, v, at + j * VL);
+            ISA(load_row)(type, v, at, row, D);
             UNROLL for (int i = 0; i < Q; i++)
             {
                 vf weight = vf_set(p[i * SCORE_STRIDE + slot]);
@@ -199,8 +261,11 @@ INLINE void ISA(value_tile)(const struct attend_args *a, int query, int32_t colu
             }
         }
     }
-    UNROLL for (int i = 0; i < Q; i++) UNROLL for (int j = 0; j < D; j++)
-        vf_store(o + i * a->v_stride + j * VL, sum[i][j]);
+    UNROLL for (int i = 0; i < Q; i++)
+    {
+        if (pairs) UNROLL for (int j = 0; j < D; j += 2) vf_order_pair(&sum[i][j]);
+        UNROLL for (int j = 0; j < D; j++) vf_store(o + i * a->v_stride + j * VL, sum[i][j]);
+    }
 }
 
 /* All columns of Q queries. */
@@ -265,7 +330,6 @@ static void ISA(attend)(const struct attend_args *a)
     a->type == DT_BF16 ? ISA(scores_bf16)(a) : ISA(scores_f32)(a);
     for (int32_t i = 0; i < a->queries; i++)
         ISA(softmax)(a->scores + (int64_t)i * SCORE_STRIDE, a->limit[i], &a->m[i], &a->l[i]);
-    __builtin_memset(a->o, 0, (size_t)a->queries * (size_t)a->v_stride * sizeof(float));
     a->type == DT_BF16 ? ISA(values_bf16)(a) : ISA(values_f32)(a);
 }
 

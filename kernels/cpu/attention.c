@@ -11,7 +11,7 @@
 
 /* Memory of one member: everything about the tile it works on. */
 struct tile_scratch {
-    float *q;                     /* [head_dim][queries], so that a register tile has one pointer */
+    float *q;                     /* [queries][QUERY_STRIDE] */
     float *scores;                /* [queries][SCORE_STRIDE] */
     float *o, *sum;               /* [queries][v_stride]: of the chunk, of the chunks so far */
     float *m, *l, *m_sum, *l_sum; /* [queries] */
@@ -50,7 +50,7 @@ static size_t lay_out(struct tile_scratch *s, const struct attention_job *job, c
 {
     int64_t n = job->queries;
     size_t used = 0;
-    s->q = carve(memory, &used, n * job->shape->head_dim);
+    s->q = carve(memory, &used, n * QUERY_STRIDE);
     s->scores = carve(memory, &used, n * SCORE_STRIDE);
     s->o = carve(memory, &used, n * job->pool->v_stride);
     s->sum = carve(memory, &used, n * job->pool->v_stride);
@@ -84,9 +84,9 @@ static void load_queries(const struct attention_job *job, const struct plan_tile
     for (int32_t r = 0; r < tile->rows; r++) {
         const float *row = job->q->data + step_row(job->backend->plan, tile, r) * job->q->stride;
         const float *from = row + (int64_t)head * job->group * dim;
-        for (int32_t g = 0; g < job->group; g++)
+        for (int32_t g = 0; g < job->group; g++, q += QUERY_STRIDE)
             for (int32_t d = 0; d < dim; d++)
-                q[d * job->queries + r * job->group + g] = from[g * dim + d] * scale;
+                q[d] = from[g * dim + d] * scale;
     }
 }
 
@@ -128,8 +128,7 @@ static int32_t run_chunk(const struct attention_job *job, const struct plan_tile
         .next_items = next ? plan->items + next_bounds[0] : NULL,
         .next_count = next ? next_bounds[1] - next_bounds[0] : 0,
         .queries = queries - first,
-        .q = s->q + first,
-        .q_stride = job->queries,
+        .q = s->q + (int64_t)first * QUERY_STRIDE,
         .limit = s->limit + first,
         .scores = s->scores + (int64_t)first * SCORE_STRIDE,
         .m = s->m + first,

@@ -191,8 +191,7 @@ struct attend_args {
     const struct plan_item *next_items;
     int32_t next_count;
     int32_t queries;
-    const float *q; /* [head_dim][q_stride], times 1 / sqrt(head_dim) */
-    int32_t q_stride;
+    const float *q; /* [queries][QUERY_STRIDE], times 1 / sqrt(head_dim) */
     const int32_t
         *limit;    /* [queries] slots of the chunk that the query sees, 1 .. 256, ascending */
     float *scores; /* scratch [queries][SCORE_STRIDE] */
@@ -200,6 +199,8 @@ struct attend_args {
     float *o;      /* out [queries][v_stride]: sum of exp(score - m) * v */
 };
 #define SCORE_STRIDE (ATTENTION_CHUNK + BLOCK_SLOTS)
+/* A constant, so that all queries of a register tile have one pointer; an odd number of lines. */
+#define QUERY_STRIDE (MAX_HEAD_DIM + CACHE_LINE / 4)
 
 /* One instruction set. */
 struct cpu_kernels {

@@ -11,6 +11,7 @@
 #define SCORE_QUERIES   6
 #define SCORE_TILES(X)  X(6) X(4) X(3) X(2) X(1)
 #define SCORE_ITEMS     1
+#define SCORE_MOST_ITEMS 1
 #define VALUE_QUERIES   3
 #define VALUE_REGISTERS 4
 #define VALUE_TILES(X)  X(3) X(2) X(1)

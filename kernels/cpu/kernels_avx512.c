@@ -13,6 +13,7 @@
 #define SCORE_QUERIES   12
 #define SCORE_TILES(X)  X(12) X(6) X(4) X(3) X(2) X(1)
 #define SCORE_ITEMS     2
+#define SCORE_MOST_ITEMS 4
 #define VALUE_QUERIES   6
 #define VALUE_REGISTERS 4
 #define VALUE_TILES(X)  X(6) X(3) X(2) X(1)

@@ -10,6 +10,7 @@
 #define SCORE_QUERIES   2
 #define SCORE_TILES(X)  X(2) X(1)
 #define SCORE_ITEMS     1
+#define SCORE_MOST_ITEMS 1
 #define VALUE_QUERIES   2
 #define VALUE_REGISTERS 4
 #define VALUE_TILES(X)  X(2) X(1)

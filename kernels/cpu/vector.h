@@ -149,6 +149,66 @@ INLINE vf vf_load_bf16(const uint16_t *from)
     return (vf)(vu_load_u16(from) << 16);
 }
 
+/* 2 VL bf16, VL from each place. */
+INLINE vu vu_load_pair(const uint16_t *low, const uint16_t *high)
+{
+    vu both;
+#if defined(__AVX512F__)
+    __m256i first = _mm256_loadu_si256((const void *)low);
+    __m256i second = _mm256_loadu_si256((const void *)high);
+    both = (vu)_mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+#else
+    __builtin_memcpy(&both, low, sizeof both / 2);
+    __builtin_memcpy((char *)&both + sizeof both / 2, high, sizeof both / 2);
+#endif
+    return both;
+}
+
+/* Their values: those of even places, then those of odd ones. A shift and a mask: unlike widening,
+ * no work for the ports that multiply. */
+INLINE void vf_split_pair(vu both, vf pair[2])
+{
+    pair[0] = (vf)(both << 16);
+    pair[1] = (vf)(both & 0xffff0000u);
+}
+
+/* Such a pair in the order of memory, and back. */
+#define ZIP_2(i) (i), (i) + VL, (i) + 1, (i) + 1 + VL
+#define ZIP_4(i) ZIP_2(i), ZIP_2((i) + 2)
+#if VL == 16
+#define ZIP_HALF(i) ZIP_4(i), ZIP_4((i) + 4)
+#elif VL == 8
+#define ZIP_HALF(i) ZIP_4(i)
+#else
+#define ZIP_HALF(i) ZIP_2(i)
+#endif
+#define EACH_2(i) (i), (i) + 2, (i) + 4, (i) + 6
+#if VL == 16
+#define EACH_SECOND(i) EACH_2(i), EACH_2((i) + 8), EACH_2((i) + 16), EACH_2((i) + 24)
+#elif VL == 8
+#define EACH_SECOND(i) EACH_2(i), EACH_2((i) + 8)
+#else
+#define EACH_SECOND(i) EACH_2(i)
+#endif
+INLINE void vf_order_pair(vf pair[2])
+{
+    vf low = __builtin_shufflevector(pair[0], pair[1], ZIP_HALF(0));
+    pair[1] = __builtin_shufflevector(pair[0], pair[1], ZIP_HALF(VL / 2));
+    pair[0] = low;
+}
+
+INLINE void vf_unorder_pair(vf pair[2])
+{
+    vf even = __builtin_shufflevector(pair[0], pair[1], EACH_SECOND(0));
+    pair[1] = __builtin_shufflevector(pair[0], pair[1], EACH_SECOND(1));
+    pair[0] = even;
+}
+#undef EACH_2
+#undef EACH_SECOND
+#undef ZIP_2
+#undef ZIP_4
+#undef ZIP_HALF
+
 INLINE vf vf_load_f16(const uint16_t *from)
 {
 #if defined(__AVX512F__)
