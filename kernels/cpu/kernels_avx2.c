@@ -7,14 +7,14 @@
 
 #define NATIVE_ROWS \
     3 /* by 2 panels of 2 registers: 12 accumulators, 4 weights in memory operands */
-#define NATIVE_TILES(X) X(1) X(2) X(3)
-#define SCORE_QUERIES   6
-#define SCORE_TILES(X)  X(6) X(4) X(3) X(2) X(1)
-#define SCORE_ITEMS     1
+#define NATIVE_TILES(X)  X(1) X(2) X(3)
+#define SCORE_QUERIES    6
+#define SCORE_TILES(X)   X(6) X(4) X(3) X(2) X(1)
+#define SCORE_ITEMS      1
 #define SCORE_MOST_ITEMS 1
-#define VALUE_QUERIES   3
-#define VALUE_REGISTERS 4
-#define VALUE_TILES(X)  X(3) X(2) X(1)
+#define VALUE_QUERIES    3
+#define VALUE_REGISTERS  4
+#define VALUE_TILES(X)   X(3) X(2) X(1)
 
 #include "kernels/cpu/row_tile.h"
 #include "kernels/cpu/head_tile.h"

@@ -8,15 +8,15 @@
 /* 12 rows by 2 panels: 24 accumulators, 2 weights, broadcasts; 24 products for each 2 loads of
  * weights. 7 to 9 tokens in flight are the usual decode batch, so every count up to 12 has its own
  * tile. */
-#define NATIVE_ROWS     12
-#define NATIVE_TILES(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
-#define SCORE_QUERIES   12
-#define SCORE_TILES(X)  X(12) X(6) X(4) X(3) X(2) X(1)
-#define SCORE_ITEMS     2
+#define NATIVE_ROWS      12
+#define NATIVE_TILES(X)  X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
+#define SCORE_QUERIES    12
+#define SCORE_TILES(X)   X(12) X(6) X(4) X(3) X(2) X(1)
+#define SCORE_ITEMS      2
 #define SCORE_MOST_ITEMS 4
-#define VALUE_QUERIES   6
-#define VALUE_REGISTERS 4
-#define VALUE_TILES(X)  X(6) X(3) X(2) X(1)
+#define VALUE_QUERIES    6
+#define VALUE_REGISTERS  4
+#define VALUE_TILES(X)   X(6) X(3) X(2) X(1)
 
 #include "kernels/cpu/row_tile.h"
 #include "kernels/cpu/head_tile.h"

@@ -4,16 +4,16 @@
 
 #define ISA(name) name##_portable
 
-#define W8_ROWS         4
-#define NATIVE_ROWS     2
-#define NATIVE_TILES(X) X(1) X(2)
-#define SCORE_QUERIES   2
-#define SCORE_TILES(X)  X(2) X(1)
-#define SCORE_ITEMS     1
+#define W8_ROWS          4
+#define NATIVE_ROWS      2
+#define NATIVE_TILES(X)  X(1) X(2)
+#define SCORE_QUERIES    2
+#define SCORE_TILES(X)   X(2) X(1)
+#define SCORE_ITEMS      1
 #define SCORE_MOST_ITEMS 1
-#define VALUE_QUERIES   2
-#define VALUE_REGISTERS 4
-#define VALUE_TILES(X)  X(2) X(1)
+#define VALUE_QUERIES    2
+#define VALUE_REGISTERS  4
+#define VALUE_TILES(X)   X(2) X(1)
 
 #include "kernels/cpu/row_tile.h"
 #include "kernels/cpu/head_tile.h"
