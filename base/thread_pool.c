@@ -12,7 +12,8 @@
  * time. The caller looks at `sleepers` twice: right after it moved the generation, which finds
  * whoever has been asleep, and by a read-modify-write before it waits for long, for the end or in a
  * meeting: either that comes behind a member's announcement and finds it, or before, and then the
- * member sees the generation.
+ * member sees the generation. The first look may miss one: the generation's store waits behind all
+ * stores before it, which after a product may be many that no cache has.
  * The other way round, `caller_waits` and `done` are Dekker's pattern, sequentially consistent. */
 #include "base/thread_pool.h"
 
