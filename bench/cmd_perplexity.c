@@ -64,9 +64,8 @@ static void print_score(const struct perplexity_options *o, const struct model *
         printf("perplexity %.4f +- %.4f over %lld tokens in %d windows of %lld\n",
                text_perplexity(score), text_perplexity_stderr(score), (long long)score->tokens,
                score->windows, (long long)o->window);
-        printf("weights    %s%s, %.3f bits a weight, %.1f MB of matrices%s (%.1f MB packed in "
-               "memory); KV "
-               "%s; %s\n",
+        printf("weights    %s%s, %.3f bits a weight, %.1f MB of matrices%s "
+               "(%.1f MB packed in memory); KV %s; %s\n",
                simulated ? "simulated " : "", footprint.name, footprint.bits,
                (double)footprint.bytes / 1e6,
                simulated ? " in the layers, embedding and head native, products in f32" : "",

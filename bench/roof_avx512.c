@@ -34,20 +34,8 @@ static double f32_loop(int64_t rounds)
     return 2.0 * 16 * CHAINS * (double)rounds;
 }
 
-#define ADD_READ(k) "vpaddq " #k " * 64(%[at]), %%zmm" #k ", %%zmm" #k "\n"
-#define EIGHT(X)    X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
-
-static void read_loop(const void *memory, size_t bytes)
-{
-    const char *at = memory;
-    int64_t left = (int64_t)(bytes / ROOF_READ_BLOCK);
-    if (!left) return;
-    __asm__ volatile(EIGHT(CLEAR) ".p2align 5\n1:\n" EIGHT(ADD_READ) "add $512, %[at]\n"
-                                                                     "dec %[i]\n"
-                                                                     "jnz 1b"
-                     : [i] "+r"(left), [at] "+r"(at)
-                     :
-                     : CLOBBERS, "cc", "memory");
-}
+#define REGISTER       "zmm"
+#define REGISTER_BYTES 64
+#include "bench/roof_read.h"
 
 const struct roof_loops roof_loops_avx512 = {int8_loop, f32_loop, read_loop};

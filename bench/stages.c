@@ -150,10 +150,10 @@ void print_below_floor(const json_t *doc)
         return;
     double cache = json_number_value(json_object_get(doc, "last_level_cache_bytes"));
     printf(
-        "\nBelow 1.00x: a floor counts every byte as read from memory. The last-level cache (%.0f "
-        "MB) "
-        "may\nhold a part from the step before; a stage's time is one thread's, and the others may "
-        "have done\nmore of it (barriers); or the machine was busier while the roof was "
-        "measured.\n",
+        "\nBelow 1.00x: a floor counts every byte as read from memory. "
+        "The last-level cache (%.0f MB) may\n"
+        "hold a part from the step before; a stage's time is one thread's, and the others may have "
+        "done\n"
+        "more of it (barriers); or the machine was busier while the roof was measured.\n",
         cache / (1 << 20));
 }

@@ -254,8 +254,9 @@ static void run_unit(const struct linear_job *job, const struct product *p, int6
     if (panel_end > p->w->panels) panel_end = p->w->panels;
     int64_t row = unit % job->row_units * job->unit_rows, row_end = row + job->unit_rows;
     if (row_end > job->source.count) row_end = job->source.count;
-    for (int64_t r = row; job->heads && job->source.count <= FETCHED_ROWS && r < row_end; r++)
-        heads_fetch(job->backend, job->heads, (int32_t)r, (int32_t)column);
+    if (job->heads && job->source.count <= FETCHED_ROWS)
+        for (int64_t r = row; r < row_end; r++)
+            heads_fetch(job->backend, job->heads, (int32_t)r, (int32_t)column);
     unit_tiles(job->backend->kernels, *p, panel, panel_end, row, row_end,
                job->expand ? (unsigned char *)job->backend->scratch[member].expanded : NULL);
     if (!job->heads) return;

@@ -168,8 +168,10 @@ FINISH(expanded_finish_one, 1, W8_ROWS, true)
 FINISH(expanded_finish_two, 2, W8_ROWS, true)
 #undef FINISH
 
-/* The same for two panels, the second `next` bytes behind the first: from three rows on the loads
- * of activations count, which the two share, and there are sums enough to wait for none. */
+/* packed_sums for two panels, the second `next` bytes behind the first. They share the loads of
+ * activations, which from PAIRED_ROWS rows on hold a single panel up; the sums of so many rows are
+ * enough to wait for none. */
+#define PAIRED_ROWS 7
 TILE void packed_two_sums(const struct product *p, const struct vsq4z_panel *m, size_t next,
                           int64_t row, const int R, __m512i sum[2][VSQ4Z_ROWS])
 {
@@ -224,7 +226,7 @@ TILE void packed_two_sums(const struct product *p, const struct vsq4z_panel *m, 
 TILE void packed_tile(const struct product *p, int64_t panel, int panels, int64_t row, const int R)
 {
     __m512i sum[2][VSQ4Z_ROWS];
-    if (R >= 7) { /* a last panel without a second one counts itself twice */
+    if (R >= PAIRED_ROWS) { /* a last panel without a second one counts itself twice */
         const struct vsq4z_panel m = vsq4z_panel(p->w, panel);
         packed_two_sums(p, &m, panels == 2 ? p->w->panel_bytes : 0, row, R, sum);
         (panels == 2 ? packed_finish_two : packed_finish_one)(p, panel, row, R, sum[0]);
