@@ -37,7 +37,8 @@ libmicrohttpd-dev     pkg-config --exists libmicrohttpd
 libjansson-dev        pkg-config --exists jansson
 libpcre2-dev          pkg-config --exists libpcre2-8
 libutf8proc-dev       pkg-config --exists libutf8proc
-libxxhash-dev         pkg-config --exists libxxhash'
+libxxhash-dev         pkg-config --exists libxxhash
+libcurl4-openssl-dev  pkg-config --exists libcurl'
 RUN_PACKAGES='
 ca-certificates       test -s /etc/ssl/certs/ca-certificates.crt
 curl                  command -v curl

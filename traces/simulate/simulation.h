@@ -1,0 +1,58 @@
+/* One run of the real scheduler over a trace in virtual time: scheduler, KV bookkeeping, prefix
+ * tree and policy are those that serve, the executor is a cost model (cost_executor.h), the clock
+ * stands still but for the steps. Same inputs, same results, to the bit.
+ */
+#ifndef TRACES_SIMULATE_SIMULATION_H
+#define TRACES_SIMULATE_SIMULATION_H
+
+#include "scheduler/policy.h"
+#include "traces/results/results.h"
+#include "traces/simulate/profile.h"
+#include "traces/trace.h"
+
+struct simulation_options {
+    const struct profile *profile;
+    struct policy policy;
+    int32_t prefill_chunk; /* tokens a step */
+    bool chunk_by_slo;     /* the largest chunk up to prefill_chunk whose predicted step fits
+                              step_target_us, at least 16 tokens */
+    int64_t step_target_us;
+    uint64_t seed;         /* of the step noise */
+    struct slo_target slo; /* of requests whose trace names none */
+
+    /* Open loop (concurrency 0): request i arrives at arrival_ms / rate_scale after the first one's
+     * due time; none after duration_us (0: the whole trace). Closed loop: the next request of the
+     * trace arrives whenever fewer than `concurrency` are there, until duration_us; the trace
+     * begins anew when it is used up. */
+    double rate_scale;
+    int32_t concurrency;
+    int64_t duration_us;
+    size_t first; /* begin with this request, wrapping around at the end of the trace */
+
+    /* Scored: requests that arrive (open loop) or end (closed loop) in [warm_us, until_us). 0, 0:
+     * all of them. An open-loop run ends when every scored request has. */
+    int64_t warm_us, until_us;
+
+    /* Ends the run as soon as attainment by `give_up_kind` cannot reach this any more; the results
+     * say gave_up and are of no other use. 0: never. */
+    double give_up_below;
+    enum slo_kind give_up_kind;
+
+    /* NULL, or called after each step / with each scored record at its end. */
+    void (*on_step)(void *context, int64_t end_us, int64_t latency_us, int32_t width,
+                    const struct step_load *load);
+    void (*on_record)(void *context, const struct request_record *record);
+    void *context;
+};
+
+struct simulation_result {
+    struct results *results; /* caller frees with results_free */
+    bool gave_up;
+    int64_t virtual_us; /* simulated time, for the speed beside real time */
+    int64_t preemptions, deferred_rows;
+};
+
+enum status simulation_run(const struct simulation_options *options, const struct trace *trace,
+                           struct simulation_result *result, struct error *err);
+
+#endif
