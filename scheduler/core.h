@@ -31,6 +31,9 @@ struct scheduler {
     int32_t max_rows;      /* requests running, and rows in a step */
     int32_t prefill_chunk; /* tokens a step, over all rows that are not decoding */
     struct policy policy;
+    struct step_predictor predictor; /* may make the chunk smaller: plan.c */
+    double step_target_us;
+    struct load_meter *meter; /* NULL without a predictor */
 
     struct block_pool *pool;
     struct request_queue waiting;

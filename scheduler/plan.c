@@ -4,7 +4,8 @@
  * admitted; then prefill in what is left of the chunk. All in the one order of request_before, so
  * the request that stands first has a row in every step, and that is why everything accepted comes
  * to its end. Running requests never exceed max_rows, and max_rows never the executor's tokens, so
- * each has at least one row; in prefill it may be one token long when the chunk is used up.
+ * each has at least one row; in prefill it may be one token long when the chunk is used up. A
+ * predictor (step_load.h) may make the chunk smaller, so that the step keeps to a target.
  *
  * The policy (policy.h) says which sequences of a request may have a row: before the decode rows,
  * and again for those that were admitted. At least one of a request's is chosen, whatever the
@@ -250,6 +251,51 @@ static int32_t chosen_for_prefill(const struct scheduler *s)
     return count;
 }
 
+/* Adds what the prefill rows of a chunk of `room` tokens would be, as add_prefill_rows fills it. */
+static void add_prefill_load(const struct scheduler *s, int32_t room, struct step_load *load)
+{
+    int32_t left = chosen_for_prefill(s);
+    for (int32_t i = 0; i < s->ready_count; i++) {
+        const struct sequence *seq = s->ready[i];
+        if (!may_have_row(s, seq) || sequence_is_decoding(seq)) continue;
+        const struct context *context = seq->stage->context;
+        int32_t start = sequence_start(seq), before = context ? context->slots : 0;
+        int32_t count = min_i32(max_i32(1, room - --left), sequence_target(seq) - start);
+        load->prefill_tokens += count;
+        load->prefill_attention += prefill_attention(count, before + start + count);
+        room -= count;
+    }
+}
+
+static bool keeps_to_target(const struct scheduler *s, const struct step_load *decode, int32_t room)
+{
+    struct step_load load = *decode;
+    add_prefill_load(s, room, &load);
+    return s->predictor.predict(s->predictor.self, &load) <= s->step_target_us;
+}
+
+#define LEAST_CHUNK 16
+
+/* The tokens that prefill may have in this step: prefill_chunk, or as many as fit the target beside
+ * the rows that are planned already. By bisection: where a longer step is predicted to be shorter
+ * (an edge of a tile), it may be a little less than the most. */
+static int32_t chunk_of_step(const struct scheduler *s, const struct step *step)
+{
+    int32_t high = min_i32(s->prefill_chunk, s->capacity.max_tokens - step->plan.token_count);
+    if (!s->predictor.predict || high <= LEAST_CHUNK || chosen_for_prefill(s) == 0) return high;
+    struct step_load decode = load_meter_measure(s->meter, step->rows, step->plan.row_count);
+    if (keeps_to_target(s, &decode, high)) return high;
+    int32_t low = LEAST_CHUNK; /* taken whatever it costs */
+    while (high - low > 1) {
+        int32_t middle = low + (high - low) / 2;
+        if (keeps_to_target(s, &decode, middle))
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 /* The chunk, filled in order, but each sequence that was chosen gets one token at least. Admission
  * took the blocks; a decoding sequence that found no block has none here either. Returns whether
  * one needs no row any more, because the tree had all that was left. */
@@ -257,7 +303,7 @@ static bool add_prefill_rows(struct scheduler *s, struct step *step)
 {
     bool found = false;
     int32_t left = chosen_for_prefill(s);
-    int32_t room = min_i32(s->prefill_chunk, step->max_tokens - step->plan.token_count);
+    int32_t room = chunk_of_step(s, step);
     for (int32_t i = 0; i < s->ready_count; i++) {
         struct sequence *seq = s->ready[i];
         if (!may_have_row(s, seq) || sequence_is_decoding(seq)) continue;

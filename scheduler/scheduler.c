@@ -20,6 +20,9 @@ static enum status check_options(const struct scheduler_options *options,
     if (options->prefill_chunk < 1)
         return fail(err, ST_INVALID, "prefill-chunk is %d; 1 or more is allowed",
                     options->prefill_chunk);
+    if (options->predictor.predict && options->step_target_us < 1)
+        return fail(err, ST_INVALID, "the target of a step is %lld us; 1 or more is allowed",
+                    (long long)options->step_target_us);
     if (options->max_queue < 1)
         return fail(err, ST_INVALID, "max-queue is %d; 1 or more is allowed", options->max_queue);
     if (capacity->depth < 1 || capacity->depth > MAX_DEPTH)
@@ -46,7 +49,9 @@ static bool make_arrays(struct scheduler *s, int64_t queue_capacity)
                 request_queue_init(&s->waiting, (int32_t)queue_capacity);
     for (int32_t i = 0; i < s->capacity.depth; i++)
         made = made && step_init(&s->steps[i], s->max_rows, s->capacity.max_tokens);
-    return made;
+    if (!s->predictor.predict) return made;
+    s->meter = load_meter_create(s->predictor.shared, s->max_rows, s->capacity.block_count);
+    return made && s->meter;
 }
 
 static void free_arrays(struct scheduler *s)
@@ -54,6 +59,7 @@ static void free_arrays(struct scheduler *s)
     for (int32_t i = 0; i < MAX_DEPTH; i++)
         step_release(&s->steps[i]);
     request_queue_release(&s->waiting);
+    load_meter_free(s->meter);
     free(s->running);
     free(s->ready);
     block_pool_free(s->pool);
@@ -82,6 +88,8 @@ enum status scheduler_create(const struct scheduler_options *options, struct exe
     if (options->max_rows > 0) s->max_rows = min_i32(s->max_rows, options->max_rows);
     s->prefill_chunk = options->prefill_chunk;
     s->policy = options->policy;
+    s->predictor = options->predictor;
+    s->step_target_us = (double)options->step_target_us;
     /* See queue.h: what waits or runs never exceeds this. */
     if (!make_arrays(s, (int64_t)options->max_queue + s->max_rows)) {
         free_arrays(s);
