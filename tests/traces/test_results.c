@@ -396,22 +396,44 @@ Test(table, two_runs)
     const char *const names[] = {"eager", "off"};
     const struct results *const results[] = {full, none};
     char *text = printed(names, results, 2);
-    has_line(text, "                                    eager        off\n");
-    has_line(text, "requests                               10          0\n");
-    has_line(text, "SLO attainment, by mean           40.00 %          -\n");
-    has_line(text, "  class math                      33.33 %          -\n");
-    has_line(text, "  by envelope                     50.00 %          -\n");
-    has_line(text, "goodput, requests/s                  1.00          -\n");
-    has_line(text, "goodput, tokens/s                    7.00          -\n");
-    has_line(text, "TTFT, ms                mean          500          -\n");
+    has_line(text, "                                   eager        off\n");
+    has_line(text, "requests                              10          0\n");
+    has_line(text, "SLO attainment, by mean          40.00 %          -\n");
+    has_line(text, "  class math                     33.33 %          -\n");
+    has_line(text, "  all, by envelope               50.00 %          -\n");
+    has_line(text, "goodput, requests/s                 1.00          -\n");
+    has_line(text, "goodput, tokens/s                   7.00          -\n");
+    has_line(text, "TTFT, ms                mean         500          -\n");
     has_line(text, "eager: 2 refused: 503 queue_full\n");
     has_line(text, "eager: 1 failed: stalled\n");
     has_line(text, "Attainment: ");
     has_line(text, "Goodput: ");
-    cr_assert_null(strstr(text, "step, ms")); /* nobody had steps */
+    cr_assert_null(strstr(text, "step, ms"));     /* nobody had steps */
+    cr_assert_null(strstr(text, "highest rate")); /* or searched */
     free(text);
     results_free(full);
     results_free(none);
+}
+
+Test(table, a_searched_rate)
+{
+    struct results *full = ten();
+    full->searched = true;
+    full->max_rate = 2.47;
+    full->max_rate_low = 2.4;
+    full->max_rate_high = 12.25;
+    const char *const names[] = {"eager"};
+    const struct results *const results[] = {full};
+    char *text = printed(names, results, 1);
+    has_line(text, "goodput, highest rate/s             2.47\n");
+    has_line(text, "  its interval                2.40..12.2\n");
+    json_t *json = results_json(full, SLO_MEAN), *goodput = json_object_get(json, "goodput");
+    near(number(goodput, "max_rate", NULL), 2.47);
+    near(json_number_value(json_array_get(json_object_get(goodput, "max_rate_interval"), 1)),
+         12.25);
+    json_decref(json);
+    free(text);
+    results_free(full);
 }
 
 /* What a file or a server wrote moves no cursor and begins no line. */

@@ -72,6 +72,10 @@ struct results {
     struct curves *serial_curves, *branching_curves; /* NULL: nothing to draw, or left out */
     double scored_s;                                 /* the time that rates divide by */
     double offered_rate;                             /* requests/s that arrived in it */
+    /* Set by who searched for it: the highest rate at the attainment target (0: no rate reaches it)
+     * and its interval. */
+    bool searched;
+    double max_rate, max_rate_low, max_rate_high;
 };
 
 struct results_builder; /* collects records */
@@ -96,11 +100,12 @@ int64_t results_met(const struct results_builder *builder, enum slo_kind kind);
 struct results *results_end(struct results_builder *builder, double scored_s);
 void results_free(struct results *results);
 
-/* The object of interfaces.md, without "policy" and with goodput.max_rate null: the caller sets
- * both. `kind` is the definition behind slo_attainment and goodput; all four stand in "slo_kinds".
- * What is not defined is null: attainment of no requests, rates over no time, a distribution
- * without values (its count is 0), the error of predictions that nobody made. Print it with
- * RESULTS_JSON_FLAGS, which writes 6.1 and not 6.0999999999999996. */
+/* The object of interfaces.md without "policy", which the caller sets. goodput.max_rate, and
+ * "max_rate_interval": [low, high] beside it, are null unless a rate was searched. `kind` is the
+ * definition behind slo_attainment and goodput; all four stand in "slo_kinds". What is not defined
+ * is null: attainment of no requests, rates over no time, a distribution without values (its count
+ * is 0), the error of predictions that nobody made. Print it with RESULTS_JSON_FLAGS, which
+ * writes 6.1 and not 6.0999999999999996. */
 json_t *results_json(const struct results *results, enum slo_kind kind);
 #define RESULTS_JSON_FLAGS (JSON_INDENT(2) | JSON_REAL_PRECISION(12))
 

@@ -65,6 +65,7 @@ static void add_group(json_t *json, const struct group_results *group, enum slo_
     json_t *goodput = json_object();
     add_slo(goodput, NULL, group, kind, scored_s);
     set(goodput, "max_rate", json_null());
+    set(goodput, "max_rate_interval", json_null());
     set(json, "goodput", goodput);
 
     json_t *kinds = json_object();
@@ -127,6 +128,12 @@ json_t *results_json(const struct results *results, enum slo_kind kind)
     double scored_s = results->scored_s;
     json_t *json = json_object();
     add_group(json, &results->all, kind, scored_s);
+    if (results->searched) {
+        json_t *goodput = json_object_get(json, "goodput");
+        set(goodput, "max_rate", json_real(results->max_rate));
+        set(goodput, "max_rate_interval",
+            json_pack("[f, f]", results->max_rate_low, results->max_rate_high));
+    }
     set(json, "slo_kind", json_string(slo_kind_name(kind)));
     set(json, "itl_ms", distribution_json(&results->itl_ms));
     set(json, "serial", group_json(&results->serial, kind, scored_s));
