@@ -77,7 +77,7 @@ static const int32_t *make_prompt(struct player *player)
 {
     struct player_room *room = player->room;
     const struct trace_request *request = player->request;
-    int32_t count = request->prompt_tokens, at = 0;
+    int32_t count = min_i32(request->prompt_tokens, room->longest), at = 0;
     if (count > room->prompt_capacity) {
         room->prompt = must_realloc(room->prompt, (size_t)count * sizeof *room->prompt);
         room->prompt_capacity = count;
@@ -221,7 +221,7 @@ struct player *player_start(struct player_room *room, const struct trace_request
         .prompt_tokens = request->prompt_tokens,
         .cached_tokens = request->cached_tokens,
     };
-    record_start(&player->record, due_us, *room->now_us);
+    record_start(&player->record, due_us, due_us);
     enter_stage(player);
     bool staged = request->stage_count > 1 || player->empty || request->stages[0].parallel;
     *params = (struct request_params){

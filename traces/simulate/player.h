@@ -26,6 +26,7 @@ struct player;
 struct player_room {
     const int64_t *now_us; /* the clock */
     int32_t vocab;
+    int32_t longest; /* prompt that anybody would accept: of a longer one only as much is made */
     struct slo_target slo; /* of requests whose trace names none */
     void *context;
     /* A token came, `gap_us` after the one before it in its sequence; -1: its first. NULL: nobody
@@ -59,9 +60,9 @@ struct player {
     int32_t capacity;
 };
 
-/* Fills `params`, which point into the player and the room until the next start; the request is
- * taken to arrive now. Give them to scheduler_add or engine_submit; player_refuse if it did not
- * take them. */
+/* Fills `params`, which point into the player and the room until the next start; the request
+ * arrived at due_us, at the latest now. Give them to scheduler_add or engine_submit; player_refuse
+ * if it did not take them. */
 struct player *player_start(struct player_room *room, const struct trace_request *request,
                             int64_t index, int64_t due_us, struct request_params *params);
 

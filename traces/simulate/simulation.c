@@ -119,10 +119,13 @@ static void let_arrive(struct run *run)
 {
     if (is_closed(run)) {
         /* A trace of which nothing fits does not keep us here for ever. */
-        for (size_t tries = 0; tries < run->trace->count && comes(run, run->arrived) &&
-                               run->active < run->options->concurrency;
-             tries++)
+        size_t refused = 0;
+        while (refused < run->trace->count && run->active < run->options->concurrency &&
+               comes(run, run->arrived)) {
+            int32_t before = run->active;
             arrive(run, run->now_us);
+            refused = run->active > before ? 0 : refused + 1;
+        }
         return;
     }
     while (comes(run, run->arrived)) {
@@ -276,6 +279,7 @@ static enum status open_run(struct run *run, struct error *err)
     profile_capacity(options->profile, &capacity);
     run->room = (struct player_room){.now_us = &run->now_us,
                                      .vocab = capacity.vocab,
+                                     .longest = capacity.max_context,
                                      .slo = options->slo,
                                      .context = run,
                                      .on_token = options->brief ? NULL : note_token,
