@@ -16,6 +16,21 @@ struct profile *the_profile(const char *name_or_path)
     return profile;
 }
 
+struct profile *small_profile(int64_t kv_tokens, double noise)
+{
+    struct profile *study = the_profile("study-h200");
+    json_t *json = profile_json(study);
+    profile_free(study);
+    json_object_set_new(json, "noise", json_real(noise));
+    json_object_set_new(json, "kv_tokens", json_integer(kv_tokens));
+    char *text = json_dumps(json, 0), *path = file_of(text);
+    struct profile *profile = the_profile(path);
+    free_file(path);
+    free(text);
+    json_decref(json);
+    return profile;
+}
+
 char *file_of(const char *text)
 {
     char path[] = "/tmp/espalier-test-XXXXXX";

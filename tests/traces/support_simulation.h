@@ -7,6 +7,10 @@
 /* A profile that must be there. */
 struct profile *the_profile(const char *name_or_path);
 
+/* The study's with less room and another noise: a sanitized build looks at every block in every
+ * step. */
+struct profile *small_profile(int64_t kv_tokens, double noise);
+
 /* A file with this text, removed with free_file; caller frees the path so. */
 char *file_of(const char *text);
 void free_file(char *path);

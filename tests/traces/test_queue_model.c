@@ -142,22 +142,6 @@ static void run_queue(struct queue *queue)
     }
 }
 
-/* The study's profile without noise, with `kv_tokens` of room. */
-static struct profile *quiet_profile(int64_t kv_tokens)
-{
-    struct profile *study = the_profile("study-h200");
-    json_t *json = profile_json(study);
-    profile_free(study);
-    json_object_set_new(json, "noise", json_real(0));
-    json_object_set_new(json, "kv_tokens", json_integer(kv_tokens));
-    char *text = json_dumps(json, 0), *path = file_of(text);
-    struct profile *profile = the_profile(path);
-    free_file(path);
-    free(text);
-    json_decref(json);
-    return profile;
-}
-
 struct scenario {
     int32_t count, longest_prompt, longest_output, chunk;
     int64_t kv_tokens;
@@ -220,7 +204,7 @@ static bool try_scenario(const struct scenario *scenario, uint64_t seed)
     struct seen seen = {0};
     struct simulation_result result;
     struct trace *trace = draw(scenario, seed, &queue);
-    struct profile *profile = quiet_profile(scenario->kv_tokens);
+    struct profile *profile = small_profile(scenario->kv_tokens, 0);
     struct simulation_options options = some_options(profile);
     options.policy = the_policy("off");
     options.prefill_chunk = scenario->chunk;
@@ -251,17 +235,17 @@ static void try_all(struct scenario scenario, int32_t least)
 
 Test(queue_model, light)
 {
-    try_all((struct scenario){30, 900, 60, 256, 229000, 100}, 40);
+    try_all((struct scenario){30, 900, 60, 256, 48000, 100}, 40);
 }
 
 Test(queue_model, many_at_once)
 {
-    try_all((struct scenario){60, 300, 40, 64, 229000, 5}, 40);
+    try_all((struct scenario){60, 300, 40, 64, 48000, 5}, 40);
 }
 
 Test(queue_model, more_in_prefill_than_the_chunk_has_tokens)
 {
-    try_all((struct scenario){80, 60, 10, 8, 229000, 1}, 40);
+    try_all((struct scenario){80, 60, 10, 8, 48000, 1}, 40);
 }
 
 /* They wait for room; growth is small beside prompts, so that most runs come by without a

@@ -135,7 +135,7 @@ static const char *const policies[] = {"off", "eager", "cap:2"};
 
 Test(served, same_steps_as_simulated)
 {
-    struct profile *profile = the_profile("study-h200");
+    struct profile *profile = small_profile(48000, 0.04);
     for (size_t p = 0; p < COUNT_OF(policies); p++)
         for (uint64_t seed = 1; seed <= 4; seed++) {
             struct trace *trace = some_trace(seed, 80, 10.0 * (double)(seed * seed)); /* to idle */

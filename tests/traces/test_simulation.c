@@ -20,7 +20,7 @@ static char *json_of(const struct simulation_result *result)
 
 Test(simulation, same_seed_same_bits)
 {
-    struct profile *profile = the_profile("study-h200");
+    struct profile *profile = small_profile(48000, 0.04);
     for (size_t p = 0; p < COUNT_OF(policies); p++) {
         struct trace *trace = some_trace(3, 60, 40);
         struct simulation_options options = some_options(profile);
@@ -66,7 +66,7 @@ static void check_all_complete(const struct trace *trace, const struct seen *see
 
 Test(simulation, every_token_of_every_shape)
 {
-    struct profile *profile = the_profile("study-h200");
+    struct profile *profile = small_profile(48000, 0.04);
     for (size_t p = 0; p < COUNT_OF(policies); p++) {
         struct trace *trace = trace_create();
         struct seen seen = {0};
@@ -126,7 +126,7 @@ Test(simulation, short_of_memory_everything_completes)
 
 Test(simulation, what_never_fits_is_refused)
 {
-    struct profile *profile = the_profile("study-h200");
+    struct profile *profile = small_profile(48000, 0.04);
     struct trace *trace = trace_create();
     struct seen seen = {0};
     struct simulation_result result;
@@ -149,7 +149,7 @@ Test(simulation, what_never_fits_is_refused)
 
 Test(simulation, the_window_counts_arrivals)
 {
-    struct profile *profile = the_profile("study-h200");
+    struct profile *profile = small_profile(48000, 0.04);
     struct trace *trace = trace_create();
     struct seen seen = {0};
     struct simulation_result result;
@@ -213,7 +213,7 @@ static void crowd_record(void *context, const struct request_record *record)
 /* Serial requests: each that is there has one row in every step. */
 Test(simulation, closed_loop_keeps_as_many)
 {
-    struct profile *profile = the_profile("study-h200");
+    struct profile *profile = small_profile(48000, 0.04);
     struct trace *trace = trace_create();
     struct simulation_result result;
     struct error err = {0};
@@ -265,7 +265,7 @@ Test(simulation, closed_loop_keeps_as_many)
 
 Test(simulation, gives_up_only_when_it_is_lost)
 {
-    struct profile *profile = the_profile("study-h200");
+    struct profile *profile = small_profile(48000, 0.04);
     int gave_up = 0, stayed = 0;
     for (uint64_t seed = 1; seed <= 12; seed++)
         for (int kind = 0; kind < SLO_KINDS; kind++) {
@@ -308,7 +308,7 @@ static int64_t prefill_tokens(const struct seen *seen)
 
 static void run_cached(int32_t prompt, int32_t cached, int64_t expected)
 {
-    struct profile *profile = the_profile("study-h200");
+    struct profile *profile = small_profile(48000, 0.04);
     struct trace *trace = trace_create();
     int32_t output = 4;
     struct trace_stage stage = {.branch_count = 1, .branch_tokens = &output};
@@ -345,7 +345,7 @@ Test(simulation, cached_tokens_need_no_computation)
 
 Test(simulation, shared_prefixes_are_computed_once)
 {
-    struct profile *profile = the_profile("study-h200");
+    struct profile *profile = small_profile(48000, 0.04);
     struct trace *trace = trace_create();
     int32_t output = 4;
     struct trace_stage stage = {.branch_count = 1, .branch_tokens = &output};
@@ -376,7 +376,7 @@ Test(simulation, shared_prefixes_are_computed_once)
 
 Test(simulation, slo_chunk_is_the_largest_that_fits)
 {
-    struct profile *profile = the_profile("study-h200");
+    struct profile *profile = small_profile(48000, 0.04);
     for (size_t p = 0; p < COUNT_OF(policies); p++) {
         struct trace *trace = some_trace(5, 200, 15);
         struct simulation_options options = some_options(profile);
@@ -421,7 +421,7 @@ static void check_error(struct simulation_options options, const struct trace *t
 
 Test(simulation, wrong_options)
 {
-    struct profile *profile = the_profile("study-h200");
+    struct profile *profile = small_profile(48000, 0.04);
     struct trace *trace = trace_create();
     struct simulation_options options = some_options(profile);
     check_error(options, trace, "no requests");

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 static enum status fail_unknown(const char *name, struct error *err)
 {
@@ -22,15 +22,20 @@ static enum status fail_unknown(const char *name, struct error *err)
     return ST_NOT_FOUND;
 }
 
+static enum status read_file(const char *path, struct profile *profile, struct error *err)
+{
+    struct stat file;
+    if (stat(path, &file) != 0 && errno == ENOENT) return fail_unknown(path, err);
+    if (stat(path, &file) == 0 && S_ISDIR(file.st_mode))
+        return fail(err, ST_IO, "%s: a directory; a profile is a file", path);
+    return profile_read(path, profile, err);
+}
+
 enum status profile_find(const char *name_or_path, struct profile **out, struct error *err)
 {
     struct profile *profile = must_alloc(sizeof *profile);
     enum status status = ST_OK;
-    if (!profile_builtin(name_or_path, profile)) {
-        bool missing = access(name_or_path, F_OK) != 0 && errno == ENOENT;
-        status =
-            missing ? fail_unknown(name_or_path, err) : profile_read(name_or_path, profile, err);
-    }
+    if (!profile_builtin(name_or_path, profile)) status = read_file(name_or_path, profile, err);
     if (status)
         free(profile);
     else

@@ -8,10 +8,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Nobody is refused for the queue's length in virtual time: more sequences than memory lets
- * anybody simulate. */
-#define MAX_QUEUE (1 << 24)
-
 /* Steps between two looks at the requests that are there for some that are lost already. */
 #define LOOK_STEPS 32
 
@@ -272,6 +268,18 @@ static enum status check(const struct simulation_options *options, const struct 
     return ST_OK;
 }
 
+/* Nobody is refused for the queue's length: as many sequences as there can ever be. */
+static int32_t queue_length(const struct run *run)
+{
+    int64_t widest = 1, most = 1 << 28;
+    for (size_t i = 0; i < run->trace->count; i++)
+        for (int32_t s = 0; s < run->trace->requests[i].stage_count; s++)
+            if (run->trace->requests[i].stages[s].branch_count > widest)
+                widest = run->trace->requests[i].stages[s].branch_count;
+    int64_t requests = is_closed(run) ? run->options->concurrency : (int64_t)run->trace->count;
+    return (int32_t)(requests > most / widest ? most : requests * widest);
+}
+
 static enum status open_run(struct run *run, struct error *err)
 {
     const struct simulation_options *options = run->options;
@@ -287,8 +295,9 @@ static enum status open_run(struct run *run, struct error *err)
     run->cost = cost_executor_create(options->profile, options->seed, &run->now_us);
     if (!run->cost) return fail(err, ST_NO_MEMORY, "out of memory for the cost model");
     cost_executor_on_step(run->cost, note_step, run);
-    struct scheduler_options settings = {
-        .prefill_chunk = options->prefill_chunk, .max_queue = MAX_QUEUE, .policy = options->policy};
+    struct scheduler_options settings = {.prefill_chunk = options->prefill_chunk,
+                                         .max_queue = queue_length(run),
+                                         .policy = options->policy};
     if (options->chunk_by_slo) {
         settings.predictor = profile_predictor(options->profile);
         settings.step_target_us = options->step_target_us;
