@@ -13,6 +13,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Most tokens of one request, prompt and output together: sums of them stay in int32_t. */
+#define TRACE_MAX_TOKENS 1000000000
+#define TRACE_MAX_MS     1e12 /* latest arrival, longest limit: 31 years */
+
 /* The next `tokens` tokens of the prompt are the first `tokens` of the text `id`: two prompts that
  * begin with the same ids share as many tokens as both take of them. */
 struct trace_prefix {
@@ -83,17 +87,32 @@ struct trace_read_options {
 struct trace_read_counts {
     enum trace_format format; /* found */
     int64_t lines, bad_lines;
-    char first_bad[256]; /* what was wrong with the first of them; "" none */
+    int64_t failed;       /* requests without output, in formats that record failures: left out */
+    int64_t out_of_order; /* lines that stood behind a later request and were put right */
+    char first_bad[256];  /* what was wrong with the first bad line; "" none */
 };
 
-/* Reads a file ("-": standard input) whole. ST_INVALID: line number, what was found, what is
- * expected. `counts` may be NULL. */
+/* "auto", "azure", "mooncake", "burstgpt", "espalier". */
+const char *trace_format_name(enum trace_format format);
+bool trace_format_parse(const char *text, enum trace_format *format);
+
+/* Reads a file ("-": standard input) whole (formats/reader.h reads one request by request).
+ * ST_INVALID: line number, what was found, what is expected; ST_NOT_FOUND, ST_IO. `counts` may be
+ * NULL and is filled on failure, too. */
 enum status trace_load(const char *path, const struct trace_read_options *options,
                        struct trace **out, struct trace_read_counts *counts, struct error *err);
 void trace_free(struct trace *trace);
 
-/* An empty one, to be filled by trace_add (which copies everything). */
+/* An empty one, to be filled by trace_add (which copies everything) in order of arrival. */
 struct trace *trace_create(void);
 void trace_add(struct trace *trace, const struct trace_request *request);
+
+/* Whether every number is in its range (those beside the fields above, TRACE_MAX_*) and the prompt
+ * holds its prefixes. ST_INVALID: which, what was found, what is allowed. */
+enum status trace_request_check(const struct trace_request *request, struct error *err);
+
+/* A copy in one block, with all it points at; caller frees with free(). */
+struct trace_request *trace_request_copy(const struct trace_request *request);
+size_t trace_request_bytes(const struct trace_request *request); /* of that block */
 
 #endif
