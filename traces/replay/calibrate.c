@@ -167,8 +167,8 @@ void calibrate(const struct target *target, bool chat, struct word_list *list,
 {
     struct asking asking = {.target = target, .chat = chat};
     *out = (struct calibration){0};
-    out->exact = find_added(&asking, out) && check_words(&asking, list) &&
-                 samples_fit(&asking, list, out);
+    out->exact =
+        find_added(&asking, out) && check_words(&asking, list) && samples_fit(&asking, list, out);
     if (out->exact || (!asking.missing && !asking.err.status && try_letters(&asking, list, out)))
         return;
     *out = (struct calibration){0};

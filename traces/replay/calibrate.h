@@ -6,11 +6,11 @@
 #include "traces/replay/word_list.h"
 
 struct calibration {
-    bool exact;       /* all words left in the list are one token each, wherever they stand */
-    bool letters;     /* the list was replaced by letters, to be written without blanks */
-    bool lead;        /* a text must begin with LEAD_WORD without a blank; `added` counts it */
-    int32_t added;    /* tokens of a prompt beside its words */
-    char words[200];  /* why not exact, for people */
+    bool exact;      /* all words left in the list are one token each, wherever they stand */
+    bool letters;    /* the list was replaced by letters, to be written without blanks */
+    bool lead;       /* a text must begin with LEAD_WORD without a blank; `added` counts it */
+    int32_t added;   /* tokens of a prompt beside its words */
+    char words[200]; /* why not exact, for people */
 };
 
 #define LEAD_WORD "the"

@@ -24,10 +24,10 @@ struct client {
     struct pacing pacing;
     CURLM *multi;
     int epoll_fd, timer_fd;
-    int64_t curl_due_us; /* when libcurl wants to be called; -1: not */
-    int64_t armed_us;    /* what the timer is set to; -1: nothing */
-    int64_t tick_us;     /* when the next tick is due */
-    int64_t hold_us;     /* closed loop: nothing is sent before */
+    int64_t curl_due_us;     /* when libcurl wants to be called; -1: not */
+    int64_t armed_us;        /* what the timer is set to; -1: nothing */
+    int64_t tick_us;         /* when the next tick is due */
+    int64_t hold_us;         /* closed loop: nothing is sent before */
     int64_t sending_over_us; /* -1: not yet */
     struct stream *active;   /* under way */
     struct stream *idle;     /* for later requests */
@@ -134,8 +134,8 @@ static void prepare_next(struct client *client)
                                           (int64_t)(request->tpot_ms * 1e3 + 0.5)};
     strbuf_clear(&client->prompt);
     strbuf_clear(&stream->body);
-    flight->prompt_tokens =
-        prompts_write(o->prompts, request, o->own_prompts + (uint64_t)flight->index, &client->prompt);
+    flight->prompt_tokens = prompts_write(
+        o->prompts, request, o->own_prompts + (uint64_t)flight->index, &client->prompt);
     client->counts->cut_prompts += flight->prompt_tokens < request->prompt_tokens;
     body_write(settings, o->target->model, request, &client->prompt, &stream->body, flight);
     stream_prepare(stream);
@@ -178,8 +178,8 @@ static void send_due(struct client *client)
 static void drop_prepared(struct client *client)
 {
     const struct replay_settings *settings = client->options->settings;
-    bool late = settings->concurrency && settings->duration_us &&
-                now_of(client) >= settings->duration_us;
+    bool late =
+        settings->concurrency && settings->duration_us && now_of(client) >= settings->duration_us;
     if (!client->prepared || !late) return;
     put_idle(client, client->prepared);
     client->prepared = NULL;
@@ -226,8 +226,7 @@ static void end_stalled(struct client *client, int64_t now)
     int64_t stall_us = client->options->settings->stall_us;
     for (struct stream *stream = client->active, *next; stream; stream = next) {
         next = stream->next;
-        if (now - stream->last_byte_us > stall_us)
-            end_stream(client, stream, CURLE_OK, "stalled");
+        if (now - stream->last_byte_us > stall_us) end_stream(client, stream, CURLE_OK, "stalled");
     }
 }
 
@@ -384,6 +383,7 @@ enum status client_run(const struct client_options *options, struct client_count
     enum status status = open_all(&client, err);
     if (!status) {
         double cpu_s = thread_cpu_s();
+        client.shared.start_us = clock_now(&client.shared.clock);
         prepare_next(&client); /* before the clock starts */
         client.shared.start_us = clock_now(&client.shared.clock);
         loop(&client);

@@ -1,8 +1,8 @@
 /* A run: requests go out when they are due, thousands of streams come in on one thread.
  *
  * libcurl's multi interface with its sockets in one epoll set, so that the cost of a token does not
- * grow with the number of streams; one timerfd wakes for the next due request or libcurl's own timer,
- * to the microsecond.
+ * grow with the number of streams; one timerfd wakes for the next due request or libcurl's own
+ * timer, to the microsecond.
  */
 #ifndef TRACES_REPLAY_CLIENT_H
 #define TRACES_REPLAY_CLIENT_H
@@ -29,7 +29,7 @@ struct client_options {
     const struct target *target;
     const struct trace *trace; /* not empty */
     const struct prompts *prompts;
-    uint64_t own_prompts; /* makes prompts differ from those of another run */
+    uint64_t own_prompts;              /* makes prompts differ from those of another run */
     const volatile sig_atomic_t *stop; /* not 0: end the run */
 
     /* A request has ended; a view. And, ten times a second or so, where the run is. */

@@ -29,7 +29,8 @@ static void copy_text(json_t *value, char *out, size_t room)
     make_printable(out);
 }
 
-/* {"error": {"code", "type", "message"}} of OpenAI, {"error": "words"}, {"code"}, {"type"} of others. */
+/* {"error": {"code", "type", "message"}} of OpenAI, {"error": "words"}, {"code"}, {"type"} of
+ * others. */
 static void error_code(json_t *root, char code[64])
 {
     json_t *error = json_object_get(root, "error");
@@ -100,7 +101,7 @@ static bool read_event(json_t *root, struct stream_event *event, struct error *w
         error_code(root, event->error_code);
         return true;
     }
-    const char *field = !json_is_object(root)         ? "the event is no object"
+    const char *field = !json_is_object(root)        ? "the event is no object"
                         : !read_choices(root, event) ? "\"choices\""
                         : !read_branch(root, event)  ? "\"espalier\""
                         : !read_usage(root, event)   ? "\"usage\""

@@ -37,7 +37,8 @@ struct stream_event {
 /* false: malformed, with `what` filled: JSON that is none, or a field of another type. */
 bool event_parse(const char *data, size_t length, struct stream_event *event, struct error *what);
 
-/* The code (or type, or status text) in an error's body; "" when it has none. Any bytes may come. */
+/* The code (or type, or status text) in an error's body; "" when it has none. Any bytes may come.
+ */
 void event_error_code(const char *body, size_t length, char code[64]);
 
 #endif

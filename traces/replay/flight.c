@@ -79,8 +79,7 @@ bool flight_token(struct flight *flight, int64_t now_us, int32_t stage, int32_t 
     if (!grow(flight, (void **)&flight->tokens, flight->token_count, &flight->token_room,
               sizeof *flight->tokens))
         return false;
-    flight->tokens[flight->token_count++] =
-        (struct flight_token){now_us, stage, branch, certainty};
+    flight->tokens[flight->token_count++] = (struct flight_token){now_us, stage, branch, certainty};
     return true;
 }
 

@@ -1,5 +1,6 @@
-/* All that is known of one request of a run: what was asked, when it went out, when each token came,
- * how it ended. It is what a line of --record holds and what --from reads, and both a live run and
+/* All that is known of one request of a run: what was asked, when it went out, when each token
+ * came, how it ended. It is what a line of --record holds and what --from reads, and both a live
+ * run and
  * --from make their figures from it (flight_score), so they agree.
  *
  * Times are microseconds since the run's beginning; -1: it did not happen.
@@ -14,7 +15,8 @@
 /* How sure it is that a chunk held a token. */
 enum token_certainty {
     TOKEN_SURE,   /* text, ids, or a branch event that says so */
-    TOKEN_SILENT, /* a choice without text that goes on: a part of a character, most likely a token */
+    TOKEN_SILENT, /* a choice without text that goes on: a part of a character, most likely a token
+                   */
     TOKEN_ENDING, /* a choice without text that ends: an EOS or nothing, most likely nothing */
 };
 
@@ -47,8 +49,8 @@ struct flight {
     int32_t answers; /* asked for: n */
 
     int64_t due_us;
-    int64_t sent_us;      /* handed to the client library: it connects or writes at once */
-    int64_t connected_us; /* a connection was there and the request was written */
+    int64_t sent_us;       /* handed to the client library: it connects or writes at once */
+    int64_t connected_us;  /* a connection was there and the request was written */
     int64_t first_byte_us; /* of the answer's body */
     int64_t end_us;
 
@@ -59,8 +61,8 @@ struct flight {
     struct flight_finish *finishes; /* [finish_count] in order of coming */
     size_t finish_count, finish_room;
 
-    int http_status; /* 0: none came */
-    char code[64];   /* of a refusal or an error event */
+    int http_status;                                      /* 0: none came */
+    char code[64];                                        /* of a refusal or an error event */
     int32_t usage_prompt, usage_completion, usage_cached; /* -1: not said */
     /* Tokens that usage counts beyond the chunks that came: a chunk held several, which ones is
      * unknown, so they are spread evenly over the chunks. */
@@ -83,7 +85,8 @@ bool flight_finish(struct flight *flight, int32_t choice, const char *reason);
 /* At the end: which doubtful chunks were tokens, by the server's own count where it gave one. */
 void flight_settle(struct flight *flight);
 
-/* Its record, fed token by token, and its gaps between tokens of one sequence (builder NULL: not). */
+/* Its record, fed token by token, and its gaps between tokens of one sequence (builder NULL: not).
+ */
 void flight_score(const struct flight *flight, struct request_record *record,
                   struct results_builder *builder);
 

@@ -16,8 +16,7 @@ static void next(struct pacing *pacing)
         double gap_s = -log(1 - rng_unit(&pacing->rng)) / settings->rate;
         pacing->next_us += (int64_t)llround(gap_s * 1e6);
     } else if (pacing->sent < (int64_t)trace->count) {
-        double since_ms =
-            trace->requests[pacing->sent].arrival_ms - trace->requests[0].arrival_ms;
+        double since_ms = trace->requests[pacing->sent].arrival_ms - trace->requests[0].arrival_ms;
         pacing->next_us = (int64_t)llround(since_ms * 1e3 / settings->rate_scale);
     }
 }
@@ -43,14 +42,6 @@ bool pacing_over(const struct pacing *pacing, int64_t now_us)
     if (duration_us == 0) return false;
     return pacing->settings->concurrency > 0 ? now_us >= duration_us
                                              : pacing->next_us >= duration_us;
-}
-
-int64_t pacing_due(const struct pacing *pacing, int64_t now_us, int32_t in_flight)
-{
-    int32_t concurrency = pacing->settings->concurrency;
-    if (pacing_over(pacing, now_us)) return -1;
-    if (concurrency == 0) return pacing->next_us;
-    return in_flight < concurrency ? now_us : -1;
 }
 
 const struct trace_request *pacing_take(struct pacing *pacing, int64_t *index)

@@ -21,10 +21,6 @@ struct pacing {
 void pacing_begin(struct pacing *pacing, const struct replay_settings *settings,
                   const struct trace *trace);
 
-/* The next request's due time, microseconds behind the run's beginning; in a closed loop now, when fewer
- * than `concurrency` are under way. -1: none now; see pacing_over. */
-int64_t pacing_due(const struct pacing *pacing, int64_t now_us, int32_t in_flight);
-
 /* Takes it: the request, and `index`, its place in the order of sending. */
 const struct trace_request *pacing_take(struct pacing *pacing, int64_t *index);
 

@@ -29,9 +29,9 @@ enum status prompts_create(const struct prompt_options *options, const struct ta
         word_list_common(&prompts->list);
     if (status) return free(prompts), status;
     calibrate(target, options->chat, &prompts->list, &prompts->how);
-    prompts->check = options->ids           ? PROMPTS_BY_IDS
+    prompts->check = options->ids         ? PROMPTS_BY_IDS
                      : prompts->how.exact ? PROMPTS_EXACT
-                                            : PROMPTS_ESTIMATED;
+                                          : PROMPTS_ESTIMATED;
     *out = prompts;
     return ST_OK;
 }

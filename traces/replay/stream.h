@@ -14,8 +14,8 @@
 struct stream_context {
     const struct target *target;
     struct clock clock;
-    int64_t start_us; /* the run's beginning */
-    char *url;        /* of the endpoint */
+    int64_t start_us;          /* the run's beginning */
+    char *url;                 /* of the endpoint */
     struct stream_event event; /* the one being read: large, and one at a time */
 };
 
@@ -28,11 +28,11 @@ struct stream {
     struct sse_reader sse;
     struct strbuf refusal; /* the body of an answer that is no stream */
     struct flight flight;
-    int64_t last_byte_us; /* or when it was sent */
-    int http_status;      /* 0: nothing came */
-    bool is_stream, done; /* done: [DONE] came */
+    int64_t last_byte_us;    /* or when it was sent */
+    int http_status;         /* 0: nothing came */
+    bool is_stream, done;    /* done: [DONE] came */
     bool refused_descriptor; /* the system gave no socket */
-    char failure[96];     /* found while reading; "": none */
+    char failure[96];        /* found while reading; "": none */
 };
 
 /* Microseconds since the run's beginning. */

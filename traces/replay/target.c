@@ -68,8 +68,9 @@ static json_t *parse(const struct target *target, const char *path, long status,
     json_error_t problem;
     json_t *root = NULL;
     if (status == 401 || status == 403)
-        fail(err, ST_INVALID, "%s%s: %ld: the server wants a key (--api-key-file or OPENAI_API_KEY)",
-             target->base, path, status);
+        fail(err, ST_INVALID,
+             "%s%s: %ld: the server wants a key (--api-key-file or OPENAI_API_KEY)", target->base,
+             path, status);
     else if (status != 200)
         fail(err, ST_INVALID, "%s%s: found status %ld, expected 200", target->base, path, status);
     else if (!(root = json_loadb(strbuf_cstr(answer), answer->length, JSON_ALLOW_NUL, &problem)))
@@ -82,7 +83,8 @@ static json_t *find_model(json_t *list, const char *name)
 {
     json_t *model;
     size_t i;
-    json_array_foreach(list, i, model) {
+    json_array_foreach(list, i, model)
+    {
         const char *id = json_string_value(json_object_get(model, "id"));
         if (id && (!name || !strcmp(id, name))) return model;
     }

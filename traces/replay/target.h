@@ -10,10 +10,10 @@
 #include <stdint.h>
 
 struct target {
-    char *base;    /* "http://host:port", without /v1 and without a slash at the end */
-    char *model;   /* as given, else the first of /v1/models; NULL: neither */
-    char *version; /* "NAME VERSION" as far as /version says; NULL: it does not */
-    char *key;     /* NULL: none is sent */
+    char *base;            /* "http://host:port", without /v1 and without a slash at the end */
+    char *model;           /* as given, else the first of /v1/models; NULL: neither */
+    char *version;         /* "NAME VERSION" as far as /version says; NULL: it does not */
+    char *key;             /* NULL: none is sent */
     int32_t max_model_len; /* 0: not said */
 };
 

@@ -15,7 +15,7 @@ struct word {
 };
 
 struct word_list {
-    struct word *words;  /* [count] different ones */
+    struct word *words; /* [count] different ones */
     size_t count;
     uint32_t *order; /* [order_count] which word stands where; NULL: as they are */
     size_t order_count;
