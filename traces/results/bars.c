@@ -6,7 +6,7 @@
 
 #include <math.h>
 
-#define WIDTH      480
+#define WIDTH      420
 #define ROW        40
 #define BAR        14
 #define VALUE_ROOM 76 /* behind the longest bar */

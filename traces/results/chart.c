@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WIDTH  480
-#define HEIGHT 280
+#define WIDTH  420
+#define HEIGHT 262
 #define TOP    26 /* the label of y stands above */
 #define RIGHT  16
 #define BOTTOM 42
@@ -123,7 +123,7 @@ static void draw_y_axis(const struct drawing *d, const struct tick *ticks, size_
 static void draw_x_axis(const struct drawing *d)
 {
     struct tick ticks[SCALE_TICKS];
-    size_t count = scale_ticks(&d->x, 6, ticks);
+    size_t count = scale_ticks(&d->x, d->x.log ? 5 : 7, ticks);
     double free_from = 0;
     for (size_t i = 0; i < count; i++) {
         double at = scale_pixel(&d->x, ticks[i].value);
@@ -135,7 +135,7 @@ static void draw_x_axis(const struct drawing *d)
                       d->y.at_low + 16);
         html_text(d->out, ticks[i].text);
         strbuf_text(d->out, "</text>\n");
-        free_from = at + half + 8;
+        free_from = at + half + 14;
     }
     strbuf_format(d->out, "<path class=\"axis\" d=\"M%.1f %.1fH%.1f\"/>\n", d->x.at_low,
                   d->y.at_low, d->x.at_high);

@@ -130,10 +130,10 @@ void report_glance(const struct report *report, struct strbuf *out)
         snprintf(caption, sizeof caption, "Highest rate with %g %% attainment, requests/s",
                  100 * report->target);
         bars(report, caption, UNIT_NUMBER, NAN, max_rate, out);
-    } else
-        bars(report, "Goodput, requests/s", UNIT_NUMBER, NAN, requests_per_s, out);
-    snprintf(caption, sizeof caption, "SLO attainment of the runs shown below, by %s",
+    }
+    snprintf(caption, sizeof caption, "SLO attainment of the runs below, by %s",
              slo_kind_name(report->kind));
     bars(report, caption, UNIT_PERCENT, report->target > 0 ? report->target : NAN, attainment, out);
+    bars(report, "Goodput of the runs below, requests/s", UNIT_NUMBER, NAN, requests_per_s, out);
     strbuf_text(out, "</div>\n");
 }

@@ -118,8 +118,8 @@ void report_distributions(const struct report *report, struct strbuf *out)
                      "p50, p90 and p99.</p>\n");
     report_legend(report, out);
     strbuf_text(out, "<div class=\"charts\">\n");
-    for (size_t m = 0; m < COUNT_OF(metrics); m++)
-        for (int branching = 0; branching < 2; branching++)
+    for (int branching = 0; branching < 2; branching++)
+        for (size_t m = 0; m < COUNT_OF(metrics); m++)
             if (any_curve(report, branching, &metrics[m]))
                 distribution_chart(report, &metrics[m], branching, out);
     strbuf_text(out, "</div>\n");

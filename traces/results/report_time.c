@@ -48,6 +48,13 @@ static const struct series *series_of(const struct report_run *run, const struct
     return series && series->count ? series : NULL;
 }
 
+static bool any_series(const struct report *report, const struct plot *plot)
+{
+    for (size_t run = 0; run < report->run_count; run++)
+        if (series_of(&report->runs[run], plot)) return true;
+    return false;
+}
+
 static struct time_unit time_unit_of(const struct report *report)
 {
     double longest = 0;
@@ -240,10 +247,16 @@ void report_over_time(const struct report *report, struct strbuf *out)
     if (unit.end <= 0) return;
     report_heading(out, "Over time");
     strbuf_text(out, "<p class=\"soft\">Lines are means; where many values share a place, the band "
-                     "reaches from the least to the largest.</p>\n<div class=\"charts\">\n");
-    for (size_t run = 0; run < report->run_count; run++)
-        for (size_t p = 0; p < COUNT_OF(plots); p++)
+                     "reaches from the least to the largest.</p>\n");
+    /* What is to be compared stands beside each other. */
+    bool apart = report->run_count > 1;
+    if (!apart) strbuf_text(out, "<div class=\"charts\">\n");
+    for (size_t p = 0; p < COUNT_OF(plots); p++) {
+        if (apart && any_series(report, &plots[p])) strbuf_text(out, "<div class=\"charts\">\n");
+        for (size_t run = 0; run < report->run_count; run++)
             if (series_of(&report->runs[run], &plots[p]))
                 plot_run(report, run, &plots[p], &unit, out);
-    strbuf_text(out, "</div>\n");
+        if (apart && any_series(report, &plots[p])) strbuf_text(out, "</div>\n");
+    }
+    if (!apart) strbuf_text(out, "</div>\n");
 }
