@@ -27,6 +27,7 @@ static const struct {
     {"perplexity", command_perplexity, "quality of a model on a text"},
     {"replay", command_replay, "a trace over HTTP against any OpenAI-style server"},
     {"bench", command_bench, "speed of the engine beside its floor"},
+    {"trace", command_trace, "workload traces: inspect, convert, generate"},
 };
 
 #define COMMANDS (sizeof commands / sizeof commands[0])
