@@ -4,6 +4,7 @@
 #include "model/commands.h"
 #include "quant/checkpoint/commands.h"
 #include "server/commands.h"
+#include "traces/commands.h"
 
 #include "base/log.h"
 
@@ -24,7 +25,9 @@ static const struct {
     {"inspect", command_inspect, "what is in a model file"},
     {"tokenize", command_tokenize, "text to token ids"},
     {"perplexity", command_perplexity, "quality of a model on a text"},
+    {"replay", command_replay, "a trace over HTTP against any OpenAI-style server"},
     {"bench", command_bench, "speed of the engine beside its floor"},
+    {"trace", command_trace, "workload traces: inspect, convert, generate"},
 };
 
 #define COMMANDS (sizeof commands / sizeof commands[0])
