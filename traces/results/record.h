@@ -6,14 +6,16 @@
  * feeds them again.
  *
  * SLO definitions (../shared/reference/controller.md: D1, D2, D4, D6). All need the request to be
- * completed; a limit that is 0 constrains nothing; refused, failed and unfinished requests miss.
- *   mean      TTFT, and mean time per output token over all output tokens, branches included:
- *             (last - first) / (tokens - 1) <= TPOT; one token meets any TPOT
- *   envelope  token j (0, 1, ...; all branches, in the order of their coming) no later than
- *             arrival + TTFT + j * TPOT
- *   gaps      TTFT, and at least 95 % of the gaps between tokens of a serial stage <= TPOT
- *   stages    TTFT, mean gap of serial stages <= TPOT, and, for a request with branches, end to end
+ * completed; a limit that is 0 constrains nothing; refused, failed and unfinished requests miss,
+ * and so does a request that completed without a token where there is a limit. mean      TTFT, and
+ * mean time per output token over all output tokens, branches included: (last - first) / (tokens -
+ * 1) <= TPOT; one token meets any TPOT envelope  token j (0, 1, ...; all branches, in the order of
+ * their coming) no later than arrival + TTFT + j * TPOT gaps      TTFT, and at least 95 % of the
+ * gaps between tokens of a serial stage <= TPOT stages    TTFT, mean gap of serial stages <= TPOT,
+ * and, for a request with branches, end to end
  *             <= TTFT + TPOT * tokens
+ * With a TPOT and no TTFT, envelope and stages count from the first token instead of
+ * arrival + TTFT. All comparisons are of whole microseconds, without rounding; equal is met.
  */
 #ifndef TRACES_RESULTS_RECORD_H
 #define TRACES_RESULTS_RECORD_H
@@ -52,7 +54,7 @@ struct request_record {
     const char *reason; /* of a refusal or failure, a few words ("503 queue_full", "stalled");
                            borrowed, NULL: none */
     struct {
-        int64_t late_us; /* most by which a token missed its place on the envelope; <= 0: none */
+        int64_t late_us; /* most by which a token missed its place on the envelope; 0: none */
         int64_t serial_gaps, late_gaps;
         int64_t serial_gap_us; /* sum */
         int32_t stage;         /* of the last token; -1 before the first */
@@ -63,8 +65,9 @@ struct request_record {
 /* All but times, outcome and what runs is given; the record starts empty. */
 void record_start(struct request_record *record, int64_t due_us, int64_t sent_us);
 
-/* A token came. Gaps are counted between two tokens of the same serial stage, whatever stood
- * between them (a preemption, a long step). Tokens of branches: parallel, in any order. */
+/* A token came, not before the last one (what reads times from a file checks that). Gaps are
+ * counted between two tokens of the same serial stage, whatever stood between them (a preemption, a
+ * long step). Tokens of branches: parallel, in any order. */
 void record_token(struct request_record *record, int64_t now_us, int32_t stage, bool parallel);
 
 /* The last token's time is the end. */

@@ -1,0 +1,129 @@
+/* The table for terminals: a label, then one column a run. */
+#include "traces/results/rows.h"
+
+#include "base/base.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define LABEL_WIDTH     24
+#define STATISTIC_WIDTH 5
+#define LINE_WIDTH      100
+
+struct table {
+    FILE *out;
+    size_t count;
+    int width; /* of a column */
+};
+
+/* Characters, as far as a terminal shows one per code point. */
+static int shown_width(const char *text)
+{
+    int width = 0;
+    for (; *text; text++)
+        width += ((unsigned char)*text & 0xc0) != 0x80;
+    return width;
+}
+
+static void pad(FILE *out, int count)
+{
+    for (; count > 0; count--)
+        putc(' ', out);
+}
+
+static void print_left(FILE *out, const char *text, int width)
+{
+    fputs(text, out);
+    pad(out, width - shown_width(text));
+}
+
+static void print_right(FILE *out, const char *text, int width)
+{
+    pad(out, width - shown_width(text));
+    fputs(text, out);
+}
+
+/* A copy that stays on its line; caller frees. */
+static char *printable(const char *text)
+{
+    char *copy = must_strdup(text);
+    make_printable(copy);
+    return copy;
+}
+
+static void print_row(void *context, const struct results_row *row)
+{
+    const struct table *t = context;
+    char *label = printable(row->label);
+    bool part = row->part && *label;
+    int width = LABEL_WIDTH + (*row->statistic ? 0 : STATISTIC_WIDTH);
+    if (part) fputs("  ", t->out);
+    print_left(t->out, label, part ? width - 2 : width);
+    if (*row->statistic) print_left(t->out, row->statistic, STATISTIC_WIDTH);
+    for (size_t i = 0; i < t->count; i++)
+        print_right(t->out, row->cells[i], t->width);
+    putc('\n', t->out);
+    free(label);
+}
+
+static void print_reasons(FILE *out, const char *name, const struct results *results)
+{
+    for (size_t i = 0; i < results->reason_count; i++) {
+        const struct reason_count *reason = &results->reasons[i];
+        char *text = printable(*reason->reason ? reason->reason : "no reason given");
+        fprintf(out, "%s%s%lld %s: %s\n", name, *name ? ": " : "", (long long)reason->count,
+                reason->outcome == OUTCOME_REFUSED ? "refused" : "failed", text);
+        free(text);
+    }
+}
+
+/* Lines of at most LINE_WIDTH, broken at spaces. */
+static void print_wrapped(FILE *out, const char *text)
+{
+    while (strlen(text) > LINE_WIDTH) {
+        int end = LINE_WIDTH;
+        while (end > 0 && text[end] != ' ')
+            end--;
+        if (end == 0) break;
+        fprintf(out, "%.*s\n", end, text);
+        text += end + 1;
+    }
+    fprintf(out, "%s\n", text);
+}
+
+static void print_definitions(FILE *out, enum slo_kind kind)
+{
+    struct strbuf text = {0};
+    strbuf_format(&text, "Attainment: %s", results_attainment_words);
+    print_wrapped(out, strbuf_cstr(&text));
+    strbuf_clear(&text);
+    strbuf_format(&text, "SLO by %s: %s", slo_kind_name(kind), results_slo_words(kind));
+    print_wrapped(out, strbuf_cstr(&text));
+    strbuf_clear(&text);
+    strbuf_format(&text, "Goodput: %s", results_goodput_words);
+    print_wrapped(out, strbuf_cstr(&text));
+    strbuf_free(&text);
+}
+
+void results_print(FILE *out, const char *const *names, const struct results *const *results,
+                   size_t count, enum slo_kind kind)
+{
+    struct table t = {.out = out, .count = count, .width = 11};
+    char **shown = must_alloc((count + 1) * sizeof *shown);
+    for (size_t i = 0; i < count; i++) {
+        shown[i] = printable(names[i]);
+        t.width = max_i32(t.width, shown_width(shown[i]) + 2);
+    }
+    pad(out, LABEL_WIDTH + STATISTIC_WIDTH);
+    for (size_t i = 0; i < count; i++)
+        print_right(out, shown[i], t.width);
+    putc('\n', out);
+    results_each_row(results, count, kind, print_row, &t);
+    for (size_t i = 0; i < count; i++)
+        print_reasons(out, count > 1 ? shown[i] : "", results[i]);
+    putc('\n', out);
+    print_definitions(out, kind);
+    for (size_t i = 0; i < count; i++)
+        free(shown[i]);
+    free(shown);
+}
