@@ -3,6 +3,7 @@
 #include "base/base.h"
 #include "base/options.h"
 #include "traces/replay/output.h"
+#include "traces/replay/page.h"
 #include "traces/replay/session.h"
 
 #include <curl/curl.h>
@@ -81,23 +82,20 @@ static int replay(const struct replay_options *o)
     struct error err = {0};
     enum status status = o->from ? session_from(o, &runs, &err) : session_live(o, &runs, &err);
     if (runs.count && !(status && o->from)) {
+        replay_runs_conclude(&runs);
         if (o->json)
             output_json(&runs);
         else
             output_table(&runs);
+        struct error problem = {0};
+        if (o->report && page_write(o, &runs, &problem) && !status) {
+            status = problem.status;
+            err = problem;
+        }
     }
     if (status) log_error("%s", err.text);
     replay_runs_free(&runs);
     return status == ST_OK ? 0 : status == ST_USAGE ? 2 : 1;
-}
-
-static char *command_line(int argc, char **argv)
-{
-    struct strbuf line = {0};
-    strbuf_text(&line, "espalier");
-    for (int i = 0; i < argc; i++)
-        strbuf_format(&line, " %s", argv[i]);
-    return strbuf_take(&line);
 }
 
 int command_replay(int argc, char **argv)
@@ -175,6 +173,7 @@ int command_replay(int argc, char **argv)
         {NULL, OPT_FLAG, NULL, NULL, "What stays", 0, 0},
         {"record", OPT_STRING, &o.record, "FILE", "every request's times as JSON lines", 0, 0},
         {"from", OPT_STRING, &o.from, "FILE|-", "make the figures from such a file", 0, 0},
+        {"report", OPT_STRING, &o.report, "FILE.html", "one page with the plots", 0, 0},
         {"json", OPT_FLAG, &o.json, NULL, "print one JSON document", 0, 0},
     };
     int parsed = options_parse(&help, table, COUNT_OF(table), argc, argv);
@@ -189,7 +188,7 @@ int command_replay(int argc, char **argv)
         log_error("%s", wrong);
         return 2;
     }
-    char *command = command_line(argc, argv);
+    char *command = report_command_line(argc, argv);
     o.command = command;
     curl_global_init(CURL_GLOBAL_DEFAULT);
     int status = replay(&o);

@@ -3,26 +3,6 @@
 
 #include <stdio.h>
 
-/* The best rate that passed and the least above it that did not; 0: there was none. */
-static void interval_of(const struct replay_runs *runs, double *passed, double *failed)
-{
-    *passed = *failed = 0;
-    for (size_t i = 0; i < runs->count; i++) {
-        const struct replay_run *run = &runs->list[i];
-        if (replay_run_passed(run) && run->rate > *passed) *passed = run->rate;
-    }
-    for (size_t i = 0; i < runs->count; i++) {
-        const struct replay_run *run = &runs->list[i];
-        bool nearer = !*failed || run->rate < *failed;
-        if (!replay_run_passed(run) && run->rate > *passed && nearer) *failed = run->rate;
-    }
-}
-
-static json_t *bound(double rate)
-{
-    return rate > 0 ? json_real(rate) : json_null();
-}
-
 static json_t *probes_json(const struct replay_runs *runs)
 {
     json_t *list = json_array();
@@ -46,13 +26,8 @@ static const char search_words[] =
 
 static void add_search(const struct replay_runs *runs, json_t *document)
 {
-    double passed, failed;
-    interval_of(runs, &passed, &failed);
-    json_object_set_new(json_object_get(document, "goodput"), "max_rate", bound(passed));
     json_object_set_new(document, "goodput_search",
-                        json_pack("{s:[o, o], s:s, s:o}", "interval_per_s", bound(passed),
-                                  bound(failed), "note", search_words, "probes",
-                                  probes_json(runs)));
+                        json_pack("{s:s, s:o}", "note", search_words, "probes", probes_json(runs)));
 }
 
 void output_json(const struct replay_runs *runs)
@@ -68,24 +43,24 @@ void output_json(const struct replay_runs *runs)
 
 static void print_search(const struct replay_runs *runs)
 {
-    double passed, failed;
-    interval_of(runs, &passed, &failed);
+    const struct results *found = replay_runs_best(runs)->summary->results;
     printf("%10s %10s %12s %12s\n", "rate/s", "requests", "attainment", "good req/s");
     for (size_t i = 0; i < runs->count; i++) {
         const struct replay_run *run = &runs->list[i];
         const struct group_results *all = &run->summary->results->all;
-        const struct slo_result *slo = &all->slo[run->summary->kind];
         printf("%10.4g %10lld %10.1f %% %12.4g  %s%s\n", run->rate, (long long)all->requests,
-               100 * slo->attainment, slo->requests_per_s,
+               100 * replay_run_attainment(run), all->slo[run->summary->kind].requests_per_s,
                replay_run_passed(run) ? "reached" : "missed",
                summary_late(run->summary) ? ", the generator was late" : "");
     }
-    if (passed > 0 && failed > 0)
-        printf("Goodput: %.4g requests/s; at %.4g the target was missed.\n", passed, failed);
-    else if (passed > 0)
-        printf("Goodput: at least %.4g requests/s, the highest rate that was tried.\n", passed);
-    else
+    if (!found->searched)
         puts("Goodput: no rate that was tried reached the target.");
+    else if (found->max_rate_high > found->max_rate)
+        printf("Goodput: %.4g requests/s; at %.4g the target was missed.\n", found->max_rate,
+               found->max_rate_high);
+    else
+        printf("Goodput: at least %.4g requests/s, the highest rate that was tried.\n",
+               found->max_rate);
     printf("%s\n\n", search_words);
 }
 

@@ -1,4 +1,4 @@
-/* The file of --record: JSON lines, docs/workloads.md describes each field.
+/* The file of --record: JSON lines, docs/replay.md describes each field.
  *
  *   {"espalier_replay": 1, ...}   the run: command, server, machine, limits (whoever writes
  * decides)

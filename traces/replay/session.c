@@ -127,6 +127,7 @@ static enum status open_session(struct session *session, struct error *err)
     if (!status) status = prompts_create(&how, &session->target, &session->prompts, err);
     if (!status) count_beyond_context(session);
     if (!status && o->record) status = record_file_create(o->record, &session->record, err);
+    if (!status && o->report) status = report_check(o->report, err);
     if (!status && prompts_check(session->prompts) == PROMPTS_ESTIMATED)
         log_warn("prompt lengths are estimated, one token a word: %s",
                  prompts_check_words(session->prompts));
@@ -159,16 +160,6 @@ static void on_progress(void *context, const struct run_progress *progress)
     live_update(&session->live, progress, summary_met(session->builder));
 }
 
-static struct replay_run *add_run(struct replay_runs *runs, json_t *header)
-{
-    runs->list = must_realloc(runs->list, (runs->count + 1) * sizeof *runs->list);
-    struct replay_run *run = &runs->list[runs->count++];
-    *run = (struct replay_run){.header = header};
-    json_t *search = json_object_get(header, "search");
-    run->rate = json_number_value(json_object_get(search, "rate_per_s"));
-    return run;
-}
-
 static enum status run_once(struct session *session, const struct replay_settings *settings,
                             const char *label, struct error *err)
 {
@@ -189,7 +180,7 @@ static enum status run_once(struct session *session, const struct replay_setting
                                  .on_progress = on_progress,
                                  .context = session};
     struct client_counts counts;
-    struct replay_run *run = add_run(session->runs, header_make(&facts));
+    struct replay_run *run = replay_runs_add(session->runs, header_make(&facts));
     if (session->record) record_file_header(session->record, run->header);
     session->builder = summary_begin(session->options->kind);
     live_begin(&session->live, label);
@@ -242,89 +233,4 @@ enum status session_live(const struct replay_options *options, struct replay_run
         status = run_once(&session, s, "replay", err);
     }
     return close_session(&session, status, err);
-}
-
-/* --- out of a record */
-
-struct replaying {
-    const struct replay_options *options;
-    struct replay_runs *runs;
-    struct summary_builder *builder; /* of the last run; NULL: it is complete */
-};
-
-static void end_replaying(struct replaying *replaying)
-{
-    if (!replaying->builder) return;
-    replaying->runs->list[replaying->runs->count - 1].summary = summary_end(replaying->builder);
-    replaying->builder = NULL;
-}
-
-static enum status take_header(void *context, json_t *header, struct error *err)
-{
-    struct replaying *replaying = context;
-    (void)err;
-    end_replaying(replaying);
-    add_run(replaying->runs, json_deep_copy(header));
-    replaying->builder = summary_begin(replaying->options->kind);
-    return ST_OK;
-}
-
-/* With another limit the same run is judged anew. */
-static void take_flight(void *context, const struct flight *flight)
-{
-    struct replaying *replaying = context;
-    const struct replay_options *o = replaying->options;
-    struct flight judged = *flight;
-    if (o->slo_ttft_given) judged.slo.ttft_us = o->settings.slo.ttft_us;
-    if (o->slo_tpot_given) judged.slo.tpot_us = o->settings.slo.tpot_us;
-    summary_add(replaying->builder, &judged);
-}
-
-static void take_end(void *context, json_t *end)
-{
-    struct replaying *replaying = context;
-    struct replay_run *run = &replaying->runs->list[replaying->runs->count - 1];
-    json_decref(run->end);
-    run->end = json_deep_copy(end);
-}
-
-enum status session_from(const struct replay_options *options, struct replay_runs *runs,
-                         struct error *err)
-{
-    struct replaying replaying = {.options = options, .runs = runs};
-    struct record_reader reader = {take_header, take_flight, take_end, &replaying};
-    enum status status = record_file_read(options->from, &reader, err);
-    end_replaying(&replaying);
-    return status;
-}
-
-void replay_runs_free(struct replay_runs *runs)
-{
-    for (size_t i = 0; i < runs->count; i++) {
-        json_decref(runs->list[i].header);
-        json_decref(runs->list[i].end);
-        summary_free(runs->list[i].summary);
-    }
-    free(runs->list);
-    *runs = (struct replay_runs){0};
-}
-
-bool replay_run_passed(const struct replay_run *run)
-{
-    const json_t *search = json_object_get(run->header, "search");
-    double target = json_number_value(json_object_get(search, "attainment"));
-    return run->summary->results->all.slo[run->summary->kind].attainment >= target;
-}
-
-const struct replay_run *replay_runs_best(const struct replay_runs *runs)
-{
-    const struct replay_run *best = NULL;
-    for (size_t i = 0; i < runs->count; i++) {
-        const struct replay_run *run = &runs->list[i];
-        bool better = !best || (replay_run_passed(run) != replay_run_passed(best)
-                                    ? replay_run_passed(run)
-                                    : (run->rate > best->rate) == replay_run_passed(run));
-        if (better) best = run;
-    }
-    return best;
 }

@@ -37,11 +37,18 @@ enum status session_from(const struct replay_options *options, struct replay_run
                          struct error *err);
 void replay_runs_free(struct replay_runs *runs);
 
-/* The run whose figures are the answer: the only one, or of a search the one at the highest rate
- * that reached the target, the one at the lowest rate when none did. */
+/* A new one at the end, which keeps the header's reference; a pointer until the next. */
+struct replay_run *replay_runs_add(struct replay_runs *runs, json_t *header);
+
+/* The run whose figures are the answer (count > 0): the only one, or of a search the one at the
+ * highest rate that reached the target, the one at the lowest rate when none did. */
 const struct replay_run *replay_runs_best(const struct replay_runs *runs);
 
-/* Of a search: whether this run reached the target. */
-bool replay_run_passed(const struct replay_run *run);
+double replay_run_attainment(const struct replay_run *run);
+bool replay_run_passed(const struct replay_run *run); /* of a search: it reached the target */
+
+/* Of a search: puts the rate that was found into the best run's results. Its interval reaches to
+ * the lowest rate above it that missed the target, to itself when none was tried. */
+void replay_runs_conclude(struct replay_runs *runs);
 
 #endif
