@@ -25,9 +25,11 @@ static const struct {
     {"inspect", command_inspect, "what is in a model file"},
     {"tokenize", command_tokenize, "text to token ids"},
     {"perplexity", command_perplexity, "quality of a model on a text"},
-    {"replay", command_replay, "a trace over HTTP against any OpenAI-style server"},
     {"bench", command_bench, "speed of the engine beside its floor"},
     {"trace", command_trace, "workload traces: inspect, convert, generate"},
+    {"replay", command_replay, "a trace over HTTP against any OpenAI-style server"},
+    {"simulate", command_simulate, "the scheduler over a trace, in virtual time"},
+    {"profile", command_profile, "what a step costs here, recorded for simulate"},
 };
 
 #define COMMANDS (sizeof commands / sizeof commands[0])

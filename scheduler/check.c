@@ -9,6 +9,7 @@
 struct tally {
     int32_t waiting, running;
     int32_t rows_in_flight;
+    int64_t sequences, spans;
     int32_t *holders; /* [block_count], counted from the sequences' tables */
 };
 
@@ -27,6 +28,17 @@ static void tally_sequence(struct tally *tally, const struct sequence *seq)
                   "sequence %llu.%d attends to one in state %d",
                   (unsigned long long)seq->request->id, seq->index,
                   context->pieces[i].sequence->state);
+    invariant(!context || !context->landed || context_pieces_landed(context),
+              "sequence %llu.%d: its context is noted as landed and is not",
+              (unsigned long long)seq->request->id, seq->index);
+    invariant(!sequence_is_live(seq) || seq->state != SEQUENCE_ABSENT || seq->request->any_absent,
+              "sequence %llu.%d is absent, which its request does not note",
+              (unsigned long long)seq->request->id, seq->index);
+    invariant(!sequence_lacks(seq) || seq->request->ended_want || state == REQUEST_ENDED,
+              "sequence %llu.%d ended and lacks slots, which its request does not note",
+              (unsigned long long)seq->request->id, seq->index);
+    tally->sequences++;
+    tally->spans += 1 + (context ? context->count : 0);
     for (int32_t i = 0; i < seq->table.count; i++)
         tally->holders[seq->table.blocks[i]]++;
 }
@@ -95,6 +107,9 @@ void scheduler_check(const struct scheduler *s)
               s->waiting.count, s->running_count);
     invariant(tally.rows_in_flight == rows_in_flight(s), "%d rows are in flight, %d are awaited",
               rows_in_flight(s), tally.rows_in_flight);
+    invariant(tally.sequences == s->sequence_count && tally.spans == s->span_count,
+              "%lld sequences with %lld spans, %lld with %lld counted", (long long)tally.sequences,
+              (long long)tally.spans, (long long)s->sequence_count, (long long)s->span_count);
     request_queue_check(&s->waiting);
     check_running(s);
     check_blocks(s, &tally);

@@ -31,13 +31,20 @@ struct scheduler {
     int32_t max_rows;      /* requests running, and rows in a step */
     int32_t prefill_chunk; /* tokens a step, over all rows that are not decoding */
     struct policy policy;
+    struct step_predictor predictor; /* may make the chunk smaller: plan.c */
+    double step_target_us;
+    struct load_meter *meter; /* NULL without a predictor */
 
     struct block_pool *pool;
     struct request_queue waiting;
     struct request **running; /* [max_rows], in the order of request_before */
     int32_t running_count;
-    struct sequence **ready; /* [ready_capacity] those that could use a row in the step planned */
-    int32_t ready_count, ready_capacity;
+    struct sequence **ready;  /* [ready_capacity] those that could use a row in the step planned */
+    struct sequence **chosen; /* [ready_capacity] of these, those that the policy chose */
+    int32_t ready_count, chosen_count, ready_capacity;
+    int64_t sequence_count;       /* of all requests that are not freed */
+    int64_t span_count;           /* of their views */
+    uint64_t residency_change;    /* counts admissions and preemptions */
     struct request *first, *last; /* every request that is not freed, in order of arrival */
     uint64_t last_id;             /* of a request added by scheduler_add */
     uint64_t last_sequence;       /* the name given last */
@@ -106,6 +113,9 @@ void stage_pass_trunk(struct scheduler *s, struct request *request);
 /* A row of `seq` was collected or failed: a sequence that left or ended gives back what it can when
  * it was its last. Its request may be gone after, unless the caller holds it. */
 void row_landed(struct scheduler *s, struct sequence *seq);
+
+/* Every stage of a request that is not freed is counted: sign 1 when it begins, -1. */
+void count_stage(struct scheduler *s, const struct stage *stage, int32_t sign);
 
 /* A request is freed when it has ended, no row of it is in flight and nobody holds it. */
 void request_hold(struct request *request);

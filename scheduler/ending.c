@@ -11,8 +11,18 @@
 
 #include <string.h>
 
+/* What a plan needs room for (core.h). */
+void count_stage(struct scheduler *s, const struct stage *stage, int32_t sign)
+{
+    int32_t pieces = stage->context ? stage->context->count : 0;
+    s->sequence_count += sign * stage->count;
+    s->span_count += sign * stage->count * (pieces + 1);
+}
+
 static void request_unlink(struct scheduler *s, struct request *request)
 {
+    for (const struct stage *stage = request->first_stage; stage; stage = stage->next)
+        count_stage(s, stage, -1);
     if (request->previous)
         request->previous->next = request->next;
     else
@@ -52,6 +62,7 @@ static void request_done(struct scheduler *s, struct request *request, enum fini
 static void start_stage(struct scheduler *s, struct request *request, struct stage *stage)
 {
     stage_append(&s->limits.hasher, request, stage);
+    count_stage(s, stage, 1);
     for (int32_t i = 0; i < stage->count; i++)
         stage->sequences[i].name = ++s->last_sequence;
 }
@@ -144,6 +155,7 @@ static void keep_tokens(struct sequence *seq, const struct sequence_ending *endi
     seq->needed = seq->stage->parallel ? seq->length : seq->length - 1;
     seq->same = min_i32(same, seq->needed);
     seq->landed = min_i32(seq->landed, seq->same);
+    seq->request->ended_want = true; /* at least until somebody has looked */
 }
 
 static void report_end(struct scheduler *s, struct sequence *seq, enum finish_reason reason,
@@ -201,6 +213,7 @@ static void cut_tail(struct scheduler *s, struct sequence *seq)
     seq->computed = min_i32(seq->computed, slots);
     seq->landed = min_i32(seq->landed, slots);
     seq->same = seq->needed;
+    seq->request->ended_want = true;
 }
 
 void row_landed(struct scheduler *s, struct sequence *seq)

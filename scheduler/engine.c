@@ -54,18 +54,26 @@ struct engine {
     _Atomic uint64_t words[COUNTER_WORDS];
 };
 
-static void publish(struct engine *engine)
+static void publish(struct engine *engine, const struct scheduler_counters *counters)
 {
     uint64_t words[COUNTER_WORDS] = {0};
-    struct scheduler_counters counters;
-    scheduler_counters(engine->scheduler, &counters);
-    memcpy(words, &counters, sizeof counters);
+    memcpy(words, counters, sizeof *counters);
     uint64_t version = atomic_load_explicit(&engine->version, memory_order_relaxed);
     atomic_store_explicit(&engine->version, version + 1, memory_order_relaxed);
     /* Release on every word: who sees a new word also sees the odd version, or a later one. */
     for (size_t i = 0; i < COUNTER_WORDS; i++)
         atomic_store_explicit(&engine->words[i], words[i], memory_order_release);
     atomic_store_explicit(&engine->version, version + 2, memory_order_release);
+}
+
+/* After a tick: the places that its sequences left, and the counters. */
+static void report(struct engine *engine)
+{
+    struct scheduler_counters counters;
+    scheduler_counters(engine->scheduler, &counters);
+    atomic_fetch_add(&engine->places, counters.waiting - engine->places_queued);
+    engine->places_queued = counters.waiting;
+    publish(engine, &counters);
 }
 
 void engine_counters(const struct engine *engine, struct scheduler_counters *counters)
@@ -106,7 +114,7 @@ enum status engine_create(const struct scheduler_options *options, struct execut
     pthread_cond_init(&engine->wake, NULL);
     pthread_cond_init(&engine->idle_changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    publish(engine);
+    report(engine);
     *out = engine;
     return ST_OK;
 }
@@ -298,21 +306,12 @@ static void deliver(struct engine *engine)
     taken->cancelled_count = 0;
 }
 
-static void settle_places(struct engine *engine)
-{
-    struct scheduler_counters counters;
-    scheduler_counters(engine->scheduler, &counters);
-    atomic_fetch_add(&engine->places, counters.waiting - engine->places_queued);
-    engine->places_queued = counters.waiting;
-}
-
 /* Gives everything accepted its end. The engine is closed, so nothing more comes. */
 static void wind_up(struct engine *engine)
 {
     deliver(engine); /* taken with the order to stop */
     scheduler_wind_up(engine->scheduler);
-    settle_places(engine);
-    publish(engine);
+    report(engine);
 }
 
 static void *run(void *argument)
@@ -322,8 +321,7 @@ static void *run(void *argument)
     while (take_inbox(engine, busy)) {
         deliver(engine);
         busy = scheduler_tick(engine->scheduler);
-        settle_places(engine);
-        publish(engine);
+        report(engine);
     }
     wind_up(engine);
     return NULL;

@@ -4,7 +4,8 @@
  * admitted; then prefill in what is left of the chunk. All in the one order of request_before, so
  * the request that stands first has a row in every step, and that is why everything accepted comes
  * to its end. Running requests never exceed max_rows, and max_rows never the executor's tokens, so
- * each has at least one row; in prefill it may be one token long when the chunk is used up.
+ * each has at least one row; in prefill it may be one token long when the chunk is used up. A
+ * predictor (step_load.h) may make the chunk smaller, so that the step keeps to a target.
  *
  * The policy (policy.h) says which sequences of a request may have a row: before the decode rows,
  * and again for those that were admitted. At least one of a request's is chosen, whatever the
@@ -167,17 +168,41 @@ static void count_row(struct scheduler *s, struct sequence *seq, int32_t from)
     request->stats_step = s->step_number;
 }
 
+static void add_if_ready(struct scheduler *s, struct sequence *seq)
+{
+    if ((sequence_wants_row(seq) || seq->row_step == s->step_number) &&
+        s->ready_count < s->ready_capacity)
+        s->ready[s->ready_count++] = seq;
+}
+
+/* Of the stages before the one that runs. One that wanted a row and has it in this step's plan
+ * lacks nothing any more, so what is known of the others is kept for the next step. */
+static void collect_ended(struct scheduler *s, struct request *request)
+{
+    bool lacks = false;
+    for (struct stage *stage = request->first_stage; stage != request->stage; stage = stage->next)
+        for (int32_t i = 0; i < stage->count; i++) {
+            struct sequence *seq = &stage->sequences[i];
+            lacks = lacks || sequence_lacks(seq) || seq->row_step == s->step_number;
+            add_if_ready(s, seq);
+        }
+    for (int32_t i = 0; i < request->stage->count; i++)
+        lacks = lacks || sequence_lacks(&request->stage->sequences[i]);
+    request->ended_want = lacks;
+}
+
 /* Request by request, in the order of their stages: all that could use a row now, or have one. What
  * ended and is still to be computed for the stages behind is among them. (A sequence whose last row
  * is in flight, and ends it, wants none: it is not deferred.) */
 static void collect_ready(struct scheduler *s)
 {
     s->ready_count = 0;
-    for (int32_t i = 0; i < s->running_count; i++)
-        for (struct sequence *seq = request_begin(s->running[i]); seq; seq = sequence_next(seq))
-            if ((sequence_wants_row(seq) || seq->row_step == s->step_number) &&
-                s->ready_count < s->ready_capacity)
-                s->ready[s->ready_count++] = seq;
+    for (int32_t i = 0; i < s->running_count; i++) {
+        struct stage *stage = s->running[i]->stage;
+        if (s->running[i]->ended_want) collect_ended(s, s->running[i]);
+        for (int32_t branch = 0; branch < stage->count; branch++)
+            add_if_ready(s, &stage->sequences[branch]);
+    }
 }
 
 static void choose(struct scheduler *s)
@@ -188,12 +213,16 @@ static void choose(struct scheduler *s)
                           .max_rows = s->max_rows,
                           .step = s->step_number};
     policy_choose(&s->policy, &ready);
+    s->chosen_count = 0;
+    for (int32_t i = 0; i < s->ready_count; i++)
+        if (s->ready[i]->chosen_step == s->step_number) s->chosen[s->chosen_count++] = s->ready[i];
 }
 
+/* Of one that was chosen. */
 static bool may_have_row(const struct scheduler *s, const struct sequence *seq)
 {
-    return seq->chosen_step == s->step_number && seq->row_step != s->step_number &&
-           seq->request->state == REQUEST_RUNNING && sequence_wants_row(seq);
+    return seq->row_step != s->step_number && seq->request->state == REQUEST_RUNNING &&
+           sequence_wants_row(seq);
 }
 
 static void count_deferred(struct scheduler *s)
@@ -217,8 +246,8 @@ static void add_row(struct scheduler *s, struct step *step, struct sequence *seq
  * preempts only what stands behind, so what has a row keeps it. */
 static void add_decode_rows(struct scheduler *s, struct step *step)
 {
-    for (int32_t i = 0; i < s->ready_count; i++) {
-        struct sequence *seq = s->ready[i];
+    for (int32_t i = 0; i < s->chosen_count; i++) {
+        struct sequence *seq = s->chosen[i];
         if (!may_have_row(s, seq) || !step_has_spans(step, seq)) continue;
         /* What was appended when a sequence ended needs room too; its row comes with the prefill.
          */
@@ -231,8 +260,8 @@ static void add_decode_rows(struct scheduler *s, struct step *step)
 /* Of those just admitted, whose blocks are there. */
 static void add_new_decode_rows(struct scheduler *s, struct step *step)
 {
-    for (int32_t i = 0; i < s->ready_count; i++) {
-        struct sequence *seq = s->ready[i];
+    for (int32_t i = 0; i < s->chosen_count; i++) {
+        struct sequence *seq = s->chosen[i];
         if (!may_have_row(s, seq) || !sequence_is_decoding(seq)) continue;
         /* (One chosen before that was away meanwhile comes on top of those chosen in its place.) */
         if (step->plan.row_count == step->max_rows) return;
@@ -245,9 +274,54 @@ static void add_new_decode_rows(struct scheduler *s, struct step *step)
 static int32_t chosen_for_prefill(const struct scheduler *s)
 {
     int32_t count = 0;
-    for (int32_t i = 0; i < s->ready_count; i++)
-        count += may_have_row(s, s->ready[i]) && !sequence_is_decoding(s->ready[i]);
+    for (int32_t i = 0; i < s->chosen_count; i++)
+        count += may_have_row(s, s->chosen[i]) && !sequence_is_decoding(s->chosen[i]);
     return count;
+}
+
+/* Adds what the prefill rows of a chunk of `room` tokens would be, as add_prefill_rows fills it. */
+static void add_prefill_load(const struct scheduler *s, int32_t room, struct step_load *load)
+{
+    int32_t left = chosen_for_prefill(s);
+    for (int32_t i = 0; i < s->chosen_count; i++) {
+        const struct sequence *seq = s->chosen[i];
+        if (!may_have_row(s, seq) || sequence_is_decoding(seq)) continue;
+        const struct context *context = seq->stage->context;
+        int32_t start = sequence_start(seq), before = context ? context->slots : 0;
+        int32_t count = min_i32(max_i32(1, room - --left), sequence_target(seq) - start);
+        load->prefill_tokens += count;
+        load->prefill_attention += prefill_attention(count, before + start + count);
+        room -= count;
+    }
+}
+
+static bool keeps_to_target(const struct scheduler *s, const struct step_load *decode, int32_t room)
+{
+    struct step_load load = *decode;
+    add_prefill_load(s, room, &load);
+    return s->predictor.predict(s->predictor.self, &load) <= s->step_target_us;
+}
+
+#define LEAST_CHUNK 16
+
+/* The tokens that prefill may have in this step: prefill_chunk, or as many as fit the target beside
+ * the rows that are planned already. By bisection: where a longer step is predicted to be shorter
+ * (an edge of a tile), it may be a little less than the most. */
+static int32_t chunk_of_step(const struct scheduler *s, const struct step *step)
+{
+    int32_t high = min_i32(s->prefill_chunk, s->capacity.max_tokens - step->plan.token_count);
+    if (!s->predictor.predict || high <= LEAST_CHUNK || chosen_for_prefill(s) == 0) return high;
+    struct step_load decode = load_meter_measure(s->meter, step->rows, step->plan.row_count);
+    if (keeps_to_target(s, &decode, high)) return high;
+    int32_t low = LEAST_CHUNK; /* taken whatever it costs */
+    while (high - low > 1) {
+        int32_t middle = low + (high - low) / 2;
+        if (keeps_to_target(s, &decode, middle))
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
 }
 
 /* The chunk, filled in order, but each sequence that was chosen gets one token at least. Admission
@@ -257,9 +331,9 @@ static bool add_prefill_rows(struct scheduler *s, struct step *step)
 {
     bool found = false;
     int32_t left = chosen_for_prefill(s);
-    int32_t room = min_i32(s->prefill_chunk, step->max_tokens - step->plan.token_count);
-    for (int32_t i = 0; i < s->ready_count; i++) {
-        struct sequence *seq = s->ready[i];
+    int32_t room = chunk_of_step(s, step);
+    for (int32_t i = 0; i < s->chosen_count; i++) {
+        struct sequence *seq = s->chosen[i];
         if (!may_have_row(s, seq) || sequence_is_decoding(seq)) continue;
         left--;
         if (block_table_missing(&seq->table, sequence_target(seq)) > 0) continue;
@@ -280,21 +354,16 @@ static bool add_prefill_rows(struct scheduler *s, struct step *step)
     return found;
 }
 
-/* The most spans and sequences that a plan of now may have; blocks admit more only below. */
-static void reserve_ready(struct scheduler *s, int32_t *spans)
+/* Room for the most sequences that may be ready in a plan of now; blocks admit more only below. */
+static void reserve_ready(struct scheduler *s)
 {
-    int32_t sequences = 0;
-    *spans = 0;
-    for (const struct request *request = s->first; request; request = request->next)
-        for (struct sequence *seq = request_begin(request); seq; seq = sequence_next(seq)) {
-            sequences++;
-            *spans += span_count(seq);
-        }
-    if (sequences <= s->ready_capacity) return;
-    struct sequence **ready = try_realloc(s->ready, (size_t)sequences, sizeof *ready);
-    if (!ready) return;
-    s->ready = ready;
-    s->ready_capacity = sequences;
+    if (s->sequence_count <= s->ready_capacity) return;
+    size_t count = (size_t)s->sequence_count;
+    struct sequence **ready = try_realloc(s->ready, count, sizeof *ready);
+    if (ready) s->ready = ready;
+    struct sequence **chosen = try_realloc(s->chosen, count, sizeof *chosen);
+    if (chosen) s->chosen = chosen;
+    if (ready && chosen) s->ready_capacity = (int32_t)count;
 }
 
 /* Each running request comes to a stage that has something to compute, and a sequence of it in. */
@@ -304,6 +373,7 @@ static bool pass_stages(struct scheduler *s)
     admit_firsts(s);
     for (int32_t i = 0; i < s->running_count; i++) {
         struct request *request = s->running[i];
+        if (request->stage->sequences[0].max_tokens > 0) continue; /* it samples */
         request_hold(request);
         any = request_pass_stage(s, request) || any;
         if (request->state != REQUEST_RUNNING) i--;
@@ -316,15 +386,17 @@ bool plan_step(struct scheduler *s, struct step *step)
 {
     while (pass_stages(s)) {
     }
-    int32_t spans;
-    reserve_ready(s, &spans);
-    step_begin(step, ++s->step_number, spans);
+    reserve_ready(s);
+    step_begin(step, ++s->step_number, (int32_t)s->span_count);
+    uint64_t change = s->residency_change;
     choose(s);
     add_decode_rows(s, step);
     admit_waiting(s);
+    bool again = s->residency_change != change; /* else the choice would be the same */
     do { /* again when the choice fell only on what needs no row: the policy leaves others out */
-        choose(s);
-        add_new_decode_rows(s, step);
+        if (again) choose(s);
+        if (again) add_new_decode_rows(s, step);
+        again = true;
     } while (add_prefill_rows(s, step) && step->plan.row_count == 0);
     count_deferred(s);
     return step->plan.row_count > 0;

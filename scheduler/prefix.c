@@ -8,6 +8,9 @@
  * A branch's first block descends from the blocks of what it forked from, which are another
  * sequence's: it takes and leaves only when those are in the tree.
  *
+ * Of a prompt the executor may have more (request_params.cached_tokens): it counts as computed as
+ * soon as it has blocks, and is left in the tree at once.
+ *
  * Leaving happens when a row was collected, so that a step that fails leaves nothing behind.
  * Generated tokens are left too: the next turn of a chat begins with them.
  *
@@ -148,9 +151,22 @@ void prefix_take(struct scheduler *s, struct sequence *seq)
     }
 }
 
+/* Own slots whose KV the executor has in a store of its own. */
+static int32_t stored(const struct sequence *seq)
+{
+    const struct request_params *params = &seq->request->params;
+    if (seq != request_begin(seq->request) || params->score_prompt) return 0;
+    return min_i32(params->cached_tokens, takeable(seq));
+}
+
 void prefix_taken(struct scheduler *s, struct sequence *seq)
 {
     if (seq->chained > 0) skip_to_chained(s, seq);
+    int32_t from = seq->computed, end = stored(seq);
+    if (end <= from) return;
+    seq->computed = seq->landed = end;
+    count_found(s, seq, from);
+    prefix_leave(s, seq);
 }
 
 static void change_block(struct scheduler *s, struct sequence *seq, int32_t index, int32_t block)

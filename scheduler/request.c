@@ -83,6 +83,9 @@ enum status request_check(const struct request_limits *limits, const struct requ
     if (params->max_tokens < 0)
         return fail(err, ST_INVALID, "max_tokens is %d, but at least 0 is needed.",
                     params->max_tokens);
+    if (params->cached_tokens < 0 || params->cached_tokens > params->prompt_count)
+        return fail(err, ST_INVALID, "cached_tokens is %d, but 0 to %d (the prompt) is allowed.",
+                    params->cached_tokens, params->prompt_count);
     if (params->n < 1 || params->n > limits->max_queue)
         return fail(err, ST_INVALID, "n is %d, but 1 to %d (the queue's length) is allowed.",
                     params->n, limits->max_queue);

@@ -12,6 +12,7 @@
 #include "scheduler/executor.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum finish_reason {
@@ -104,7 +105,11 @@ struct request_params {
     int32_t eos_count;         /* the first of them are EOS ids, which ignore_eos drops */
     struct sample_spec sample; /* sequence i > 0 draws with seed rng_at(seed, i) */
     int32_t priority;          /* lower runs first, as in vLLM; FCFS among equals */
-    const char *cache_salt;    /* [cache_salt_length] only requests of the same salt share KV */
+    /* The prompt's first tokens whose KV the executor puts into whatever blocks the request gets,
+     * from a store of its own: they take room and no computation (the last token of the prompt is
+     * always computed; a prompt that is scored, all of it). Models have no such store: 0. */
+    int32_t cached_tokens;
+    const char *cache_salt; /* [cache_salt_length] only requests of the same salt share KV */
     size_t cache_salt_length;
     struct request_extent extent; /* with events.next */
     struct request_events events;

@@ -62,6 +62,14 @@ static struct sequence *first_live(const struct request *request, enum sequence_
     return NULL;
 }
 
+static struct sequence *first_absent_of(struct request *request)
+{
+    if (!request->any_absent) return NULL;
+    struct sequence *seq = first_live(request, SEQUENCE_ABSENT);
+    request->any_absent = seq != NULL;
+    return seq;
+}
+
 static struct sequence *last_resident(const struct request *request)
 {
     struct stage *stage = request->stage;
@@ -94,6 +102,7 @@ void sequence_release(struct scheduler *s, struct sequence *seq)
     seq->computed = seq->landed = 0;
     seq->same = seq->needed;
     prefix_reset(seq);
+    seq->request->any_absent = true;
     seq->state = seq->finished && seq->needed == 0 ? SEQUENCE_GONE : SEQUENCE_ABSENT;
 }
 
@@ -102,6 +111,7 @@ static void release_from(struct scheduler *s, struct stage *stage)
 {
     if (!stage) return;
     release_from(s, stage->next);
+    if (stage->context) stage->context->landed = false;
     for (int32_t i = stage->count - 1; i >= 0; i--)
         sequence_release(s, &stage->sequences[i]);
 }
@@ -109,6 +119,7 @@ static void release_from(struct scheduler *s, struct stage *stage)
 void request_release_blocks(struct scheduler *s, struct request *request)
 {
     release_from(s, request->first_stage);
+    request->ended_want = true;
 }
 
 void request_requeue(struct scheduler *s, struct request *request)
@@ -142,6 +153,7 @@ static bool preempt_last(struct scheduler *s, const struct sequence *seq)
     struct sequence *victim = last_resident(request);
     bool alone = !victim || victim == first_live(request, SEQUENCE_RESIDENT);
     s->counters.preemptions++;
+    s->residency_change++;
     request->stats.preemptions++;
     if (alone) {
         preempt_request(s, request);
@@ -225,6 +237,7 @@ static bool take_blocks(struct scheduler *s, struct sequence *seq, int32_t spare
     }
     prefix_taken(s, seq);
     seq->state = SEQUENCE_RESIDENT;
+    s->residency_change++;
     return true;
 }
 
@@ -253,7 +266,7 @@ static int64_t blocks_known(const struct request *request)
 static struct sequence *first_absent(const struct scheduler *s)
 {
     for (int32_t i = 0; i < s->running_count; i++) {
-        struct sequence *seq = first_live(s->running[i], SEQUENCE_ABSENT);
+        struct sequence *seq = first_absent_of(s->running[i]);
         if (seq) return seq;
     }
     return NULL;
@@ -262,7 +275,7 @@ static struct sequence *first_absent(const struct scheduler *s)
 /* A stage has begun, or all were preempted: one sequence comes in even if others must go. */
 static void admit_first(struct scheduler *s, struct request *request)
 {
-    struct sequence *seq = first_live(request, SEQUENCE_ABSENT);
+    struct sequence *seq = first_absent_of(request);
     if (!seq || last_resident(request) || first_live(request, SEQUENCE_LEAVING)) return;
     while (request->state == REQUEST_RUNNING && !take_blocks(s, seq, 0)) {
         if (blocks_return(s)) return;

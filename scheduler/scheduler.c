@@ -20,6 +20,9 @@ static enum status check_options(const struct scheduler_options *options,
     if (options->prefill_chunk < 1)
         return fail(err, ST_INVALID, "prefill-chunk is %d; 1 or more is allowed",
                     options->prefill_chunk);
+    if (options->predictor.predict && options->step_target_us < 1)
+        return fail(err, ST_INVALID, "the target of a step is %lld us; 1 or more is allowed",
+                    (long long)options->step_target_us);
     if (options->max_queue < 1)
         return fail(err, ST_INVALID, "max-queue is %d; 1 or more is allowed", options->max_queue);
     if (capacity->depth < 1 || capacity->depth > MAX_DEPTH)
@@ -41,12 +44,15 @@ static bool make_arrays(struct scheduler *s, int64_t queue_capacity)
     s->pool = block_pool_create(s->capacity.block_count);
     s->running = try_alloc((size_t)s->max_rows, sizeof s->running[0]);
     s->ready = try_alloc((size_t)s->max_rows, sizeof s->ready[0]);
+    s->chosen = try_alloc((size_t)s->max_rows, sizeof s->chosen[0]);
     s->ready_capacity = s->max_rows;
-    bool made = s->pool && s->running && s->ready &&
+    bool made = s->pool && s->running && s->ready && s->chosen &&
                 request_queue_init(&s->waiting, (int32_t)queue_capacity);
     for (int32_t i = 0; i < s->capacity.depth; i++)
         made = made && step_init(&s->steps[i], s->max_rows, s->capacity.max_tokens);
-    return made;
+    if (!s->predictor.predict) return made;
+    s->meter = load_meter_create(s->predictor.shared, s->max_rows, s->capacity.block_count);
+    return made && s->meter;
 }
 
 static void free_arrays(struct scheduler *s)
@@ -54,8 +60,10 @@ static void free_arrays(struct scheduler *s)
     for (int32_t i = 0; i < MAX_DEPTH; i++)
         step_release(&s->steps[i]);
     request_queue_release(&s->waiting);
+    load_meter_free(s->meter);
     free(s->running);
     free(s->ready);
+    free(s->chosen);
     block_pool_free(s->pool);
     free(s);
 }
@@ -82,6 +90,8 @@ enum status scheduler_create(const struct scheduler_options *options, struct exe
     if (options->max_rows > 0) s->max_rows = min_i32(s->max_rows, options->max_rows);
     s->prefill_chunk = options->prefill_chunk;
     s->policy = options->policy;
+    s->predictor = options->predictor;
+    s->step_target_us = (double)options->step_target_us;
     /* See queue.h: what waits or runs never exceeds this. */
     if (!make_arrays(s, (int64_t)options->max_queue + s->max_rows)) {
         free_arrays(s);
@@ -129,13 +139,27 @@ static int32_t running_count(const struct scheduler *s)
     return min_i32(count, s->max_rows);
 }
 
-/* All others that have not ended: without blocks, or without a place in the steps. */
-static int32_t waiting_count(const struct scheduler *s)
+/* Sequences that have not ended. */
+static int32_t unfinished_count(const struct scheduler *s)
 {
     int32_t count = 0;
     for (const struct request *request = s->first; request; request = request->next)
         if (request->state != REQUEST_ENDED) count += request_width(request);
-    return count - running_count(s);
+    return count;
+}
+
+/* All others that have not ended: without blocks, or without a place in the steps. */
+static int32_t waiting_count(const struct scheduler *s)
+{
+    return unfinished_count(s) - running_count(s);
+}
+
+static bool anybody_waits(const struct scheduler *s)
+{
+    const struct request *request = s->first;
+    while (request && request->state == REQUEST_ENDED) /* with rows in flight: few */
+        request = request->next;
+    return request != NULL;
 }
 
 enum status scheduler_add(struct scheduler *s, const struct request_params *params, uint64_t *id,
@@ -163,6 +187,7 @@ void scheduler_enqueue(struct scheduler *s, struct request *request)
     else
         s->first = request;
     s->last = request;
+    count_stage(s, request->first_stage, 1);
     for (struct sequence *seq = request_begin(request); seq; seq = sequence_next(seq))
         seq->name = ++s->last_sequence;
     request_queue_push(&s->waiting, request);
@@ -219,7 +244,7 @@ bool scheduler_tick(struct scheduler *s)
     bool busy = step || s->in_flight > 0;
     if (s->in_flight == s->capacity.depth || (!step && s->in_flight > 0)) process(s);
 
-    bool left = s->running_count > 0 || waiting_count(s) > 0;
+    bool left = s->running_count > 0 || anybody_waits(s);
     s->idle_ticks = busy || !left ? 0 : s->idle_ticks + 1;
     invariant(s->idle_ticks < 3,
               "nothing moves: %d requests run, %d sequences wait, %d blocks are free",
@@ -235,7 +260,7 @@ void scheduler_counters(const struct scheduler *s, struct scheduler_counters *co
     struct block_counts blocks = block_pool_counts(s->pool);
     *counters = s->counters;
     counters->running = running_count(s);
-    counters->waiting = waiting_count(s);
+    counters->waiting = unfinished_count(s) - counters->running;
     counters->blocks_total = blocks.total;
     counters->blocks_held = blocks.held;
     counters->blocks_cached = blocks.cached;

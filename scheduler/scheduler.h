@@ -3,6 +3,7 @@
  *   executor.h   the door to a model
  *   request.h    what is asked and what is reported
  *   policy.h     which sequences get a row in a step
+ *   step_load.h  what a step is made of, as far as its latency goes
  *   scheduler.h  the tick: receive, schedule, forward, process (single thread, no locks)
  *   engine.h     the thread around it: one inbox for HTTP threads, snapshot for metrics, drain
  */
@@ -13,14 +14,19 @@
 #include "kvcache/kvcache.h"
 #include "scheduler/policy.h"
 #include "scheduler/request.h"
+#include "scheduler/step_load.h"
 
 struct scheduler;
 
 struct scheduler_options {
     int32_t max_rows;      /* requests running, and rows in a step; 0: the executor's */
     int32_t prefill_chunk; /* prompt tokens computed in one step, over all requests */
-    int32_t max_queue;     /* sequences waiting, a request as many as it has now; else ST_FULL */
-    struct policy policy;  /* which sequences get a row; all zero: eager */
+    /* With a predictor, fewer: as many as make a step of step_target_us at most, after all rows
+     * that decode, but at least 16. */
+    struct step_predictor predictor;
+    int64_t step_target_us;
+    int32_t max_queue;    /* sequences waiting, a request as many as it has now; else ST_FULL */
+    struct policy policy; /* which sequences get a row; all zero: eager */
     struct block_hasher hasher; /* of the prefix tree: random where strangers choose prompts */
 };
 struct scheduler_options scheduler_options_default(void);

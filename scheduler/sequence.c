@@ -1,16 +1,6 @@
 #include "scheduler/sequence.h"
 #include "base/base.h"
 
-/* A sequence that ended wants none before its last row has landed: its tail is cut then. */
-bool sequence_wants_row(const struct sequence *seq)
-{
-    if (seq->state != SEQUENCE_RESIDENT || seq->computed >= sequence_target(seq)) return false;
-    if (seq->finished && seq->in_flight > 0) return false;
-    bool enough = seq->max_tokens > 0 && seq->generated + seq->pending >= seq->max_tokens;
-    if (!seq->finished && enough) return false;
-    return !seq->stage->context || context_landed(seq->stage->context);
-}
-
 bool sequence_ends_with(const struct sequence *seq, int32_t token)
 {
     const struct request_params *params = &seq->request->params;

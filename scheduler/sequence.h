@@ -72,7 +72,7 @@ struct piece {
     int32_t need; /* its slots that must have landed */
 };
 
-/* What the sequences of a stage attend to before their own slots. Never changes. */
+/* What the sequences of a stage attend to before their own slots. Never changes, save `landed`. */
 struct context {
     int32_t count;          /* pieces */
     int32_t slots;          /* in all of them */
@@ -83,6 +83,7 @@ struct context {
     int32_t shared;         /* of the parent's slots: complete blocks, in the last span if any */
     int32_t copied;         /* the parent's slots behind those, before its last token */
     int32_t position;       /* of own slot 0 */
+    bool landed;            /* all of it, as context_landed found; until it is given back */
     struct block_key key;   /* what the first own block descends from */
 };
 
@@ -95,17 +96,22 @@ struct sequence {
     enum sequence_state state;
     bool finished;
 
+    int32_t in_flight;    /* rows of it submitted and not collected */
+    uint64_t row_step;    /* the number of the last step it was in; 0: none yet */
+    uint64_t chosen_step; /* the last step whose policy gave it a row */
+    int32_t row;          /* its row in the last step it was in */
+    int32_t given;        /* tokens before the first generated one */
+    int32_t length;       /* known */
+    int32_t generated;    /* sampled and taken */
+    int32_t max_tokens;   /* to generate */
+    int32_t pending, computed, landed;
+    int32_t needed; /* finished: slots that later stages attend to... */
+    int32_t same;   /* ...of which so many were computed from these tokens, if at all */
+    /* (What stands above is looked at in every step, of every sequence that runs.) */
     int32_t *tokens; /* [capacity] copied, the parent's last, prompt, generated, appended */
     int32_t *spare;  /* [capacity] or NULL: where they go when tokens are appended, because a row
                         in flight may still show the old ones */
     int32_t capacity;
-    int32_t given;      /* tokens before the first generated one */
-    int32_t length;     /* known */
-    int32_t generated;  /* sampled and taken */
-    int32_t max_tokens; /* to generate */
-    int32_t pending, computed, landed;
-    int32_t needed; /* finished: slots that later stages attend to... */
-    int32_t same;   /* ...of which so many were computed from these tokens, if at all */
     struct block_table table;
     struct block_key chain;  /* names the first `chained` blocks, which are in the prefix tree */
     struct block_key before; /* names one block less; valid when chained > 0 */
@@ -113,12 +119,8 @@ struct sequence {
     bool detached;             /* leaves nothing more in the tree (prefix.c) */
     struct sample_spec sample; /* the plan's rows point here */
 
-    int32_t in_flight;    /* rows of it submitted and not collected */
-    int32_t row;          /* its row in the last step it was in */
-    uint64_t row_step;    /* that step's number; 0: none yet */
-    uint64_t chosen_step; /* the last step whose policy gave it a row */
-    int32_t furthest;     /* the largest `computed` it ever had: what lies below is recomputed */
-    int32_t scored;       /* score_prompt: positions up to this one were reported */
+    int32_t furthest; /* the largest `computed` it ever had: what lies below is recomputed */
+    int32_t scored;   /* score_prompt: positions up to this one were reported */
 };
 
 struct stage {
@@ -138,7 +140,10 @@ struct request {
     uint64_t stats_step;     /* the last step counted in stats.steps */
     bool cancelled, at_pool; /* it ends in the next tick: by the client; at the end of the pool */
     struct stage *first_stage, *stage; /* in order; the one that runs */
-    struct stage *answers;     /* n > 1: the stage behind the trunk, made with the request */
+    struct stage *answers; /* n > 1: the stage behind the trunk, made with the request */
+    /* Notes that spare looking: false is certain, true is looked up. */
+    bool ended_want;           /* what ended wants rows for the stages behind, now or later */
+    bool any_absent;           /* a live sequence is absent */
     int32_t in_flight;         /* rows of all sequences */
     int32_t holds;             /* functions that still look at it */
     int32_t *stop_ids;         /* its own copies of what params points at: a step in flight may */
@@ -206,8 +211,15 @@ void stage_free(struct stage *stage);
 /* Makes it the request's stage that runs. */
 void stage_append(const struct block_hasher *hasher, struct request *request, struct stage *stage);
 
-/* Everything its sequences attend to has landed. */
-bool context_landed(const struct context *context);
+bool context_pieces_landed(const struct context *context);
+
+/* Everything its sequences attend to has landed. Remembered in context->landed, because it stays so
+ * until blocks of the request are given back. */
+static inline bool context_landed(struct context *context)
+{
+    if (!context->landed) context->landed = context_pieces_landed(context);
+    return context->landed;
+}
 
 /* The key of the first `blocks` complete blocks of own slots. */
 struct block_key sequence_key(const struct block_hasher *hasher, const struct sequence *seq,
@@ -253,8 +265,22 @@ static inline bool sequence_is_live(const struct sequence *seq)
     return !seq->finished && seq->stage == seq->request->stage;
 }
 
-/* Something is left to compute whose token, or whose KV alone, would be wanted, and it can be. */
-bool sequence_wants_row(const struct sequence *seq);
+/* Something is left to compute whose token, or whose KV alone, would be wanted, and it can be. (A
+ * sequence that ended wants none before its last row has landed: its tail is cut then.) */
+static inline bool sequence_wants_row(const struct sequence *seq)
+{
+    if (seq->state != SEQUENCE_RESIDENT || seq->computed >= sequence_target(seq)) return false;
+    if (seq->finished && seq->in_flight > 0) return false;
+    bool enough = seq->max_tokens > 0 && seq->generated + seq->pending >= seq->max_tokens;
+    if (!seq->finished && enough) return false;
+    return !seq->stage->context || context_landed(seq->stage->context);
+}
+
+/* Ended, and not all that later stages attend to is computed: it wants a row now or later. */
+static inline bool sequence_lacks(const struct sequence *seq)
+{
+    return seq->finished && seq->computed < seq->needed;
+}
 
 /* Only one token is left to compute. */
 static inline bool sequence_is_decoding(const struct sequence *seq)

@@ -128,7 +128,7 @@ static struct context *join_context(const struct stage *branches)
     return context;
 }
 
-bool context_landed(const struct context *context)
+bool context_pieces_landed(const struct context *context)
 {
     const struct piece *parent = &context->parent;
     if (parent->sequence && parent->sequence->landed < parent->need) return false;
@@ -254,6 +254,7 @@ void stage_append(const struct block_hasher *hasher, struct request *request, st
         request->first_stage = stage;
     }
     request->stage = stage;
+    request->any_absent = true;
     for (int32_t i = 0; i < stage->count; i++)
         stage->sequences[i].chain = sequence_root(&stage->sequences[i]);
 }

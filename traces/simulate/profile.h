@@ -4,28 +4,16 @@
  *   step = fixed + gemm(decode rows + prefill tokens) + context_us * context read
  *        + row_us * decode rows + prefill_context_us * sum over prefill rows(tokens * mean context)
  *
- * with lognormal noise of mean 1. A decode row is a row of one token; any other row is prefill.
+ * with lognormal noise of mean 1. What counts as decode, prefill and context read:
+ * scheduler/step_load.h.
  */
 #ifndef TRACES_SIMULATE_PROFILE_H
 #define TRACES_SIMULATE_PROFILE_H
 
 #include "base/status.h"
-#include "scheduler/executor.h"
+#include "scheduler/step_load.h"
 
 #include <jansson.h>
-
-/* What a step is made of, as far as its latency goes. */
-struct step_load {
-    int32_t decode_rows, prefill_tokens;
-    int64_t context_read; /* slots that decode rows attend to, shared ones as the profile says */
-    double prefill_attention; /* sum over prefill rows of tokens * mean context */
-};
-
-enum shared_prefix {
-    SHARED_NONE,     /* every row reads its own context */
-    SHARED_SIBLINGS, /* the branches of one stage read what they share once */
-    SHARED_BLOCKS,   /* every KV block is read once a step, whoever shares it */
-};
 
 struct profile; /* name, coefficients, noise, KV capacity, limits */
 
@@ -43,5 +31,8 @@ void profile_capacity(const struct profile *profile, struct executor_capacity *c
 
 /* The mean. */
 double profile_step_us(const struct profile *profile, const struct step_load *load);
+
+/* It as a predictor that is never wrong but for the noise. The profile is borrowed. */
+struct step_predictor profile_predictor(const struct profile *profile);
 
 #endif

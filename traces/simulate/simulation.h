@@ -38,6 +38,8 @@ struct simulation_options {
     double give_up_below;
     enum slo_kind give_up_kind;
 
+    bool brief; /* for a cell of a sweep: only what results_begin_brief keeps */
+
     /* NULL, or called after each step / with each scored record at its end. */
     void (*on_step)(void *context, int64_t end_us, int64_t latency_us, int32_t width,
                     const struct step_load *load);
