@@ -39,6 +39,9 @@ struct simulation_options {
     enum slo_kind give_up_kind;
 
     bool brief; /* for a cell of a sweep: only what results_begin_brief keeps */
+    /* NULL: the run makes its own results. Else everything goes there, beside what other runs put
+     * there, and result->results is NULL. */
+    struct results_builder *builder;
 
     /* NULL, or called after each step / with each scored record at its end. */
     void (*on_step)(void *context, int64_t end_us, int64_t latency_us, int32_t width,
@@ -49,6 +52,7 @@ struct simulation_options {
 
 struct simulation_result {
     struct results *results; /* caller frees with results_free */
+    double scored_s;
     bool gave_up;
     int64_t virtual_us; /* simulated time, for the speed beside real time */
     int64_t preemptions, deferred_rows;
