@@ -56,8 +56,8 @@ struct report {
     double target;                   /* attainment's, e.g. 0.95; 0: none */
     struct slo_target slo;           /* lines in the distributions; 0 where requests differ */
     const struct report_fact *facts; /* [fact_count] profile, server, trace statistics, seeds ... */
-    size_t fact_count;               /* version and machine are added by the page itself */
-    const struct report_run *runs;   /* [run_count] */
+    size_t fact_count; /* "version" and "machine" are added by the page when they are not there */
+    const struct report_run *runs; /* [run_count] */
     size_t run_count;
 };
 
