@@ -4,6 +4,7 @@
 #include "model/commands.h"
 #include "quant/checkpoint/commands.h"
 #include "server/commands.h"
+#include "traces/commands.h"
 
 #include "base/log.h"
 
@@ -25,6 +26,10 @@ static const struct {
     {"tokenize", command_tokenize, "text to token ids"},
     {"perplexity", command_perplexity, "quality of a model on a text"},
     {"bench", command_bench, "speed of the engine beside its floor"},
+    {"trace", command_trace, "workload traces: inspect, convert, generate"},
+    {"replay", command_replay, "a trace over HTTP against any OpenAI-style server"},
+    {"simulate", command_simulate, "the scheduler over a trace, in virtual time"},
+    {"profile", command_profile, "what a step costs here, recorded for simulate"},
 };
 
 #define COMMANDS (sizeof commands / sizeof commands[0])

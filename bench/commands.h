@@ -6,5 +6,6 @@
 
 int command_bench(int argc, char **argv);
 int command_perplexity(int argc, char **argv);
+int command_profile(int argc, char **argv);
 
 #endif

@@ -18,8 +18,6 @@ enum line_kind {
     LINE_BAD,     /* the error says why */
 };
 
-#define CSV_MAX_FIELDS 16
-
 /* Places of the columns in a CSV line; -1: not there. */
 struct csv_columns {
     int count; /* fields a line has; 0: not yet known */
@@ -47,10 +45,9 @@ struct format {
     bool own_zero; /* arrival times count from a zero of the file's own, which is kept */
     bool (*recognises)(const struct line *first);
     enum line_kind (*parse)(struct parser *parser, const struct line *line, struct error *err);
-    const char *expected; /* the first line, in words */
 };
 
-extern const struct format format_native;
+extern const struct format format_azure, format_mooncake, format_burstgpt, format_native;
 
 /* One serial stage of `tokens`. */
 void parser_set_serial(struct parser *parser, int32_t tokens);

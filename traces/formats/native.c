@@ -1,11 +1,9 @@
 /* The native trace (interfaces.md): a header line, then one JSON object a request. Keys that are
  * not known here are passed over. */
-#include "traces/formats/format.h"
+#include "traces/formats/json_values.h"
 #include "base/base.h"
 
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define VERSION 1
@@ -18,53 +16,6 @@ static bool holds(const struct line *line, const char *word)
 static bool recognises(const struct line *first)
 {
     return holds(first, "\"espalier_trace\"") || holds(first, "\"stages\"");
-}
-
-/* What a message shows of a value that is not what it should be. */
-static struct shown show_value(const json_t *value)
-{
-    if (!value) return show_text("", 0);
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-    struct shown shown = show_text(text ? text : "?", text ? strlen(text) : 1);
-    free(text);
-    return shown;
-}
-
-static bool whole_number(const json_t *value, int64_t *number)
-{
-    if (json_is_real(value) && fabs(json_real_value(value)) < 0x1p53 &&
-        trunc(json_real_value(value)) == json_real_value(value)) {
-        *number = (int64_t)json_real_value(value);
-        return true;
-    }
-    *number = json_integer_value(value);
-    return json_is_integer(value);
-}
-
-/* false: said what is wrong. `where` names the value in the message. */
-static bool read_count(const json_t *value, int64_t least, const char *where, int32_t *out,
-                       struct error *err)
-{
-    int64_t number;
-    if (whole_number(value, &number) && number >= least && number <= TRACE_MAX_TOKENS) {
-        *out = (int32_t)number;
-        return true;
-    }
-    fail(err, ST_INVALID, "%s: found %s, expected a whole number from %lld to %d", where,
-         show_value(value).text, (long long)least, TRACE_MAX_TOKENS);
-    return false;
-}
-
-static bool read_ms(const json_t *value, const char *where, double *out, struct error *err)
-{
-    double ms = json_number_value(value);
-    if (json_is_number(value) && ms >= 0 && ms <= TRACE_MAX_MS) {
-        *out = ms;
-        return true;
-    }
-    fail(err, ST_INVALID, "%s: found %s, expected a number from 0 to %g", where,
-         show_value(value).text, TRACE_MAX_MS);
-    return false;
 }
 
 /* [[id, tokens], ...] */
@@ -83,13 +34,13 @@ static bool read_prefixes(struct parser *parser, const json_t *list, struct erro
         char where[48];
         int64_t id;
         snprintf(where, sizeof where, "prefix[%zu][1]", i);
-        if (json_array_size(pair) != 2 || !whole_number(json_array_get(pair, 0), &id) || id < 0) {
+        if (json_array_size(pair) != 2 || !json_whole(json_array_get(pair, 0), &id) || id < 0) {
             fail(err, ST_INVALID, "prefix[%zu]: found %s, expected [id, tokens], whole numbers", i,
                  show_value(pair).text);
             return false;
         }
         parser->prefixes[i] = (struct trace_prefix){.id = (uint64_t)id};
-        if (!read_count(json_array_get(pair, 1), 1, where, &parser->prefixes[i].tokens, err))
+        if (!json_count(json_array_get(pair, 1), 1, where, &parser->prefixes[i].tokens, err))
             return false;
     }
     parser->request.prefixes = parser->prefixes;
@@ -106,7 +57,7 @@ static bool read_stage(const json_t *value, size_t index, struct trace_stage *st
     *stage = (struct trace_stage){
         .parallel = json_is_array(value), .branch_count = 1, .branch_tokens = tokens};
     if (!stage->parallel) {
-        if (json_is_number(value)) return read_count(value, 1, where, tokens, err);
+        if (json_is_number(value)) return json_count(value, 1, where, tokens, err);
         fail(err, ST_INVALID,
              "%s: found %s, expected a number (serial) or a list of numbers (branches)", where,
              show_value(value).text);
@@ -115,7 +66,7 @@ static bool read_stage(const json_t *value, size_t index, struct trace_stage *st
     stage->branch_count = (int32_t)json_array_size(value);
     for (int32_t b = 0; b < stage->branch_count; b++) {
         snprintf(where, sizeof where, "stages[%zu][%d]", index, b);
-        if (!read_count(json_array_get(value, (size_t)b), 1, where, &tokens[b], err)) return false;
+        if (!json_count(json_array_get(value, (size_t)b), 1, where, &tokens[b], err)) return false;
     }
     if (stage->branch_count > 0) return true;
     fail(err, ST_INVALID, "stages[%zu]: found [], expected at least one branch", index);
@@ -154,8 +105,8 @@ static bool read_slo(struct parser *parser, const json_t *slo, struct error *err
         return false;
     }
     const json_t *ttft = json_object_get(slo, "ttft_ms"), *tpot = json_object_get(slo, "tpot_ms");
-    if (ttft && !read_ms(ttft, "slo.ttft_ms", &parser->request.ttft_ms, err)) return false;
-    return !tpot || read_ms(tpot, "slo.tpot_ms", &parser->request.tpot_ms, err);
+    if (ttft && !json_ms(ttft, "slo.ttft_ms", &parser->request.ttft_ms, err)) return false;
+    return !tpot || json_ms(tpot, "slo.tpot_ms", &parser->request.tpot_ms, err);
 }
 
 static bool read_class(struct parser *parser, const json_t *value, struct error *err)
@@ -175,11 +126,11 @@ static bool read_request(struct parser *parser, const json_t *object, struct err
 {
     struct trace_request *request = &parser->request;
     const json_t *cached = json_object_get(object, "cached_tokens");
-    return read_ms(json_object_get(object, "arrival_ms"), "arrival_ms", &request->arrival_ms,
+    return json_ms(json_object_get(object, "arrival_ms"), "arrival_ms", &request->arrival_ms,
                    err) &&
-           read_count(json_object_get(object, "prompt_tokens"), 1, "prompt_tokens",
+           json_count(json_object_get(object, "prompt_tokens"), 1, "prompt_tokens",
                       &request->prompt_tokens, err) &&
-           (!cached || read_count(cached, 0, "cached_tokens", &request->cached_tokens, err)) &&
+           (!cached || json_count(cached, 0, "cached_tokens", &request->cached_tokens, err)) &&
            read_prefixes(parser, json_object_get(object, "prefix"), err) &&
            read_stages(parser, json_object_get(object, "stages"), err) &&
            read_slo(parser, json_object_get(object, "slo"), err) &&
@@ -206,16 +157,10 @@ static enum line_kind read_header(struct parser *parser, json_t *object, struct 
 
 static enum line_kind parse(struct parser *parser, const struct line *line, struct error *err)
 {
-    json_error_t problem;
-    json_t *object = json_loadb(line->text, line->length, 0, &problem);
+    json_t *object = json_line(line, err);
     enum line_kind kind = LINE_BAD;
-    if (!object)
-        fail(err, ST_INVALID, "found %s, expected a JSON object (%s at byte %d)",
-             show_text(line->text, line->length).text, problem.text, problem.position);
-    else if (!json_is_object(object))
-        fail(err, ST_INVALID, "found %s, expected a JSON object",
-             show_text(line->text, line->length).text);
-    else if (json_object_get(object, "espalier_trace"))
+    if (!object) return LINE_BAD;
+    if (json_object_get(object, "espalier_trace"))
         kind = read_header(parser, object, err);
     else if (read_request(parser, object, err))
         kind = LINE_REQUEST;
@@ -224,10 +169,4 @@ static enum line_kind parse(struct parser *parser, const struct line *line, stru
 }
 
 const struct format format_native = {
-    .format = TRACE_NATIVE,
-    .own_zero = true,
-    .recognises = recognises,
-    .parse = parse,
-    .expected = "{\"arrival_ms\": ..., \"prompt_tokens\": ..., \"stages\": [...]} or a header with "
-                "\"espalier_trace\": 1",
-};
+    .format = TRACE_NATIVE, .own_zero = true, .recognises = recognises, .parse = parse};

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct format *const formats[] = {&format_native};
+static const struct format *const formats[] = {&format_native, &format_mooncake, &format_azure,
+                                               &format_burstgpt};
 
 /* A request that waits for its turn. */
 struct waiting {
@@ -157,12 +158,20 @@ static void bad_line(struct trace_reader *reader, const struct line *line, struc
     reader->ended = true;
 }
 
+/* Where times are counted from the first request, another may come before it. */
+static enum status check(const struct trace_reader *reader, struct error *err)
+{
+    struct trace_request request = reader->parser.request;
+    if (!reader->format->own_zero) request.arrival_ms = fabs(request.arrival_ms);
+    return trace_request_check(&request, err);
+}
+
 static void keep(struct trace_reader *reader, const struct line *line)
 {
     struct trace_request *request = &reader->parser.request;
     struct error problem = {0};
     bool late = request->arrival_ms < reader->last_ms;
-    if (trace_request_check(request, &problem) || late) {
+    if (check(reader, &problem) || late) {
         if (late)
             fail(&problem, ST_INVALID,
                  "arrives %g ms before a request that stands over %zu requests above it; they are "

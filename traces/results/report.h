@@ -28,7 +28,7 @@ struct report_run {
     const char *name;
     const struct results *results;     /* of the run that distributions and series show; its
                                           max_rate, when one was searched, is shown as well */
-    const char *note;                  /* what run that is, e.g. "at 1.52 requests/s, seed 1" */
+    const char *note;                  /* what run that is, "at 1.52 requests/s, seed 1" */
     const struct report_point *points; /* [point_count] over rate, in any order */
     size_t point_count;
     /* Over time from the run's start. */

@@ -94,10 +94,14 @@ static void print_wrapped(FILE *out, const char *text)
 static void print_definitions(FILE *out, enum slo_kind kind)
 {
     struct strbuf text = {0};
-    print_wrapped(out, results_attainment_words);
+    strbuf_format(&text, "Attainment: %s", results_attainment_words);
+    print_wrapped(out, strbuf_cstr(&text));
+    strbuf_clear(&text);
     strbuf_format(&text, "SLO by %s: %s", slo_kind_name(kind), results_slo_words(kind));
     print_wrapped(out, strbuf_cstr(&text));
-    print_wrapped(out, results_goodput_words);
+    strbuf_clear(&text);
+    strbuf_format(&text, "Goodput: %s", results_goodput_words);
+    print_wrapped(out, strbuf_cstr(&text));
     strbuf_free(&text);
 }
 

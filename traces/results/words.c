@@ -2,10 +2,10 @@
 #include "traces/results/results.h"
 
 const char results_attainment_words[] =
-    "Attainment: share of all requests that met their SLO; refused, failed and unfinished requests "
+    "share of all requests that met their SLO; refused, failed and unfinished requests "
     "miss it, a request without an SLO meets it by completing.";
 const char results_goodput_words[] =
-    "Goodput: requests per second, and output tokens per second (branches included), of the "
+    "requests per second, and output tokens per second (branches included), of the "
     "requests that met their SLO; as a rate, the highest offered rate at which attainment still "
     "reaches its target.";
 

@@ -125,6 +125,13 @@ static void draw_prefix(struct workload *w, struct rng *rng)
     request->prefix_count = 1;
 }
 
+/* In whole 0.1 us, as a file has it: a trace that is written and read again is the same. */
+static double arrival_ms(struct workload *w)
+{
+    double ms = arrivals_next(&w->arrivals) / w->rate * 1000;
+    return fmin(nearbyint(ms * 1e4) / 1e4, TRACE_MAX_MS);
+}
+
 /* What is drawn first does not depend on what is drawn behind it: the same prompts with and without
  * branches. */
 const struct trace_request *workload_next(struct workload *w)
@@ -132,14 +139,14 @@ const struct trace_request *workload_next(struct workload *w)
     const struct workload_spec *spec = &w->spec;
     struct rng rng = {rng_at(w->content_seed, w->index++)};
     struct length_pair lengths = lengths_draw(&spec->lengths, &rng);
-    const struct workload_class *class = draw_class(w, &rng);
+    const struct workload_class *slo = draw_class(w, &rng);
     w->request = (struct trace_request){
-        .arrival_ms = fmin(arrivals_next(&w->arrivals) / w->rate * 1000, TRACE_MAX_MS),
+        .arrival_ms = arrival_ms(w),
         .prompt_tokens = cut_to(&spec->prompt, lengths.prompt * spec->prompt_scale),
         .stages = w->stages,
-        .ttft_ms = class->ttft_ms,
-        .tpot_ms = class->tpot_ms,
-        .class_name = class->name};
+        .ttft_ms = slo->ttft_ms,
+        .tpot_ms = slo->tpot_ms,
+        .class_name = slo->name};
     w->request.cached_tokens = (int32_t)(w->request.prompt_tokens * spec->cached_share);
     draw_prefix(w, &rng);
     if (rng_unit(&rng) < spec->branching.share) {

@@ -6,7 +6,10 @@
  * these alone and straight lines between them the mean prompt would be 7 % too long, with all of
  * them both means are within 0.7 %.
  *
- * Code: prompts are controller.md's.
+ * Code: prompts are controller.md's quantiles; the ends, and the outputs, come from 879 of its
+ * 8,819 requests that were looked at (two stretches, from the beginning and the middle), set to
+ * what is published of the whole: outputs of median 13 (Splitwise, section 3) and 99 % up to 249.
+ * The mean output is then 28.3, the mean prompt 2122; of the whole they are 28 and 2048.
  */
 #include "traces/workload/lengths.h"
 #include "base/base.h"
@@ -24,11 +27,16 @@ static const struct quantile conv_output[] = {
     {95, 451}, {97.5, 522}, {99, 601}, {99.5, 644}, {99.9, 954}, {100, 1000},
 };
 static const struct quantile code_prompt[] = {
-    {0, 14},    {5, 75},    {10, 147},  {25, 578},  {50, 1469},
+    {0, 12},    {5, 75},    {10, 147},  {25, 578},  {50, 1469},
     {75, 2745}, {90, 5194}, {95, 7315}, {99, 7436}, {100, 7437},
+};
+static const struct quantile code_output[] = {
+    {0, 6},   {5, 6},   {10, 7},     {15, 7},   {20, 8},    {25, 9},  {30, 9},
+    {40, 11}, {50, 13}, {60, 15},    {70, 19},  {75, 22},   {80, 28}, {85, 38},
+    {90, 54}, {95, 90}, {97.5, 140}, {99, 249}, {100, 781},
 };
 
 const struct quantiles azure_conv_prompt = {conv_prompt, COUNT_OF(conv_prompt)};
 const struct quantiles azure_conv_output = {conv_output, COUNT_OF(conv_output)};
 const struct quantiles azure_code_prompt = {code_prompt, COUNT_OF(code_prompt)};
-const struct quantiles azure_code_output = {conv_output, COUNT_OF(conv_output)};
+const struct quantiles azure_code_output = {code_output, COUNT_OF(code_output)};

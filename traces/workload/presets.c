@@ -137,16 +137,16 @@ static enum status check_classes(const struct workload_spec *spec, struct error 
         return fail(err, ST_USAGE, "classes: found %d, allowed is 1 to %d", spec->class_count,
                     WORKLOAD_MAX_CLASSES);
     for (int32_t i = 0; i < spec->class_count; i++) {
-        const struct workload_class *class = &spec->classes[i];
-        if (!(class->share >= 0 && class->share <= 1e9))
+        const struct workload_class *slo = &spec->classes[i];
+        if (!(slo->share >= 0 && slo->share <= 1e9))
             return fail(err, ST_USAGE, "class '%s': found a share of %g, allowed is 0 or more",
-                        class->name, class->share);
-        if (!(class->ttft_ms >= 0 && class->ttft_ms <= TRACE_MAX_MS && class->tpot_ms >= 0 &&
-              class->tpot_ms <= TRACE_MAX_MS))
+                        slo->name, slo->share);
+        if (!(slo->ttft_ms >= 0 && slo->ttft_ms <= TRACE_MAX_MS && slo->tpot_ms >= 0 &&
+              slo->tpot_ms <= TRACE_MAX_MS))
             return fail(err, ST_USAGE,
                         "class '%s': found an SLO of %g and %g ms, allowed is 0 (none) to %g",
-                        class->name, class->ttft_ms, class->tpot_ms, TRACE_MAX_MS);
-        sum += class->share;
+                        slo->name, slo->ttft_ms, slo->tpot_ms, TRACE_MAX_MS);
+        sum += slo->share;
     }
     return sum > 0 ? ST_OK : fail(err, ST_USAGE, "classes: all shares are 0");
 }

@@ -1,0 +1,159 @@
+/* espalier profile: a step-latency profile of this engine on this machine, for espalier simulate.
+ */
+#include "bench/commands.h"
+#include "bench/profile_record.h"
+#include "model/load_options.h"
+#include "quant/checkpoint/load_cache.h"
+
+#include "base/base.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct profile_options {
+    struct load_words load;
+    const char *record, *name;
+    double seconds;
+    int64_t max_rows, chunk, seed;
+    bool json;
+};
+
+/* Gemm nodes hold what is fixed, too: a fit cannot tell the two apart. */
+static json_t *fit_json(const struct profile_options *o, const struct model *model,
+                        const struct executor_capacity *capacity, const struct profile_fit *fit)
+{
+    json_t *points = json_array();
+    for (int32_t i = 0; i < fit->node_count; i++)
+        json_array_append_new(points, json_pack("[ff]", fit->nodes[i], fit->node_us[i]));
+    struct strbuf about = {0};
+    strbuf_format(&about,
+                  "%s, %s weights, %s, recorded by espalier " ESPALIER_VERSION
+                  " from %lld steps; median error %.1f %%, %lld steps left out",
+                  model_config(model)->name, weight_format_name(model_weights(model)),
+                  model_backend_name(model), (long long)fit->samples, fit->median_error * 100,
+                  (long long)fit->left_out);
+    json_t *json = json_pack(
+        "{si ss ss s{ss so} sf sf sf sf ss sI si si si si}", "espalier_profile", 1, "name",
+        o->name ? o->name : model_config(model)->name, "about", strbuf_cstr(&about), "gemm", "form",
+        "points", "points", points, "row_us", fit->row_us, "context_us", fit->context_us,
+        "prefill_context_us", fit->prefill_context_us, "noise", fit->noise, "shared_prefix",
+        "blocks", "kv_tokens", (json_int_t)capacity->block_count * KV_BLOCK_SLOTS, "max_rows",
+        (int)min_i32(capacity->max_rows, (int32_t)o->max_rows), "max_tokens",
+        (int)capacity->max_tokens, "max_context", (int)capacity->max_context, "vocab",
+        (int)capacity->vocab);
+    strbuf_free(&about);
+    invariant(json, "the profile's JSON could not be made");
+    return json;
+}
+
+static void print_fit(const struct profile_options *o, const struct profile_fit *fit)
+{
+    printf("%lld steps, %lld left out as disturbed; median error %.1f %%, noise %.1f %%\n\n",
+           (long long)fit->samples, (long long)fit->left_out, fit->median_error * 100,
+           fit->noise * 100);
+    printf("  tokens in a step   ms\n");
+    for (int32_t i = 0; i < fit->node_count; i++)
+        printf("  %16.0f %8.3f\n", fit->nodes[i], fit->node_us[i] / 1e3);
+    printf("  + %.2f us a decode row, %.4f us a slot of context, %.5f us a token and slot of "
+           "prefill\n\nWritten to %s: espalier simulate --profile %s\n",
+           fit->row_us, fit->context_us, fit->prefill_context_us, o->record, o->record);
+}
+
+/* Complete, or not there. */
+static enum status write_file(const char *path, const json_t *json, struct error *err)
+{
+    struct strbuf partial = {0};
+    strbuf_format(&partial, "%s.partial", path);
+    enum status status = ST_OK;
+    if (json_dump_file(json, partial.data, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) != 0 ||
+        rename(partial.data, path) != 0) {
+        remove(partial.data);
+        status = fail(err, ST_IO, "%s: the profile could not be written", path);
+    }
+    strbuf_free(&partial);
+    return status;
+}
+
+static enum status finish(const struct profile_options *o, const struct model *model,
+                          const struct executor_capacity *capacity,
+                          const struct recorded_steps *steps, struct error *err)
+{
+    struct profile_fit fit;
+    enum status status = profile_fit(steps->samples, steps->count, &fit, err);
+    if (status) return status;
+    json_t *json = fit_json(o, model, capacity, &fit);
+    status = write_file(o->record, json, err);
+    if (!status && o->json) {
+        json_dumpf(json, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+        putchar('\n');
+    } else if (!status) {
+        print_fit(o, &fit);
+    }
+    json_decref(json);
+    return status;
+}
+
+static enum status record(const struct profile_options *o, struct error *err)
+{
+    struct model_options options = model_options_default();
+    struct model *model;
+    enum status status = load_options_resolve(&o->load, &options, err);
+    if (status) return status;
+    options.max_rows = (int32_t)o->max_rows;
+    options.max_tokens = max_i32((int32_t)o->chunk, 1) + (int32_t)o->max_rows;
+    options.progress = true;
+    status = load_cache_model(&options, &model, err);
+    if (status) return status;
+
+    struct executor executor = model_executor(model);
+    struct executor_capacity capacity;
+    struct recorded_steps steps;
+    executor.ops->capacity(executor.self, &capacity);
+    struct record_options recording = {.executor = executor,
+                                       .shared = SHARED_BLOCKS,
+                                       .max_rows = (int32_t)o->max_rows,
+                                       .prefill_chunk = (int32_t)o->chunk,
+                                       .seconds = o->seconds,
+                                       .seed = (uint64_t)o->seed};
+    status = profile_record(&recording, &steps, err);
+    if (!status) status = finish(o, model, &capacity, &steps, err);
+    free(steps.samples);
+    model_free(model);
+    return status;
+}
+
+int command_profile(int argc, char **argv)
+{
+    static const struct command_help help = {
+        "espalier profile",
+        "espalier profile --model models/SmolLM2-135M-Instruct.Q4_1.gguf --record profile.json",
+        "Runs the engine under a random load, records how long its steps take, and fits the "
+        "profile that espalier simulate --profile FILE reads (docs/workloads.md)."};
+    struct profile_options o = {
+        .load = load_words_default(), .seconds = 30, .max_rows = 64, .chunk = 512, .seed = 1};
+    struct option_spec table[8 + LOAD_OPTION_COUNT] = {
+        {"record", OPT_STRING, &o.record, "FILE", "where the profile goes", 0, 0},
+        {"name", OPT_STRING, &o.name, "NAME", "its name (default: the model's)", 0, 0},
+        {"seconds", OPT_REAL, &o.seconds, "S", "how long to record (default 30)", 0, 0},
+        {"max-rows", OPT_INT, &o.max_rows, "N", "most rows of a step (default 64)", 1, 4096},
+        {"prefill-chunk", OPT_INT, &o.chunk, "N", "prompt tokens of a step (default 512)", 1,
+         1 << 16},
+        {"seed", OPT_INT, &o.seed, "N", "of the load (default 1)", 0, INT64_MAX},
+        {"json", OPT_FLAG, &o.json, NULL, "print the profile, one JSON document", 0, 0},
+    };
+    size_t count = 7 + load_options_table(&o.load, table + 7);
+    int parsed = options_parse(&help, table, count, argc, argv);
+    if (parsed) return parsed > 0 ? 0 : 2;
+    struct error err = {0};
+    enum status status = ST_OK;
+    if (!o.record)
+        status = fail(&err, ST_USAGE, "--record FILE is needed: where the profile goes");
+    else if (!(o.seconds > 0 && o.seconds <= 86400))
+        status =
+            fail(&err, ST_USAGE, "--seconds is %g; more than 0 up to 86400 is allowed", o.seconds);
+    if (!status) status = record(&o, &err);
+    if (status) log_error("%s", err.text);
+    return status == ST_OK ? 0 : status == ST_USAGE ? 2 : 1;
+}

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Goodput of every policy by simulation: workloads W1..W10, branches that share their prefix and branches that do not,
+# SLO kinds mean and gaps, each policy at its own best prefill chunk and at the largest that fits the SLO.
+#
+#   bash bench/goodput.sh [--quick | --study] [--workloads W1,W4] [--policy LIST] [--seeds N] [--kinds LIST] [--chunks LIST] [--out FILE] [--json]
+#
+# --quick: three workloads, two seeds, one chunk; under two minutes, part of the tests.
+# --study: the cells of the controller study (chunk 256, off, eager, cap:2, cap:8) beside what the study measured.
+# Everything here is simulated (docs/workloads.md). A run that was stopped goes on where it stood. About 50 minutes on two cores.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"
+
+case ${1-} in
+-h | --help)
+    sed -n 's/^#\( \|$\)//p; /^set /q' "${BASH_SOURCE[0]}"
+    exit 0
+    ;;
+esac
+{
+    packages_install "$BUILD_PACKAGES"$'\n'"$RUN_PACKAGES"
+    cmake_check
+    [ -x "$ROOT/build/espalier" ] || build release -DESPALIER_TESTS=OFF
+} >&2
+exec python3 "$ROOT/bench/goodput.py" --espalier "$ROOT/build/espalier" "$@"

@@ -1,0 +1,66 @@
+#include "traces/formats/json_values.h"
+#include "base/base.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+json_t *json_line(const struct line *line, struct error *err)
+{
+    json_error_t problem;
+    json_t *value = json_loadb(line->text, line->length, 0, &problem);
+    if (json_is_object(value)) return value;
+    if (value)
+        fail(err, ST_INVALID, "found %s, expected a JSON object",
+             show_text(line->text, line->length).text);
+    else
+        fail(err, ST_INVALID, "found %s, expected a JSON object (%s at byte %d)",
+             show_text(line->text, line->length).text, problem.text, problem.position);
+    json_decref(value);
+    return NULL;
+}
+
+struct shown show_value(const json_t *value)
+{
+    if (!value) return show_text("", 0);
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    struct shown shown = show_text(text ? text : "?", text ? strlen(text) : 1);
+    free(text);
+    return shown;
+}
+
+bool json_whole(const json_t *value, int64_t *number)
+{
+    double real = json_real_value(value); /* 0 for anything else */
+    if (json_is_real(value) && fabs(real) < 0x1p53 && trunc(real) == real) {
+        *number = (int64_t)real;
+        return true;
+    }
+    *number = json_integer_value(value);
+    return json_is_integer(value);
+}
+
+bool json_count(const json_t *value, int64_t least, const char *where, int32_t *out,
+                struct error *err)
+{
+    int64_t number;
+    if (json_whole(value, &number) && number >= least && number <= TRACE_MAX_TOKENS) {
+        *out = (int32_t)number;
+        return true;
+    }
+    fail(err, ST_INVALID, "%s: found %s, expected a whole number from %lld to %d", where,
+         show_value(value).text, (long long)least, TRACE_MAX_TOKENS);
+    return false;
+}
+
+bool json_ms(const json_t *value, const char *where, double *out, struct error *err)
+{
+    double ms = json_number_value(value);
+    if (json_is_number(value) && ms >= 0 && ms <= TRACE_MAX_MS) {
+        *out = ms;
+        return true;
+    }
+    fail(err, ST_INVALID, "%s: found %s, expected a number from 0 to %g", where,
+         show_value(value).text, TRACE_MAX_MS);
+    return false;
+}

@@ -1,0 +1,22 @@
+/* Values of a JSON line, with messages that name them.
+ */
+#ifndef TRACES_FORMATS_JSON_VALUES_H
+#define TRACES_FORMATS_JSON_VALUES_H
+
+#include "traces/formats/format.h"
+
+/* The object on the line; NULL: the error says what is there instead. Caller frees. */
+json_t *json_line(const struct line *line, struct error *err);
+
+/* What a message shows of a value; "nothing" for NULL. */
+struct shown show_value(const json_t *value);
+
+/* An integer, or a real without a fraction. */
+bool json_whole(const json_t *value, int64_t *number);
+/* Whole, from `least` to TRACE_MAX_TOKENS. false: the error says what `where` has. */
+bool json_count(const json_t *value, int64_t least, const char *where, int32_t *out,
+                struct error *err);
+/* 0 to TRACE_MAX_MS. */
+bool json_ms(const json_t *value, const char *where, double *out, struct error *err);
+
+#endif

@@ -1,0 +1,198 @@
+/* espalier replay: a trace over HTTP against any OpenAI-style server. */
+#include "traces/commands.h"
+#include "base/base.h"
+#include "base/options.h"
+#include "traces/replay/output.h"
+#include "traces/replay/page.h"
+#include "traces/replay/session.h"
+
+#include <curl/curl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LONGEST_US (INT64_C(1) << 50)
+
+/* Options as they were typed. */
+struct words {
+    const char *format, *branches, *endpoint, *kind;
+    int64_t seed;
+};
+
+static bool one_of(const char *option, const char *found, const char *const *names, int count,
+                   int *out)
+{
+    struct strbuf allowed = {0};
+    for (int i = 0; i < count; i++) {
+        if (!strcmp(found, names[i])) return *out = i, strbuf_free(&allowed), true;
+        strbuf_format(&allowed, "%s%s", i ? ", " : "", names[i]);
+    }
+    log_error("--%s: found \"%s\", allowed are %s", option, found, strbuf_cstr(&allowed));
+    strbuf_free(&allowed);
+    return false;
+}
+
+static bool read_words(const struct words *words, struct replay_options *o)
+{
+    static const char *const branches[] = {"stages", "n", "flat"};
+    static const char *const endpoints[] = {"completions", "chat"};
+    int mode, endpoint;
+    if (!one_of("branches", words->branches, branches, 3, &mode)) return false;
+    if (!one_of("endpoint", words->endpoint, endpoints, 2, &endpoint)) return false;
+    o->settings.branches = (enum branch_mode)mode;
+    o->settings.endpoint = (enum endpoint)endpoint;
+    o->settings.seed = (uint64_t)words->seed;
+    if (!trace_format_parse(words->format, &o->format)) {
+        log_error("--format: found \"%s\", allowed are auto, azure, mooncake, burstgpt, espalier",
+                  words->format);
+        return false;
+    }
+    if (slo_kind_parse(words->kind, &o->kind)) return true;
+    log_error("--slo-kind: found \"%s\", allowed are mean, envelope, gaps, stages", words->kind);
+    return false;
+}
+
+static const char *misuse(const struct replay_options *o)
+{
+    const struct replay_settings *s = &o->settings;
+    if (o->from) {
+        if (o->trace || o->url || o->record || o->goodput)
+            return "--from reads a record: give no --trace, --url, --record or --goodput with it";
+        return NULL;
+    }
+    if (!o->trace) return "--trace is missing: a file of requests, or - for standard input";
+    if (!o->url) return "--url is missing, such as --url http://127.0.0.1:8000";
+    if (s->rate < 0) return "--rate: allowed is a number above 0";
+    if (!(s->rate_scale > 0)) return "--rate-scale: allowed is a number above 0";
+    if (s->rate > 0 && s->concurrency) return "--rate is open loop, --concurrency closed: give one";
+    if (s->rate > 0 && s->rate_scale != 1 && !o->goodput)
+        return "--rate-scale scales the trace's own times: give --rate or --rate-scale";
+    if (s->prompt_ids && s->endpoint == ENDPOINT_CHAT)
+        return "--prompt-ids: a chat has no token ids; use --endpoint completions";
+    if (s->prompt_ids && o->corpus) return "--prompt-ids sends no text: give no --corpus with it";
+    if (o->goodput && s->concurrency) return "--goodput searches a rate: give no --concurrency";
+    if (o->goodput && !s->requests && !s->duration_us)
+        return "--goodput needs --requests N or --duration T, the length of each run";
+    if (!(o->attainment > 0 && o->attainment <= 1)) return "--attainment: allowed is above 0, to 1";
+    return NULL;
+}
+
+static int replay(const struct replay_options *o)
+{
+    struct replay_runs runs = {0};
+    struct error err = {0};
+    enum status status = o->from ? session_from(o, &runs, &err) : session_live(o, &runs, &err);
+    if (runs.count && !(status && o->from)) {
+        replay_runs_conclude(&runs);
+        if (o->json)
+            output_json(&runs);
+        else
+            output_table(&runs);
+        struct error problem = {0};
+        if (o->report && page_write(o, &runs, &problem) && !status) {
+            status = problem.status;
+            err = problem;
+        }
+    }
+    if (status) log_error("%s", err.text);
+    replay_runs_free(&runs);
+    return status == ST_OK ? 0 : status == ST_USAGE ? 2 : 1;
+}
+
+int command_replay(int argc, char **argv)
+{
+    static const struct command_help help = {
+        "espalier replay",
+        "espalier replay --trace azure_llm_2023_conv.csv --url http://127.0.0.1:8000 --requests 40 "
+        "--rate 2 --slo-ttft 2s --slo-tpot 50ms --record run.jsonl",
+        "Sends a trace's requests to an OpenAI-style server, branches included, and says what "
+        "became "
+        "of them.\n"
+        "  espalier replay --from run.jsonl --json   makes the figures again without a run"};
+    struct words words = {"auto", "stages", "completions", "mean", 0};
+    struct replay_options o = {.settings = {.temperature = -1,
+                                            .rate_scale = 1,
+                                            .drain_us = 300000000,
+                                            .stall_us = 300000000},
+                               .attainment = 0.95};
+    struct replay_settings *s = &o.settings;
+    int64_t ttft_us = -1, tpot_us = -1;
+    struct option_spec table[] = {
+        {NULL, OPT_FLAG, NULL, NULL, "What is sent where", 0, 0},
+        {"trace", OPT_STRING, &o.trace, "FILE|-",
+         "requests: Azure CSV, Mooncake JSONL, BurstGPT CSV "
+         "or Espalier's own",
+         0, 0},
+        {"format", OPT_STRING, &words.format, "NAME",
+         "auto (default), azure, mooncake, burstgpt, espalier", 0, 0},
+        {"skip-bad", OPT_FLAG, &o.skip_bad, NULL, "leave malformed lines out", 0, 0},
+        {"url", OPT_STRING, &o.url, "URL", "the server, with or without /v1", 0, 0},
+        {"model", OPT_STRING, &o.model, "NAME", "default: the first of /v1/models", 0, 0},
+        {"api-key-file", OPT_STRING, &o.key_file, "FILE",
+         "first line: the key (else the variable OPENAI_API_KEY)", 0, 0},
+        {"endpoint", OPT_STRING, &words.endpoint, "NAME", "completions (default), chat", 0, 0},
+        {"branches", OPT_STRING, &words.branches, "MODE",
+         "how requests with branches are sent: stages (default; Espalier's extension),\n"
+         "n (as many answers as the widest stage has branches, each as long as the longest),\n"
+         "flat (one sequence of all their tokens)",
+         0, 0},
+        {"corpus", OPT_STRING, &o.corpus, "FILE",
+         "prompts of this text's words instead of common ones", 0, 0},
+        {"prompt-ids", OPT_FLAG, &s->prompt_ids, NULL, "prompts as arrays of token ids", 0, 0},
+        {"max-prompt", OPT_INT32, &s->max_prompt, "N", "cut prompts to N tokens", 1, INT32_MAX},
+        {"temperature", OPT_REAL, &s->temperature, "T",
+         "default 0, and 1 where several answers are asked for", 0, 0},
+        {NULL, OPT_FLAG, NULL, NULL, "When", 0, 0},
+        {"rate-scale", OPT_REAL, &s->rate_scale, "X",
+         "the trace's times divided by X (0.2: five times sparser)", 0, 0},
+        {"rate", OPT_REAL, &s->rate, "R", "random arrivals instead (Poisson), R a second", 0, 0},
+        {"concurrency", OPT_INT32, &s->concurrency, "N",
+         "closed loop: N at a time, the next when one ends", 1, 1 << 20},
+        {"requests", OPT_INT, &s->requests, "N", "at most N requests", 1, INT64_C(1) << 40},
+        {"duration", OPT_TIME, &s->duration_us, "TIME", "send nothing later than this", 1,
+         LONGEST_US},
+        {"timeout", OPT_TIME, &s->stall_us, "TIME",
+         "an answer that brings no byte for so long has failed (default 300s)", 1, LONGEST_US},
+        {"drain-timeout", OPT_TIME, &s->drain_us, "TIME",
+         "wait so long for answers behind the last request (default 300s)", 0, LONGEST_US},
+        {"seed", OPT_INT, &words.seed, "N", "of arrivals and prompts (default 0)", INT64_MIN,
+         INT64_MAX},
+        {NULL, OPT_FLAG, NULL, NULL, "What is judged", 0, 0},
+        {"slo-ttft", OPT_TIME, &ttft_us, "TIME",
+         "limit of requests whose trace names none, sent along as a header (default: none);\n"
+         "with --from: of all requests",
+         0, LONGEST_US},
+        {"slo-tpot", OPT_TIME, &tpot_us, "TIME", "the same for the time per output token", 0,
+         LONGEST_US},
+        {"slo-kind", OPT_STRING, &words.kind, "NAME",
+         "mean (default), envelope, gaps, stages: what attaining means", 0, 0},
+        {"goodput", OPT_FLAG, &o.goodput, NULL,
+         "search the highest rate at the target, from --rate on; each run as long as\n"
+         "--requests or --duration says",
+         0, 0},
+        {"attainment", OPT_REAL, &o.attainment, "SHARE", "its target (default 0.95)", 0, 0},
+        {NULL, OPT_FLAG, NULL, NULL, "What stays", 0, 0},
+        {"record", OPT_STRING, &o.record, "FILE", "every request's times as JSON lines", 0, 0},
+        {"from", OPT_STRING, &o.from, "FILE|-", "make the figures from such a file", 0, 0},
+        {"report", OPT_STRING, &o.report, "FILE.html", "one page with the plots", 0, 0},
+        {"json", OPT_FLAG, &o.json, NULL, "print one JSON document", 0, 0},
+    };
+    int parsed = options_parse(&help, table, COUNT_OF(table), argc, argv);
+    if (parsed) return parsed > 0 ? 0 : 2;
+    if (!read_words(&words, &o)) return 2;
+    o.slo_ttft_given = ttft_us >= 0;
+    o.slo_tpot_given = tpot_us >= 0;
+    if (o.slo_ttft_given) s->slo.ttft_us = ttft_us;
+    if (o.slo_tpot_given) s->slo.tpot_us = tpot_us;
+    const char *wrong = misuse(&o);
+    if (wrong) {
+        log_error("%s", wrong);
+        return 2;
+    }
+    char *command = report_command_line(argc, argv);
+    o.command = command;
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    int status = replay(&o);
+    curl_global_cleanup();
+    free(command);
+    return status;
+}

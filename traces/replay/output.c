@@ -1,0 +1,72 @@
+#include "traces/replay/output.h"
+#include "base/base.h"
+
+#include <stdio.h>
+
+static json_t *probes_json(const struct replay_runs *runs)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < runs->count; i++) {
+        const struct replay_run *run = &runs->list[i];
+        const struct group_results *all = &run->summary->results->all;
+        const struct slo_result *slo = &all->slo[run->summary->kind];
+        json_array_append_new(list, json_pack("{s:f, s:I, s:f, s:f, s:f, s:b, s:b}", "rate_per_s",
+                                              run->rate, "requests", (json_int_t)all->requests,
+                                              "attainment", slo->attainment, "requests_per_s",
+                                              slo->requests_per_s, "tokens_per_s",
+                                              slo->tokens_per_s, "passed", replay_run_passed(run),
+                                              "late", summary_late(run->summary)));
+    }
+    return list;
+}
+
+static const char search_words[] =
+    "One measurement of one server on one machine: the highest rate that was tried and reached the "
+    "target, and the lowest above it that did not; random arrivals decide near the edge.";
+
+static void add_search(const struct replay_runs *runs, json_t *document)
+{
+    json_object_set_new(document, "goodput_search",
+                        json_pack("{s:s, s:o}", "note", search_words, "probes", probes_json(runs)));
+}
+
+void output_json(const struct replay_runs *runs)
+{
+    const struct replay_run *best = replay_runs_best(runs);
+    json_t *document = json_deep_copy(best->header);
+    summary_json(best->summary, best->end, document);
+    if (best->rate > 0) add_search(runs, document);
+    json_dumpf(document, stdout, RESULTS_JSON_FLAGS);
+    putchar('\n');
+    json_decref(document);
+}
+
+static void print_search(const struct replay_runs *runs)
+{
+    const struct results *found = replay_runs_best(runs)->summary->results;
+    printf("%10s %10s %12s %12s\n", "rate/s", "requests", "attainment", "good req/s");
+    for (size_t i = 0; i < runs->count; i++) {
+        const struct replay_run *run = &runs->list[i];
+        const struct group_results *all = &run->summary->results->all;
+        printf("%10.4g %10lld %10.1f %% %12.4g  %s%s\n", run->rate, (long long)all->requests,
+               100 * replay_run_attainment(run), all->slo[run->summary->kind].requests_per_s,
+               replay_run_passed(run) ? "reached" : "missed",
+               summary_late(run->summary) ? ", the generator was late" : "");
+    }
+    if (!found->searched)
+        puts("Goodput: no rate that was tried reached the target.");
+    else if (found->max_rate_high > found->max_rate)
+        printf("Goodput: %.4g requests/s; at %.4g the target was missed.\n", found->max_rate,
+               found->max_rate_high);
+    else
+        printf("Goodput: at least %.4g requests/s, the highest rate that was tried.\n",
+               found->max_rate);
+    printf("%s\n\n", search_words);
+}
+
+void output_table(const struct replay_runs *runs)
+{
+    const struct replay_run *best = replay_runs_best(runs);
+    if (best->rate > 0) print_search(runs);
+    summary_print(stdout, best->summary, best->header, best->end);
+}

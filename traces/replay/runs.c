@@ -1,0 +1,66 @@
+#include "traces/replay/session.h"
+#include "base/alloc.h"
+
+#include <stdlib.h>
+
+struct replay_run *replay_runs_add(struct replay_runs *runs, json_t *header)
+{
+    runs->list = must_realloc(runs->list, (runs->count + 1) * sizeof *runs->list);
+    struct replay_run *run = &runs->list[runs->count++];
+    *run = (struct replay_run){.header = header};
+    json_t *search = json_object_get(header, "search");
+    run->rate = json_number_value(json_object_get(search, "rate_per_s"));
+    return run;
+}
+
+void replay_runs_free(struct replay_runs *runs)
+{
+    for (size_t i = 0; i < runs->count; i++) {
+        json_decref(runs->list[i].header);
+        json_decref(runs->list[i].end);
+        summary_free(runs->list[i].summary);
+    }
+    free(runs->list);
+    *runs = (struct replay_runs){0};
+}
+
+double replay_run_attainment(const struct replay_run *run)
+{
+    return run->summary->results->all.slo[run->summary->kind].attainment;
+}
+
+bool replay_run_passed(const struct replay_run *run)
+{
+    const json_t *search = json_object_get(run->header, "search");
+    return replay_run_attainment(run) >= json_number_value(json_object_get(search, "attainment"));
+}
+
+/* Of two that reached the target the faster one counts, of two that missed it the slower one. */
+static bool better(const struct replay_run *run, const struct replay_run *than)
+{
+    bool passed = replay_run_passed(run);
+    if (passed != replay_run_passed(than)) return passed;
+    return passed ? run->rate > than->rate : run->rate < than->rate;
+}
+
+const struct replay_run *replay_runs_best(const struct replay_runs *runs)
+{
+    const struct replay_run *best = &runs->list[0];
+    for (size_t i = 1; i < runs->count; i++)
+        if (better(&runs->list[i], best)) best = &runs->list[i];
+    return best;
+}
+
+void replay_runs_conclude(struct replay_runs *runs)
+{
+    const struct replay_run *best = replay_runs_best(runs);
+    struct results *results = best->summary->results;
+    if (best->rate <= 0 || !replay_run_passed(best)) return;
+    results->searched = true;
+    results->max_rate = results->max_rate_low = results->max_rate_high = best->rate;
+    for (size_t i = 0; i < runs->count; i++) {
+        double rate = runs->list[i].rate, high = results->max_rate_high;
+        bool nearer = high == best->rate || rate < high;
+        if (rate > best->rate && nearer) results->max_rate_high = rate;
+    }
+}

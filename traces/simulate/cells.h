@@ -1,0 +1,44 @@
+/* A cell of a sweep: one setting at one load and seed, scored by all four SLO definitions.
+ *
+ * A load is a rate (open loop, requests/s) or a number of clients (closed loop).
+ */
+#ifndef TRACES_SIMULATE_CELLS_H
+#define TRACES_SIMULATE_CELLS_H
+
+#include "traces/simulate/simulation.h"
+#include "traces/simulate/source.h"
+
+/* All of a run but load and seed. What it points at is borrowed. */
+struct setting {
+    const struct source *source;
+    const struct profile *profile;
+    const char *policy_name;
+    struct policy policy;
+    int32_t chunk;
+    bool chunk_by_slo;
+    struct slo_target slo; /* of requests that name none */
+    enum slo_kind kind;    /* the definition that decides, */
+    double target;         /* and the attainment that it must reach */
+    bool closed;
+    int64_t duration_us; /* closed loop: of a run */
+    int64_t warm_us;     /* not scored at the beginning and (open loop) the end, but never more
+                            than a fifth of the run each */
+    uint64_t seed;       /* of the whole sweep */
+};
+
+/* One run. */
+struct cell {
+    bool gave_up;     /* attainment is under `give_up_below`, and the rest unknown */
+    int64_t requests; /* scored */
+    double virtual_s; /* simulated time */
+    double scored_s;
+    struct slo_result slo[SLO_KINDS];
+};
+
+/* `record`: also collects what a whole result needs; NULL: the figures of the cell alone.
+ * give_up_below: 0 never; open loop only. */
+enum status setting_run(const struct setting *setting, double load, int32_t seed,
+                        double give_up_below, struct results_builder *record, struct cell *cell,
+                        struct error *err);
+
+#endif

@@ -1,0 +1,263 @@
+#include "traces/simulate/sweep.h"
+
+#include "base/base.h"
+#include "base/progress.h"
+#include "base/thread_pool.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+static const int32_t best_of[] = {128, 256, 384, 512};
+#define CHUNKS      ((int32_t)COUNT_OF(best_of))
+#define ROUGH_SEEDS 2 /* that say where to look, and which chunk is a policy's best */
+#define ROUGH_LOADS 7 /* that such a search tries, about: for the progress bar */
+#define WHOLE_LOADS 5
+
+/* A search of one policy with one chunk. */
+struct task {
+    struct setting setting;
+    struct search_options options;
+    struct search search;
+};
+
+struct job {
+    const struct sweep_options *options;
+    struct sweep *sweep;
+    struct task *tasks;
+    pthread_mutex_t lock; /* of everything below */
+    struct progress *bar;
+    int64_t done;
+    enum status status;
+    struct error error;
+};
+
+/* --- tasks on all cores */
+
+static void tell(struct job *job, int64_t runs, double virtual_s)
+{
+    pthread_mutex_lock(&job->lock);
+    job->done += runs;
+    job->sweep->virtual_s += virtual_s;
+    progress_update(job->bar, job->done < job->bar->total ? job->done : job->bar->total);
+    pthread_mutex_unlock(&job->lock);
+}
+
+static void note_failure(struct job *job, enum status status, const struct error *error)
+{
+    pthread_mutex_lock(&job->lock);
+    if (!job->status) {
+        job->status = status;
+        job->error = *error;
+    }
+    pthread_mutex_unlock(&job->lock);
+}
+
+static bool stopped(struct job *job)
+{
+    pthread_mutex_lock(&job->lock);
+    bool result = job->status != ST_OK;
+    pthread_mutex_unlock(&job->lock);
+    return result;
+}
+
+/* `runs`: about how many simulations they are. */
+static void run_tasks(struct job *job, struct thread_pool *pool, int32_t count,
+                      thread_pool_range_fn run, const char *label, int64_t runs)
+{
+    if (count == 0 || job->status) return;
+    struct progress bar;
+    progress_begin(&bar, label, runs);
+    job->bar = &bar;
+    job->done = 0;
+    thread_pool_for(pool, count, 1, run, job);
+    progress_end(&bar);
+}
+
+static void ran_one(void *context, double virtual_s)
+{
+    tell(context, 1, virtual_s);
+}
+
+static void search_task(void *argument, int64_t begin, int64_t end, int member)
+{
+    struct job *job = argument;
+    (void)member;
+    for (int64_t i = begin; i < end && !stopped(job); i++) {
+        struct task *task = &job->tasks[i];
+        struct search_watch watch = {ran_one, job};
+        struct error error = {0};
+        if (cell_cache_get(job->options->cache, &task->setting, &task->options, &task->search))
+            continue;
+        enum status status =
+            search_goodput(&task->setting, &task->options, &watch, &task->search, &error);
+        if (status)
+            note_failure(job, status, &error);
+        else
+            cell_cache_put(job->options->cache, &task->setting, &task->options, &task->search);
+    }
+}
+
+/* All seeds of a policy, one behind the other, into one result. */
+static void results_task(void *argument, int64_t begin, int64_t end, int member)
+{
+    struct job *job = argument;
+    (void)member;
+    for (int64_t i = begin; i < end && !stopped(job); i++) {
+        struct policy_result *policy = &job->sweep->policies[i];
+        struct results_builder *builder = results_begin();
+        double scored_s = 0;
+        if (job->options->goodput && policy->load <= 0) {
+            results_free(results_end(builder, 0));
+            continue;
+        }
+        for (int32_t seed = 0; seed < job->sweep->seeds; seed++) {
+            struct cell cell;
+            struct error error = {0};
+            enum status status =
+                setting_run(&policy->setting, policy->load, seed, 0, builder, &cell, &error);
+            if (status) {
+                note_failure(job, status, &error);
+                break;
+            }
+            scored_s += cell.scored_s;
+            tell(job, 1, cell.virtual_s);
+        }
+        policy->results = results_end(builder, scored_s);
+    }
+}
+
+/* --- the search for goodput */
+
+static struct setting setting_of(const struct sweep_options *options, int32_t policy, int32_t chunk)
+{
+    struct setting setting = options->base;
+    setting.policy = options->policies[policy];
+    setting.policy_name = options->policy_names[policy];
+    setting.chunk = chunk;
+    setting.chunk_by_slo = options->chunk_rule == CHUNK_SLO;
+    return setting;
+}
+
+static double load_of_best(const struct search *search)
+{
+    return search->best < 0 ? 0 : search->points[search->best].load;
+}
+
+/* Each policy with each chunk it may have, with few seeds. */
+static void look_roughly(struct job *job, struct thread_pool *pool, int32_t chunks)
+{
+    const struct sweep_options *options = job->options;
+    int32_t count = 0, seeds = min_i32(ROUGH_SEEDS, options->seeds);
+    for (int32_t p = 0; p < options->policy_count; p++)
+        for (int32_t c = 0; c < chunks; c++)
+            job->tasks[count++] = (struct task){
+                .setting = setting_of(options, p, chunks > 1 ? best_of[c] : options->chunk),
+                .options = {.seeds = seeds, .clients = &options->clients},
+            };
+    run_tasks(job, pool, count, search_task, "looking roughly",
+              (int64_t)count * seeds * ROUGH_LOADS);
+}
+
+/* The policy's chunk with the most goodput, the smaller among equals. */
+static const struct task *best_task(const struct task *tasks, int32_t chunks)
+{
+    const struct task *best = &tasks[0];
+    for (int32_t c = 1; c < chunks; c++)
+        if (tasks[c].search.value > best->search.value) best = &tasks[c];
+    return best;
+}
+
+/* All seeds, near what was found. */
+static void look_closely(struct job *job, struct thread_pool *pool, int32_t chunks)
+{
+    const struct sweep_options *options = job->options;
+    struct task *rough = job->tasks, *close = rough + options->policy_count * chunks;
+    for (int32_t p = 0; p < options->policy_count; p++) {
+        const struct task *best = best_task(&rough[p * chunks], chunks);
+        close[p] = (struct task){.setting = best->setting,
+                                 .options = {.seeds = options->seeds,
+                                             .hint = load_of_best(&best->search),
+                                             .clients = &options->clients}};
+    }
+    job->tasks = close;
+    run_tasks(job, pool, options->policy_count, search_task, "looking closely",
+              (int64_t)options->policy_count * options->seeds * WHOLE_LOADS);
+    job->tasks = rough;
+}
+
+static void find_goodput(struct job *job, struct thread_pool *pool)
+{
+    const struct sweep_options *options = job->options;
+    int32_t chunks = options->chunk_rule == CHUNK_BEST ? CHUNKS : 1;
+    int32_t rough = options->policy_count * chunks, count = rough + options->policy_count;
+    job->tasks = must_alloc((size_t)count * sizeof *job->tasks);
+    look_roughly(job, pool, chunks);
+    if (!job->status) look_closely(job, pool, chunks);
+    for (int32_t p = 0; p < options->policy_count && !job->status; p++) {
+        struct task *task = &job->tasks[rough + p];
+        struct policy_result *policy = &job->sweep->policies[p];
+        policy->setting = task->setting;
+        policy->search = task->search;
+        policy->load = load_of_best(&task->search);
+        task->search = (struct search){0};
+    }
+    for (int32_t i = 0; i < count; i++)
+        search_release(&job->tasks[i].search);
+    free(job->tasks);
+}
+
+/* --- the whole */
+
+static void take_fixed(struct job *job)
+{
+    const struct sweep_options *options = job->options;
+    for (int32_t p = 0; p < options->policy_count; p++) {
+        struct policy_result *policy = &job->sweep->policies[p];
+        policy->setting = setting_of(options, p, options->chunk);
+        policy->load = options->base.closed ? (double)options->clients.values[0] : options->rate;
+    }
+}
+
+static double seconds(void)
+{
+    struct clock clock = clock_monotonic();
+    return (double)clock_now(&clock) / 1e6;
+}
+
+enum status sweep_run(const struct sweep_options *options, struct sweep **out, struct error *err)
+{
+    struct thread_pool *pool;
+    enum status status = thread_pool_create(options->jobs, &pool, err);
+    if (status) return status;
+    double started = seconds();
+    struct sweep *sweep = must_alloc(sizeof *sweep);
+    sweep->policy_count = options->policy_count;
+    sweep->seeds = options->seeds;
+    struct job job = {.options = options, .sweep = sweep, .lock = PTHREAD_MUTEX_INITIALIZER};
+    if (options->goodput)
+        find_goodput(&job, pool);
+    else
+        take_fixed(&job);
+    if (!options->goodput || !options->brief)
+        run_tasks(&job, pool, sweep->policy_count, results_task, "results",
+                  (int64_t)sweep->policy_count * sweep->seeds);
+    thread_pool_free(pool);
+    sweep->wall_s = seconds() - started;
+    if (!job.status) {
+        *out = sweep;
+        return ST_OK;
+    }
+    if (err) *err = job.error;
+    sweep_free(sweep);
+    return job.status;
+}
+
+void sweep_free(struct sweep *sweep)
+{
+    if (!sweep) return;
+    for (int32_t p = 0; p < sweep->policy_count; p++) {
+        search_release(&sweep->policies[p].search);
+        if (sweep->policies[p].results) results_free(sweep->policies[p].results);
+    }
+    free(sweep);
+}
