@@ -134,8 +134,8 @@ static void prepare_next(struct client *client)
                                           (int64_t)(request->tpot_ms * 1e3 + 0.5)};
     strbuf_clear(&client->prompt);
     strbuf_clear(&stream->body);
-    flight->prompt_tokens = prompts_write(
-        o->prompts, request, o->own_prompts + (uint64_t)flight->index, &client->prompt);
+    flight->prompt_tokens =
+        prompts_write(o->prompts, request, (uint64_t)flight->index, &client->prompt);
     client->counts->cut_prompts += flight->prompt_tokens < request->prompt_tokens;
     body_write(settings, o->target->model, request, &client->prompt, &stream->body, flight);
     stream_prepare(stream);

@@ -9,13 +9,14 @@
 #include <curl/curl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define LONGEST_US (INT64_C(1) << 50)
 
 /* Options as they were typed. */
 struct words {
     const char *format, *branches, *endpoint, *kind;
-    int64_t seed;
+    int64_t seed, prompt_seed; /* prompt_seed -1: another each time */
 };
 
 static bool one_of(const char *option, const char *found, const char *const *names, int count,
@@ -31,6 +32,15 @@ static bool one_of(const char *option, const char *found, const char *const *nam
     return false;
 }
 
+/* Milliseconds since 1970: another one for each run, and short enough to be typed again. */
+static uint64_t prompt_seed(int64_t typed)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return typed >= 0 ? (uint64_t)typed
+                      : (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 static bool read_words(const struct words *words, struct replay_options *o)
 {
     static const char *const branches[] = {"stages", "n", "flat"};
@@ -41,6 +51,7 @@ static bool read_words(const struct words *words, struct replay_options *o)
     o->settings.branches = (enum branch_mode)mode;
     o->settings.endpoint = (enum endpoint)endpoint;
     o->settings.seed = (uint64_t)words->seed;
+    o->settings.prompt_seed = prompt_seed(words->prompt_seed);
     if (!trace_format_parse(words->format, &o->format)) {
         log_error("--format: found \"%s\", allowed are auto, azure, mooncake, burstgpt, espalier",
                   words->format);
@@ -108,7 +119,7 @@ int command_replay(int argc, char **argv)
         "became "
         "of them.\n"
         "  espalier replay --from run.jsonl --json   makes the figures again without a run"};
-    struct words words = {"auto", "stages", "completions", "mean", 0};
+    struct words words = {"auto", "stages", "completions", "mean", 0, -1};
     struct replay_options o = {.settings = {.temperature = -1,
                                             .rate_scale = 1,
                                             .drain_us = 300000000,
@@ -141,6 +152,10 @@ int command_replay(int argc, char **argv)
         {"max-prompt", OPT_INT32, &s->max_prompt, "N", "cut prompts to N tokens", 1, INT32_MAX},
         {"temperature", OPT_REAL, &s->temperature, "T",
          "default 0, and 1 where several answers are asked for", 0, 0},
+        {"prompt-seed", OPT_INT, &words.prompt_seed, "N",
+         "of the prompts' texts (default: another each time, so that a server's prefix cache\n"
+         "knows nothing of earlier runs)",
+         0, INT64_MAX},
         {NULL, OPT_FLAG, NULL, NULL, "When", 0, 0},
         {"rate-scale", OPT_REAL, &s->rate_scale, "X",
          "the trace's times divided by X (0.2: five times sparser)", 0, 0},
@@ -154,8 +169,7 @@ int command_replay(int argc, char **argv)
          "an answer that brings no byte for so long has failed (default 300s)", 1, LONGEST_US},
         {"drain-timeout", OPT_TIME, &s->drain_us, "TIME",
          "wait so long for answers behind the last request (default 300s)", 0, LONGEST_US},
-        {"seed", OPT_INT, &words.seed, "N", "of arrivals and prompts (default 0)", INT64_MIN,
-         INT64_MAX},
+        {"seed", OPT_INT, &words.seed, "N", "of random arrivals (default 0)", INT64_MIN, INT64_MAX},
         {NULL, OPT_FLAG, NULL, NULL, "What is judged", 0, 0},
         {"slo-ttft", OPT_TIME, &ttft_us, "TIME",
          "limit of requests whose trace names none, sent along as a header (default: none);\n"

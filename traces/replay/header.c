@@ -84,6 +84,7 @@ static json_t *prompts_json(const struct header_facts *facts)
                   prompts_check(prompts) != PROMPTS_ESTIMATED, "check",
                   results_text(prompts_check_words(prompts)), "added_by_server",
                   prompts_added(prompts), "beyond_context", (json_int_t)facts->beyond_context);
+    set(json, "seed", json_integer((json_int_t)facts->settings->prompt_seed));
     if (facts->settings->max_prompt)
         set(json, "max_prompt", json_integer(facts->settings->max_prompt));
     return json;

@@ -14,6 +14,7 @@ struct prompts {
     struct prompt_options options;
     struct word_list list;
     struct calibration how;
+    uint64_t seed;
     enum prompt_check check;
 };
 
@@ -41,6 +42,11 @@ void prompts_free(struct prompts *prompts)
     if (!prompts) return;
     word_list_free(&prompts->list);
     free(prompts);
+}
+
+void prompts_set_seed(struct prompts *prompts, uint64_t seed)
+{
+    prompts->seed = seed;
 }
 
 static const struct word *word_at(const struct prompts *prompts, uint64_t text, uint64_t i)
@@ -97,10 +103,10 @@ int32_t prompts_write(const struct prompts *prompts, const struct trace_request 
     if (prompts->how.lead && !options->ids) strbuf_text(out, LEAD_WORD);
     for (int32_t p = 0; p < request->prefix_count; p++) {
         const struct trace_prefix *prefix = &request->prefixes[p];
-        write_text(&w, mix64(options->seed ^ mix64(prefix->id + 1)), prefix->tokens);
+        write_text(&w, mix64(prompts->seed ^ mix64(prefix->id + 1)), prefix->tokens);
     }
     /* Its own part begins elsewhere than any shared text: another hash, no sum of the same two. */
-    write_text(&w, mix64(mix64(own ^ 0x6f776e) + options->seed), w.left);
+    write_text(&w, mix64(mix64(own ^ 0x6f776e) + prompts->seed), w.left);
     strbuf_char(out, options->ids ? ']' : '"');
     return tokens;
 }

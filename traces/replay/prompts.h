@@ -26,7 +26,6 @@ struct prompt_options {
     bool ids;           /* arrays of token ids */
     bool chat; /* inside one user's message: its template's tokens are part of the prompt */
     int32_t max_tokens; /* longer ones are cut; 0: never */
-    uint64_t seed;
 };
 
 struct prompts;
@@ -35,6 +34,10 @@ struct prompts;
 enum status prompts_create(const struct prompt_options *options, const struct target *target,
                            struct prompts **out, struct error *err);
 void prompts_free(struct prompts *prompts);
+
+/* Of all texts from now on, shared ones too. Each run has another, so that a server's prefix cache
+ * knows nothing of the run before. 0 at first. */
+void prompts_set_seed(struct prompts *prompts, uint64_t seed);
 
 /* Appends the prompt of a request as a JSON value; `own` makes the part that it shares with nobody.
  * Returns its tokens: the trace's number, or max_tokens where that is less, and no fewer than the

@@ -15,7 +15,7 @@ enum status search_rate(double first, double target, search_probe *probe, void *
             passed = rate;
         else
             failed = rate;
-        if (failed <= passed * SEARCH_RATIO) break;
+        if (failed <= passed * SEARCH_RATIO || (passed == 0 && i + 1 == SEARCH_DOWN)) break;
         rate = passed == 0 ? failed / 2 : isinf(failed) ? passed * 2 : sqrt(passed * failed);
     }
     return ST_OK;

@@ -10,7 +10,8 @@
 #include <stdbool.h>
 
 #define SEARCH_RATIO  1.05 /* it ends when the interval's ends are this near */
-#define SEARCH_PROBES 16   /* or after so many */
+#define SEARCH_PROBES 16   /* or after so many, */
+#define SEARCH_DOWN   5    /* or where none of so many passed: each halving takes twice as long */
 
 /* Runs one load at `rate`; `go_on` false: end the search (a signal). */
 typedef enum status search_probe(void *context, double rate, double *attainment, bool *go_on,

@@ -119,8 +119,7 @@ static enum status open_session(struct session *session, struct error *err)
     struct prompt_options how = {.corpus = o->corpus,
                                  .ids = s->prompt_ids,
                                  .chat = s->endpoint == ENDPOINT_CHAT,
-                                 .max_tokens = s->max_prompt,
-                                 .seed = s->seed};
+                                 .max_tokens = s->max_prompt};
     enum status status = raise_descriptors(s->concurrency, err);
     if (!status) status = load_trace(session, err);
     if (!status) status = target_open(o->url, o->model, o->key_file, &session->target, err);
@@ -174,13 +173,13 @@ static enum status run_once(struct session *session, const struct replay_setting
                                  .target = &session->target,
                                  .trace = session->trace,
                                  .prompts = session->prompts,
-                                 .own_prompts = (uint64_t)session->runs->count << 40,
                                  .stop = &stop,
                                  .on_flight = on_flight,
                                  .on_progress = on_progress,
                                  .context = session};
     struct client_counts counts;
     struct replay_run *run = replay_runs_add(session->runs, header_make(&facts));
+    prompts_set_seed(session->prompts, settings->prompt_seed);
     if (session->record) record_file_header(session->record, run->header);
     session->builder = summary_begin(session->options->kind);
     live_begin(&session->live, label);
@@ -201,7 +200,8 @@ static enum status probe(void *context, double rate, double *attainment, bool *g
     struct replay_settings settings = session->options->settings;
     char label[32];
     settings.rate = rate;
-    settings.seed += session->runs->count; /* other arrivals each time; shared prompts too */
+    settings.seed += session->runs->count; /* other arrivals each time, other prompts */
+    settings.prompt_seed += session->runs->count;
     snprintf(label, sizeof label, "%.3g/s", rate);
     enum status status = run_once(session, &settings, label, err);
     if (status) return status;

@@ -27,9 +27,10 @@ struct replay_settings {
     int64_t stall_us;    /* an answer that brings no byte for so long has stalled */
 
     struct slo_target slo; /* of requests whose trace names none */
-    uint64_t seed;         /* of Poisson arrivals and of prompts */
-    int32_t max_prompt;    /* tokens; longer prompts are cut; 0: never */
-    bool prompt_ids;       /* prompts as arrays of token ids */
+    uint64_t seed;         /* of Poisson arrivals */
+    uint64_t prompt_seed;
+    int32_t max_prompt; /* tokens; longer prompts are cut; 0: never */
+    bool prompt_ids;    /* prompts as arrays of token ids */
 };
 
 #endif

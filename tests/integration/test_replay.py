@@ -1,0 +1,499 @@
+"""`espalier replay` against a stub of known behaviour, odd servers, and the real one."""
+import collections
+import http.server
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from espalier_server import ESPALIER, PATIENCE
+
+ROOT = pathlib.Path(os.environ["ESPALIER_ROOT"])
+STUB = str(pathlib.Path(ESPALIER).parent / "stub_server")
+sys.path.insert(0, str(ROOT / "tests"))
+import replay_check  # noqa: E402
+
+SERIAL = {"prompt_tokens": 40, "stages": [12], "class": "chat"}
+BRANCHING = {"prompt_tokens": 64, "prefix": [[17, 32]], "stages": [6, [8, 5, 9], 4, [7, 7], 3], "class": "agent",
+             "slo": {"ttft_ms": 2000, "tpot_ms": 50}}
+
+
+@pytest.fixture
+def stub():
+    """Starts stubs; the URL of each."""
+    started = []
+
+    def start(*options):
+        process = subprocess.Popen([STUB, *map(str, options)], stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return process.stdout.readline().split()[-1]
+
+    start.processes = started
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def trace(tmp_path):
+    """Writes a trace of requests, `gap_ms` apart; its path."""
+    def write(*requests, gap_ms=5):
+        path = tmp_path / "trace.jsonl"
+        path.write_text("".join(json.dumps({"arrival_ms": gap_ms * i, **request}) + "\n"
+                                for i, request in enumerate(requests)))
+        return path
+    return write
+
+
+def run(*arguments, status=0, **more):
+    done = subprocess.run([ESPALIER, "replay", *map(str, arguments)], capture_output=True, text=True,
+                          timeout=PATIENCE, **more)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+class Replay:
+    """A run with --json and --record, its figures checked against the record by the independent script and by
+    --from."""
+
+    def __init__(self, tmp_path, *arguments, **more):
+        record = tmp_path / "record.jsonl"
+        self.done = run(*arguments, "--json", "--record", record, **more)
+        self.path = record
+        self.figures = json.loads(self.done.stdout)
+        agreed, differences = replay_check.check(record, self.figures)
+        assert agreed > 100 and not differences, differences
+        assert json.loads(run("--from", record, "--json").stdout) == self.figures
+        self.runs = replay_check.runs_of(record)
+        self.header, records, self.end = self.runs[-1]
+        self.records = sorted(records, key=lambda record: record["index"])
+
+
+@pytest.fixture
+def replay(tmp_path):
+    return lambda *arguments, **more: Replay(tmp_path, *arguments, **more)
+
+
+# --- the stub: what is sent, what comes, what goes wrong
+
+def test_a_run_has_the_tokens_and_prompts_of_its_trace(stub, trace, replay):
+    done = replay("--trace", trace(*[SERIAL] * 8), "--url", stub("--ttft", 20, "--gap", 2))
+    assert done.figures["completed"] == 8 and done.figures["output_tokens"] == 96
+    assert [record["prompt_tokens"] for record in done.records] == [40] * 8
+    assert done.figures["lengths"]["prompts_counted_by_server"] == 8
+    assert done.figures["lengths"]["prompts_of_other_length"] == 0
+    assert done.figures["prompts"]["exact"] and done.figures["prompts"]["source"] == "words"
+    for record in done.records:
+        times = [token[0] for token in record["tokens"]]
+        assert times[0] - record["sent_us"] >= 20000 and times[-1] - times[0] >= 15000
+        assert record["due_us"] == 5000 * record["index"] <= record["sent_us"] <= record["connected_us"]
+        assert record["connected_us"] < record["first_byte_us"] <= times[0] <= record["end_us"]
+
+
+REASONS = {
+    "429": ("refused", "429 rate_limited"), "503": ("refused", "503 queue_full"), "400": ("refused", "400"),
+    "500": ("failed", "500 internal"), "stall": ("failed", "stalled"), "silent": ("failed", "stalled"),
+    "bad-json": ("failed", "malformed event"), "bad-line": ("failed", "malformed line of a stream"),
+    "long-line": ("failed", "event over 1 MiB"), "early": ("failed", "closed early"),
+    "reset": ("failed", "connection reset"), "no-answer": ("failed", "closed without an answer"),
+    "error": ("failed", "error event stub_failure"), "html": ("failed", "200 without a stream"),
+    "bad-http": ("failed", "malformed HTTP"), "bad-chunk": ("failed", "malformed HTTP"),
+    "flood": ("failed", "far more tokens than were asked for"), "no-token": ("failed", "no token"),
+    "no-done": ("completed", ""), "none": ("completed", ""),
+}
+
+
+def test_every_failure_is_told_from_every_other(stub, trace, replay):
+    faults = list(REASONS)
+    url = stub("--ttft", 5, "--gap", 1, "--faults", ",".join(faults))
+    done = replay("--trace", trace(*[SERIAL] * 2 * len(faults), gap_ms=40), "--url", url, "--timeout", "2s")
+    found = [(record["outcome"], record["reason"]) for record in done.records]
+    assert found == [REASONS[fault] for fault in faults] * 2
+    counts = {(one["outcome"], one["reason"]): one["count"] for one in done.figures["reasons"]}
+    assert counts == collections.Counter(one for one in found if one[1])
+    assert {record["code"] for record in done.records} >= {"rate_limited", "queue_full", "internal", "stub_failure"}
+    # What came before a failure is kept.
+    halves = [record for record in done.records if record["reason"] in ("closed early", "connection reset", "stalled")]
+    assert {len(record["tokens"]) for record in halves} == {0, 6}
+    table = run("--from", done.path).stdout
+    assert all(reason in table for _, reason in REASONS.values())
+
+
+def test_a_server_that_dies_ends_no_run(stub, trace, replay):
+    url = stub("--ttft", 10, "--gap", 2, "--faults", ",".join(["none"] * 5 + ["die"]))
+    done = replay("--trace", trace(*[SERIAL] * 20, gap_ms=20), "--url", url)
+    reasons = [record["reason"] for record in done.records]
+    assert done.figures["completed"] + done.figures["failed"] == 20 and done.figures["failed"] >= 14
+    assert reasons[-1] == "connection refused" and reasons[5] in ("closed early", "connection reset")
+
+
+def test_a_closed_loop_waits_for_answers(stub, trace, replay):
+    done = replay("--trace", trace(SERIAL, BRANCHING), "--url", stub("--ttft", 5, "--gap", 1), "--concurrency", 3,
+                  "--requests", 20, "--branches", "flat")
+    assert done.figures["completed"] == 20
+    moments = sorted([(record["sent_us"], 1) for record in done.records] +
+                     [(record["end_us"], -1) for record in done.records])
+    width = [sum(step for _, step in moments[:i + 1]) for i in range(len(moments))]
+    assert max(width) == 3
+    assert len({record["connected_us"] - record["sent_us"] for record in done.records}) > 1
+    assert done.figures["branching"]["requests"] == 10
+
+
+def test_a_closed_loop_ends_with_its_duration(stub, trace, replay):
+    done = replay("--trace", trace(SERIAL), "--url", stub("--ttft", 5, "--gap", 1), "--concurrency", 2,
+                  "--duration", "400ms")
+    assert len(done.records) > 10 and all(record["sent_us"] < 450000 for record in done.records)
+
+
+def test_random_arrivals_come_from_the_seed(stub, trace, replay):
+    url = stub("--ttft", 1, "--gap", 1)
+    due = []
+    for seed in (5, 5, 6):
+        done = replay("--trace", trace(SERIAL), "--url", url, "--rate", 200, "--requests", 30, "--seed", seed)
+        due.append([record["due_us"] for record in done.records])
+    assert due[0] == due[1] != due[2]
+    assert 0.4 < due[0][-1] / (30 * 5000) < 2
+
+
+def test_the_traces_times_are_scaled(stub, trace, replay):
+    done = replay("--trace", trace(SERIAL, SERIAL, SERIAL, gap_ms=10), "--url", stub("--ttft", 1, "--gap", 1),
+                  "--rate-scale", "0.2")
+    assert [record["due_us"] for record in done.records] == [0, 50000, 100000]
+
+
+def test_a_late_generator_says_so(stub, trace, replay):
+    request = {"prompt_tokens": 4000, "stages": [1]}
+    done = replay("--trace", trace(*[request] * 1000, gap_ms=0.001), "--url", stub("--ttft", 1, "--gap", 1))
+    assert done.figures["send"]["late"] and done.figures["send"]["late_share"] > 0.01
+    assert "THE GENERATOR WAS LATE" in run("--from", done.path).stdout
+
+
+def test_interruption_ends_the_run_with_its_report(stub, trace, tmp_path):
+    url, record = stub("--ttft", 5, "--gap", 200), tmp_path / "record.jsonl"
+    process = subprocess.Popen([ESPALIER, "replay", "--trace", trace(SERIAL, SERIAL, SERIAL, gap_ms=4000), "--url", url,
+                                "--json", "--record", record], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + PATIENCE
+    while not record.exists() or not record.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    figures = json.loads(process.communicate(timeout=PATIENCE)[0])
+    assert process.returncode == 0 and figures["end"]["interrupted"]
+    assert figures["unfinished"] == 1 and figures["requests"] == 1
+    agreed, differences = replay_check.check(record, figures)
+    assert agreed > 100 and not differences
+
+
+def test_what_does_not_end_is_given_up(stub, trace, replay):
+    url = stub("--ttft", 5, "--gap", 1, "--faults", "stall,none")
+    done = replay("--trace", trace(SERIAL, SERIAL), "--url", url, "--drain-timeout", "500ms")
+    assert [record["outcome"] for record in done.records] == ["unfinished", "completed"]
+    assert done.figures["end"]["drain_over"] and done.figures["slo_attainment"] == 0.5
+
+
+def test_a_search_finds_the_rate_at_which_the_server_gives_in(stub, trace, replay, tmp_path):
+    # Half of what is sent is refused: 95 % is never reached; without refusals always.
+    never = replay("--trace", trace(SERIAL), "--url", stub("--ttft", 1, "--gap", 1, "--faults", "none,503"),
+                   "--goodput", "--rate", 400, "--requests", 20)
+    assert never.figures["goodput"]["max_rate"] is None
+    rates = [probe["rate_per_s"] for probe in never.figures["goodput_search"]["probes"]]
+    assert rates == [400, 200, 100, 50, 25] and len(never.runs) == len(rates)
+    always = replay("--trace", trace(SERIAL), "--url", stub("--ttft", 1, "--gap", 1), "--goodput", "--rate", 400,
+                    "--requests", 20)
+    assert always.figures["goodput"]["max_rate"] > 400 and always.figures["slo_attainment"] == 1
+
+
+# --- prompts
+
+def test_the_servers_own_token_is_part_of_the_prompt(stub, trace, replay):
+    done = replay("--trace", trace(SERIAL, {"prompt_tokens": 1, "stages": [2]}), "--url", stub("--bos", "--gap", 1))
+    assert done.figures["prompts"]["added_by_server"] == 1
+    assert [record["usage_prompt"] for record in done.records] == [40, 2]
+
+
+def test_prompts_of_a_corpus_are_its_words(stub, trace, replay, tmp_path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("Apples ripen early. Pears hang late on the wall where the sun keeps them warm in autumn, and "
+                      "nobody picks a quince before frost has come over the garden twice, says my neighbour.\n" * 3)
+    done = replay("--trace", trace(SERIAL), "--url", stub("--gap", 1), "--corpus", corpus)
+    assert done.figures["prompts"]["source"] == "corpus" and done.records[0]["usage_prompt"] == 40
+
+
+@pytest.mark.parametrize("options", [("--endpoint", "chat"), ("--prompt-ids",)])
+def test_other_kinds_of_prompts_are_exact_too(stub, trace, replay, options):
+    done = replay("--trace", trace(SERIAL, SERIAL), "--url", stub("--gap", 1, "--bos"), *options)
+    assert [record["usage_prompt"] for record in done.records] == [40, 40] and done.figures["completed"] == 2
+
+
+def test_long_prompts_are_cut_where_that_is_asked_for(stub, trace, replay):
+    done = replay("--trace", trace(SERIAL, {"prompt_tokens": 4, "stages": [2]}), "--url", stub("--gap", 1),
+                  "--max-prompt", 10)
+    assert [record["usage_prompt"] for record in done.records] == [10, 4] and done.figures["end"]["cut_prompts"] == 1
+
+
+# --- odd servers
+
+class Odd(http.server.BaseHTTPRequestHandler):
+    """Answers completions with `events`, knows no /tokenize; keeps what was asked."""
+    protocol_version = "HTTP/1.1"
+    events, asked = [], []
+
+    def log_message(self, *_):
+        pass
+
+    def reply(self, status, kind, text):
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def do_GET(self):
+        known = self.path == "/v1/models"
+        self.reply(200 if known else 404, "application/json", b'{"data": [{"id": "odd"}]}' if known else b"{}")
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/tokenize":
+            self.reply(404, "application/json", b"{}")
+            return
+        self.asked.append((dict(self.headers), body))
+        self.reply(200, "text/event-stream", b"".join(
+            b"data: " + (event if isinstance(event, bytes) else json.dumps(event).encode()) + b"\n\n"
+            for event in self.events))
+
+
+@pytest.fixture
+def odd():
+    class Handler(Odd):
+        asked = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Handler.url = f"http://127.0.0.1:{server.server_port}/v1/"
+    yield Handler
+    server.shutdown()
+    server.server_close()
+
+
+def choice(text="x", index=0, finish=None, **more):
+    return {"choices": [{"index": index, "text": text, "finish_reason": finish, **more}]}
+
+
+def usage(completion, prompt=40):
+    return {"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": completion}}
+
+
+@pytest.mark.parametrize("events, tokens", [
+    ([choice()] * 11 + [choice(finish="length")], 12),
+    # An end without text is no token, unless the server counts it.
+    ([choice()] * 12 + [choice("", finish="stop"), usage(12)], 12),
+    ([choice()] * 11 + [choice("", finish="stop"), usage(12)], 12),
+    # A part of a character is a token without text.
+    ([choice()] * 11 + [choice(""), usage(12)], 12),
+    ([choice("")] + [choice()] * 12 + [usage(12)], 12),
+    # Chunks of several tokens: with their ids it is known, else the count is the server's.
+    ([choice(token_ids=[1, 2, 3])] * 4, 12),
+    ([choice()] * 4 + [usage(12)], 12),
+    # A chat's first chunk only says who speaks.
+    ([{"choices": [{"delta": {"role": "assistant", "content": ""}}]}] + [{"choices": [{"delta": {"content": "x"}}]}] * 12,
+     12),
+    # Two choices in one event, and nulls as vLLM sends them.
+    ([{"choices": choice()["choices"] + choice(index=1)["choices"], "usage": None, "error": None}] * 6, 12),
+])
+def test_tokens_are_counted_as_servers_mean_them(odd, trace, replay, events, tokens):
+    odd.events = events + [b"[DONE]"]
+    done = replay("--trace", trace(SERIAL), "--url", odd.url)
+    assert done.figures["completed"] == 1 and done.figures["output_tokens"] == tokens
+    assert not done.figures["prompts"]["exact"] and "no /tokenize" in done.figures["prompts"]["check"]
+    assert "Prompt lengths are estimated" in run("--from", done.path).stdout
+
+
+def test_limits_and_branches_reach_the_server(odd, trace, replay, tmp_path):
+    odd.events = [choice(finish="stop"), b"[DONE]"]
+    key = tmp_path / "key"
+    key.write_text("# of the test\nsecret-7\n")
+    path = trace(BRANCHING, SERIAL)
+    for mode in ("stages", "n", "flat"):
+        replay("--trace", path, "--url", odd.url, "--branches", mode, "--slo-ttft", "500ms", "--api-key-file", key)
+    (staged, plain), (answers, _), (flat, _) = (sorted(odd.asked[i:i + 2], key=lambda one: "x-slo-tpot-ms" not in one[0])
+                                                for i in (0, 2, 4))
+    assert all(headers["Authorization"] == "Bearer secret-7" for headers, _ in odd.asked)
+    assert (staged[0]["x-slo-ttft-ms"], staged[0]["x-slo-tpot-ms"]) == ("2000", "50")
+    assert plain[0]["x-slo-ttft-ms"] == "500" and "x-slo-tpot-ms" not in plain[0]
+    kinds = [stage["type"] for stage in staged[1]["stages"]]
+    assert kinds == ["serial", "parallel", "serial", "parallel", "serial"]
+    assert [one["max_tokens"] for one in staged[1]["stages"][1]["branches"]] == [8, 5, 9]
+    assert staged[1]["stream_options"] == {"include_usage": True, "branch_events": True}
+    assert staged[1]["ignore_eos"] is True and staged[1]["stream"] is True and staged[1]["model"] == "odd"
+    assert (answers[1]["n"], answers[1]["max_tokens"]) == (3, 9)
+    assert flat[1]["max_tokens"] == 49 and "stages" not in flat[1] and plain[1]["max_tokens"] == 12
+
+
+def test_equal_prefixes_are_equal_bytes(odd, trace, replay):
+    odd.events = [choice(finish="stop"), b"[DONE]"]
+    replay("--trace", trace({"prompt_tokens": 60, "prefix": [[1, 20], [2, 30]], "stages": [1]},
+                            {"prompt_tokens": 60, "prefix": [[1, 20], [3, 30]], "stages": [1]},
+                            {"prompt_tokens": 35, "prefix": [[1, 20], [2, 10]], "stages": [1]}), "--url", odd.url)
+    one, two, three = (body["prompt"].split() for _, body in odd.asked)
+    assert (len(one), len(two), len(three)) == (60, 60, 35)
+    assert one[:20] == two[:20] == three[:20] and one[20:30] == three[20:30]
+    assert one[20:50] != two[20:50] and one[50:] != two[50:] and one[30:35] != three[30:]
+
+
+def random_answers(count):
+    """Bytes that a broken server might send, cut out of sound answers and of nothing."""
+    generator = random.Random(4)
+    events = (b'data: {"choices":[{"index":0,"text":" a","finish_reason":null}],"espalier":'
+              b'{"stage":0,"branch":1,"event":"token"}}\n\n', b"data: [DONE]\n\n", b"")
+    sound = (b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n" +
+             b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events))
+    for _ in range(count):
+        answer = bytearray(sound)
+        for _ in range(generator.randrange(4)):
+            place = generator.randrange(len(answer))
+            answer[place:place + generator.randrange(4)] = generator.randbytes(generator.randrange(4))
+        yield bytes(answer[:generator.randrange(len(answer))] if generator.random() < 0.2 else answer)
+
+
+def test_no_byte_of_a_server_brings_it_down(trace, replay):
+    answers = random_answers(200)
+    models = b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"data": [{"id": "odd"}]}'
+    missing = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+    def serve():
+        for client in iter(lambda: listener.accept()[0], None):
+            with client:
+                head = client.recv(1 << 16)
+                completion = head.startswith(b"POST /v1/completions")
+                client.sendall(next(answers) if completion else models if b"/v1/models" in head else missing)
+    with socket.create_server(("127.0.0.1", 0), backlog=300) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        done = replay("--trace", trace(*[SERIAL] * 200, gap_ms=1), "--timeout", "2s",
+                      "--url", f"127.0.0.1:{listener.getsockname()[1]}")
+    assert done.figures["requests"] == 200
+    assert done.figures["failed"] > 50 and done.figures["completed"] > 10 and done.figures["unfinished"] == 0
+
+
+# --- the real server
+
+@pytest.mark.parametrize("mode, tokens", [("stages", 49), ("n", 27), ("flat", 49)])
+def test_branches_on_the_real_server(server, trace, replay, mode, tokens):
+    done = replay("--trace", trace(BRANCHING, SERIAL, BRANCHING, gap_ms=50), "--url", server.url, "--branches", mode)
+    assert done.figures["completed"] == 3 and done.figures["output_tokens"] == 2 * tokens + 12
+    assert done.figures["lengths"] == {
+        "prompts_counted_by_server": 3, "prompts_of_other_length": 0, "answers_of_other_length": 0,
+        "answers_with_several_tokens_a_chunk": 0, "staged_answers_without_branches": 0}
+    first, _, again = done.records
+    assert again["usage_cached"] == 32 and first["prompt_tokens"] == first["usage_prompt"] == 64
+    counts = collections.Counter((stage, branch) for _, stage, branch in first["tokens"])
+    if mode == "stages":
+        assert counts == {(0, 0): 6, (1, 0): 8, (1, 1): 5, (1, 2): 9, (2, 0): 4, (3, 0): 7, (3, 1): 7, (4, 0): 3}
+        kinds = [event[3] for event in first["events"]]
+        assert kinds == ["fork"] * 3 + ["join"] + ["fork"] * 2 + ["join"]
+    elif mode == "n":
+        assert counts == {(0, 0): 9, (0, 1): 9, (0, 2): 9} and len(first["finishes"]) == 3
+    else:
+        assert counts == {(0, 0): 49}
+
+
+def test_the_real_servers_refusals_are_told(server, trace, replay):
+    done = replay("--trace", trace({"prompt_tokens": 5000, "stages": [4]}, SERIAL), "--url", server.url + "/v1")
+    assert done.records[0]["reason"] == "400 context_length_exceeded" and done.figures["refused"] == 1
+    assert "longer than the model's context" in done.done.stderr
+
+
+def test_the_default_models_prompts_are_exact(smollm, trace, replay):
+    done = replay("--trace", trace({"prompt_tokens": 700, "prefix": [[3, 512]], "stages": [4]},
+                                   {"prompt_tokens": 533, "prefix": [[3, 512]], "stages": [3, [2, 2]]}, gap_ms=2000),
+                  "--url", smollm.url)
+    assert done.figures["prompts"]["source"] == "words" and done.figures["prompts"]["exact"]
+    assert [record["usage_prompt"] for record in done.records] == [700, 533]
+    assert done.records[1]["usage_cached"] == 512
+
+
+# --- what is said
+
+def test_a_page_is_written(stub, trace, replay, tmp_path):
+    page = tmp_path / "page.html"
+    replay("--trace", trace(*[SERIAL] * 5), "--url", stub("--gap", 1), "--report", page)
+    text = page.read_text()
+    assert "<svg" in text and "espalier replay --trace" in text and not re.search(r"(src|href)=.?https?:", text)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--url", "http://127.0.0.1:1"], "--trace is missing"),
+    (["--trace", "TRACE"], "--url is missing"),
+    (["--trace", "TRACE", "--url", "ftp://x"], "--url: found"),
+    (["--trace", "TRACE", "--url", "x", "--branches", "tree"], "stages, n, flat"),
+    (["--trace", "TRACE", "--url", "x", "--rate", "3", "--concurrency", "2"], "give one"),
+    (["--trace", "TRACE", "--url", "x", "--goodput"], "--goodput needs"),
+    (["--trace", "TRACE", "--url", "x", "--slo-kind", "best"], "mean, envelope, gaps, stages"),
+    (["--from", "x", "--url", "y"], "--from reads a record"),
+])
+def test_wrong_usage_is_said(trace, arguments, words):
+    path = str(trace(SERIAL))
+    done = run(*[path if word == "TRACE" else word for word in arguments], status=2)
+    assert words in done.stderr and not done.stdout
+
+
+def test_what_cannot_be_had_is_said(trace, stub, tmp_path):
+    path = trace(SERIAL)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    assert "/v1/models: Failed to connect" in run("--trace", path, "--url", f"127.0.0.1:{port}", status=1).stderr
+    assert "no.jsonl" in run("--trace", tmp_path / "no.jsonl", "--url", stub(), status=1).stderr
+    few = run("--trace", path, "--url", stub(), "--concurrency", 500, status=1,
+              preexec_fn=lambda: __import__("resource").setrlimit(__import__("resource").RLIMIT_NOFILE, (200, 200)))
+    assert "needs 564 file descriptors" in few.stderr and "200" in few.stderr
+
+
+@pytest.mark.parametrize("line, words", [
+    ("{}", "expected a line with"), ("nothing", "no JSON object"), ("", "the file is empty"),
+    ('{"espalier_replay": 2}', "espalier_replay"),
+    ('{"espalier_replay": 1}\n{"index": -1}', '"index": found -1'),
+    ('{"espalier_replay": 1}\n{"index": 0, "class": 3}', '"class": found 3, expected a string'),
+])
+def test_a_record_that_is_none_is_said(tmp_path, line, words):
+    path = tmp_path / "record.jsonl"
+    path.write_text(line + "\n" if line else "")
+    done = run("--from", path, status=1)
+    assert words in done.stderr and "record.jsonl" in done.stderr and not done.stdout
+
+
+def test_a_record_that_was_cut_off_still_counts(stub, trace, replay, tmp_path):
+    done = replay("--trace", trace(*[SERIAL] * 4), "--url", stub("--gap", 1))
+    lines = done.path.read_text().splitlines(keepends=True)
+    cut = tmp_path / "cut.jsonl"
+    cut.write_text("".join(lines[:3]) + lines[3][:80])
+    again = run("--from", cut)
+    assert "cut off" in again.stderr and "The record has no end" in again.stdout
+
+
+def test_a_record_is_judged_anew_by_other_limits(stub, trace, replay):
+    done = replay("--trace", trace(*[SERIAL] * 4), "--url", stub("--ttft", 50, "--gap", 1), "--slo-ttft", "10s")
+    assert done.figures["slo_attainment"] == 1
+    again = json.loads(run("--from", done.path, "--json", "--slo-ttft", "20ms").stdout)
+    assert again["slo_attainment"] == 0 and again["completed"] == 4
+
+
+def test_the_independent_check_can_fail(stub, trace, replay, tmp_path):
+    done = replay("--trace", trace(SERIAL, SERIAL), "--url", stub("--gap", 1))
+    changed = tmp_path / "changed.jsonl"
+    lines = done.path.read_text().splitlines()
+    record = json.loads(lines[1])
+    record["tokens"][0][0] -= 500
+    changed.write_text("\n".join([lines[0], json.dumps(record), *lines[2:]]) + "\n")
+    _, differences = replay_check.check(changed, done.figures)
+    assert any("ttft_ms" in line for line in differences)
