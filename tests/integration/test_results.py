@@ -1,7 +1,6 @@
 """The figures of replay against a recomputation that shares nothing with it, and the page of --report.
 
-The records are made here, with every case in them that a run may meet; tests of live runs call
-tests/recompute_results.py too.
+Most records are made here, with every case in them that a run may meet; two come from live runs.
 """
 import json
 import os
@@ -16,6 +15,7 @@ from html.parser import HTMLParser
 import pytest
 
 ESPALIER = os.environ["ESPALIER"]
+STUB = str(pathlib.Path(ESPALIER).parent / "stub_server")
 RECOMPUTE = pathlib.Path(os.environ["ESPALIER_ROOT"]) / "tests" / "recompute_results.py"
 EVIL = "</td></svg><script>alert('1')</script>\"&\u202e"
 
@@ -171,9 +171,37 @@ def test_the_recomputation_notices(tmp_path):
         inner = changed
         for key in path[:-1]:
             inner = inner[key]
-        inner[path[-1]] = value + 1 if isinstance(value, int) else value * 1.01 + 0.002  # ms: beyond the histogram's error
+        # ms: beyond the histogram's error
+        inner[path[-1]] = value + 1 if isinstance(value, int) else value * 1.01 + 0.002
         check = recompute(record, json.dumps(changed))
         assert check.returncode == 1, f"{path} = {value} went unnoticed"
+
+
+@pytest.fixture
+def stub():
+    """The URL of a server of known timing, some of whose answers go wrong."""
+    faults = "none,none,503,none,early,bad-json,none"
+    process = subprocess.Popen([STUB, "--ttft", "20", "--gap", "2", "--jitter", "0.5", "--faults", faults],
+                               stdout=subprocess.PIPE, text=True)
+    yield process.stdout.readline().split()[-1]
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("search", [[], ["--goodput", "--rate", "60", "--requests", "50", "--attainment", "0.3"]])
+def test_a_live_run_is_recomputed(tmp_path, stub, search):
+    trace, record = tmp_path / "trace.jsonl", tmp_path / "run.jsonl"
+    requests = [{"arrival_ms": 4 * i, "prompt_tokens": 20, "stages": [6, [8, 3, 9], 4] if i % 2 else [12],
+                 "class": "chat" if i % 3 else "math"} for i in range(70)]
+    trace.write_text("".join(json.dumps(request) + "\n" for request in requests))
+    run = subprocess.run([ESPALIER, "replay", "--trace", str(trace), "--url", stub, "--slo-ttft", "24ms",
+                          "--slo-tpot", "2500us", "--record", str(record), "--json", *search],
+                         capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    check = recompute(record, run.stdout)
+    assert check.returncode == 0, check.stdout
+    assert ("goodput_search" in json.loads(run.stdout)) == bool(search)
 
 
 class Page(HTMLParser):

@@ -100,6 +100,7 @@ enum status sweep_report(const struct sweep_options *options, const struct sweep
         {"profile", profile_name(base->profile)}, {"trace", trace ? trace : ""}, {"seeds", seeds}};
     struct report report = {.command = command,
                             .simulated = true,
+                            .closed_loop = base->closed,
                             .kind = base->kind,
                             .target = base->target,
                             .slo = base->slo,
