@@ -68,6 +68,8 @@ Test(trace_formats, what_is_none_of_them)
         cr_assert(burst || strstr(loaded.err.text, "expected the first line of a trace"), "%s",
                   loaded.err.text);
     }
+    struct loaded packed = load_text("\x1f\x8b\x08 ...", strict);
+    cr_assert(strstr(packed.err.text, "found a compressed file"), "%s", packed.err.text);
     static const char *const empty[] = {"", "\n", " \t\r\n\r\n", "\xef\xbb\xbf"};
     for (size_t i = 0; i < COUNT_OF(empty); i++) {
         struct loaded loaded = load_text(empty[i], strict);
