@@ -1,5 +1,6 @@
 /* Trace files of every format: refused with the line, or requests in order and within their bounds,
- * which written and read again are the same; and skipping bad lines refuses nothing.
+ * which written and read again are the same, by either of the two JSON readers; and skipping bad
+ * lines refuses nothing.
  *
  * Input: a byte (the format, auto among them), then the file. */
 #include "tests/fuzz/support_input.h"
@@ -64,14 +65,38 @@ static void check_statistics(const struct trace *trace)
     statistics_free(statistics);
 }
 
+/* Every object with a key in front that no format has: read by way of a tree, and the same. */
+static void check_with_a_tree(struct input file, struct trace_read_options options,
+                              const struct strbuf *lines)
+{
+    struct strbuf other = {0}, again = {0};
+    struct trace *trace;
+    struct error err = {0};
+    for (size_t i = 0; i < file.left; i++) {
+        bool first = i == 0 || file.text[i - 1] == '\n';
+        strbuf_char(&other, file.text[i]);
+        if (first && file.text[i] == '{') strbuf_text(&other, "\"x\": -1, ");
+    }
+    enum status status =
+        trace_load(file_in_memory(other.data, other.length), &options, &trace, NULL, &err);
+    invariant(!status, "with a further key: %s", err.text);
+    write_lines(trace, &again);
+    invariant(again.length == lines->length && !memcmp(again.data, lines->data, lines->length),
+              "with a further key the requests are others");
+    trace_free(trace);
+    strbuf_free(&other);
+    strbuf_free(&again);
+}
+
 /* Prefix ids of 2^63 and more are not JSON integers of jansson's; no reader makes them. */
-static size_t check_file(const char *path, struct trace_read_options options, bool *refused)
+static size_t check_file(struct input file, struct trace_read_options options, bool *refused)
 {
     struct trace *trace;
     struct trace_read_counts counts;
     struct error err = {0};
     struct strbuf lines = {0};
-    enum status status = trace_load(path, &options, &trace, &counts, &err);
+    enum status status =
+        trace_load(file_in_memory(file.text, file.left), &options, &trace, &counts, &err);
     *refused = status != ST_OK;
     if (status) {
         check_refusal(status, &err);
@@ -85,6 +110,7 @@ static size_t check_file(const char *path, struct trace_read_options options, bo
     write_lines(trace, &lines);
     trace_free(trace);
     check_again(&lines, count);
+    check_with_a_tree(file, options, &lines);
     strbuf_free(&lines);
     return count;
 }
@@ -94,9 +120,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct input input = {(const char *)data, size};
     struct trace_read_options options = {.format = input_byte(&input) % (TRACE_NATIVE + 1)};
     bool refused, refused_lax;
-    size_t strict = check_file(file_in_memory(input.text, input.left), options, &refused);
+    size_t strict = check_file(input, options, &refused);
     options.skip_bad = true;
-    size_t lax = check_file(file_in_memory(input.text, input.left), options, &refused_lax);
+    size_t lax = check_file(input, options, &refused_lax);
     invariant(refused || (!refused_lax && strict == lax), "%zu requests, skipping nothing %zu",
               strict, lax);
     return 0;

@@ -85,9 +85,7 @@ static bool window_full(const struct trace_reader *reader)
 /* By the first bytes of gzip, zstd and xz files. */
 static bool is_compressed(const struct line *first)
 {
-    static const char *const magics[] = {"\x1f\x8b", "\x28\xb5\x2f\xfd",
-                                         "\xfd"
-                                         "7zXZ"};
+    static const char *const magics[] = {"\x1f\x8b", "\x28\xb5\x2f\xfd", "\3757zXZ"};
     for (size_t i = 0; i < COUNT_OF(magics); i++)
         if (first->length >= strlen(magics[i]) &&
             !memcmp(first->text, magics[i], strlen(magics[i])))
