@@ -5,6 +5,7 @@ import math
 import os
 import pathlib
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -314,3 +315,29 @@ def test_a_bar_on_a_terminal_only(half_a_million):
     assert "reading [#" in shown and shown.endswith("\r\x1b[K")
     os.close(parent)
     os.close(child)
+
+
+# --- docs/workloads.md
+
+def test_the_page_s_commands_work_as_typed(tmp_path):
+    page = (ROOT / "docs" / "workloads.md").read_text()
+    shown = re.search(r"^```text\n(format  .*?)^```$", page, re.M | re.S)[1]
+    commands = [command for block in re.findall(r"^```bash\n(.*?)^```$", page, re.M | re.S)
+                for command in block.split("\n\n") if "espalier trace" in command]
+    assert len(commands) >= 8
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "espalier").symlink_to(ESPALIER)
+    outputs = {}
+    for command in commands:
+        done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=tmp_path, capture_output=True, text=True,
+                              timeout=PATIENCE)
+        assert done.returncode == 0, done.stderr
+        outputs[command.split("\n")[0]] = done.stdout + done.stderr
+    # Digits may differ where another C library rounds a logarithm otherwise.
+    assert re.sub(r"\d", "#", outputs["# What it is like"].strip()) == re.sub(r"\d", "#", shown.strip())
+    sentence = re.search(r"The first prints `([^`]*)`", page)[1]
+    assert sentence in outputs["# The third line has a word for a number"]
+    assert "1 of 3 lines were malformed" in outputs["# --skip-bad counts such lines and goes on; --json has bad_lines and"
+                                                    " first_bad"]
+    for name in ("w4", "burst", "branching", "mixed", "like-burst"):
+        lines_of((tmp_path / f"{name}.jsonl").read_text())

@@ -68,6 +68,8 @@ Test(trace_formats, what_is_none_of_them)
         cr_assert(burst || strstr(loaded.err.text, "expected the first line of a trace"), "%s",
                   loaded.err.text);
     }
+    struct loaded packed = load_text("\x1f\x8b\x08 ...", strict);
+    cr_assert(strstr(packed.err.text, "found a compressed file"), "%s", packed.err.text);
     static const char *const empty[] = {"", "\n", " \t\r\n\r\n", "\xef\xbb\xbf"};
     for (size_t i = 0; i < COUNT_OF(empty); i++) {
         struct loaded loaded = load_text(empty[i], strict);
@@ -192,6 +194,9 @@ static const struct {
     {BURST "0x10,ChatGPT,472,18,490,Conversation log\n", "Timestamp: found '0x10'"},
     {BURST "nan,ChatGPT,472,18,490,Conversation log\n", "Timestamp: found 'nan'"},
     {BURST "1e99,ChatGPT,472,18,490,Conversation log\n", "Timestamp: found '1e99'"},
+    {BURST "1e,ChatGPT,472,18,490,Conversation log\n", "Timestamp: found '1e'"},
+    {BURST "1111111111111111111111111111111111111111111111111111111111111111111111,a,1,2,3,b\n",
+     "Timestamp: found '1111111111"},
     {BURST "5,ChatGPT,472,18,490\n", "line 2: found 5 fields, expected 6 (Timestamp,[Session ID"},
     {BURST "5,a,43,ChatGPT,472,18,490,API log\n", "found 8 fields, expected 6"},
     {BURST "5,ChatGPT,0,18,18,API log\n", "Request tokens: found '0'"},

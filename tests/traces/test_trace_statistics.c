@@ -159,7 +159,7 @@ Test(trace_statistics, prefix_reuse_against_brute_force)
         for (int k = 0; k < MOST; k++)
             blocks[i][k] =
                 (struct trace_prefix){rng_below(&rng, 3), 1 + (int32_t)rng_below(&rng, 2)};
-        int64_t most = 0, found = prefix_reuse_add(&reuse, &requests[i]);
+        int64_t most = 0, found = (int64_t)prefix_reuse_add(&reuse, &requests[i]);
         for (int k = 0; k < i; k++)
             if (common(&requests[i], &requests[k]) > most)
                 most = common(&requests[i], &requests[k]);
@@ -168,6 +168,28 @@ Test(trace_statistics, prefix_reuse_against_brute_force)
         all += found;
     }
     cr_assert_gt(all, COUNT);
+    prefix_reuse_release(&reuse);
+}
+
+/* More blocks than there are places: the share comes out of a sample, 0.5 within 1 %. */
+Test(trace_statistics, prefix_reuse_of_many_blocks)
+{
+    enum { BLOCKS = 4 };
+    struct prefix_reuse reuse = {0};
+    struct trace_prefix blocks[BLOCKS];
+    struct trace_request request = {.prefixes = blocks, .prefix_count = BLOCKS};
+    double shared = 0, all = 0;
+    uint64_t requests = 2 * PREFIX_REUSE_PLACES / BLOCKS;
+    for (int round = 0; round < 2; round++)
+        for (uint64_t i = 0; i < requests; i++) {
+            for (uint64_t k = 0; k < BLOCKS; k++)
+                blocks[k] = (struct trace_prefix){i * BLOCKS + k, 512};
+            shared += prefix_reuse_add(&reuse, &request);
+            all += BLOCKS * 512;
+        }
+    cr_assert_geq(reuse.halvings, 2);
+    cr_assert_leq(reuse.capacity, PREFIX_REUSE_PLACES);
+    cr_assert_float_eq(shared / all, 0.5, 0.005, "%g", shared / all);
     prefix_reuse_release(&reuse);
 }
 
