@@ -176,26 +176,30 @@ static void look_roughly(struct job *job, struct thread_pool *pool, int32_t chun
 }
 
 /* The policy's chunk with the most goodput, the smaller among equals. */
-static const struct task *best_task(const struct task *tasks, int32_t chunks)
+static struct task *best_task(struct task *tasks, int32_t chunks)
 {
-    const struct task *best = &tasks[0];
+    struct task *best = &tasks[0];
     for (int32_t c = 1; c < chunks; c++)
         if (tasks[c].search.value > best->search.value) best = &tasks[c];
     return best;
 }
 
-/* All seeds, near what was found. */
+/* All seeds, near what was found; where those were all seeds, that is it. */
 static void look_closely(struct job *job, struct thread_pool *pool, int32_t chunks)
 {
     const struct sweep_options *options = job->options;
     struct task *rough = job->tasks, *close = rough + options->policy_count * chunks;
     for (int32_t p = 0; p < options->policy_count; p++) {
-        const struct task *best = best_task(&rough[p * chunks], chunks);
+        struct task *best = best_task(&rough[p * chunks], chunks);
         close[p] = (struct task){.setting = best->setting,
                                  .options = {.seeds = options->seeds,
                                              .hint = load_of_best(&best->search),
                                              .clients = &options->clients}};
+        if (options->seeds > ROUGH_SEEDS) continue;
+        close[p].search = best->search;
+        best->search = (struct search){0};
     }
+    if (options->seeds <= ROUGH_SEEDS) return;
     job->tasks = close;
     run_tasks(job, pool, options->policy_count, search_task, "looking closely",
               (int64_t)options->policy_count * options->seeds * WHOLE_LOADS);
