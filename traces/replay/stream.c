@@ -92,6 +92,21 @@ static bool on_data(void *context, const char *data, size_t length)
     return take_event(stream);
 }
 
+bool stream_take(struct stream *stream, const char *bytes, size_t length)
+{
+    switch (sse_feed(&stream->sse, bytes, length, on_data, stream)) {
+    case SSE_OK:
+        return true;
+    case SSE_STOPPED: /* said by on_data */
+        return false;
+    case SSE_BAD_LINE:
+        return set_failure(stream, "malformed line of a stream");
+    case SSE_TOO_LONG:
+        return set_failure(stream, "event over 1 MiB");
+    }
+    return false;
+}
+
 static void begin_answer(struct stream *stream)
 {
     long status = 0;
@@ -116,19 +131,7 @@ static size_t on_bytes(char *bytes, size_t size, size_t count, void *context)
         strbuf_append(&stream->refusal, bytes, length < room ? length : room);
         return length;
     }
-    switch (sse_feed(&stream->sse, bytes, length, on_data, stream)) {
-    case SSE_OK:
-        return length;
-    case SSE_STOPPED: /* said by on_data */
-        break;
-    case SSE_BAD_LINE:
-        set_failure(stream, "malformed line of a stream");
-        break;
-    case SSE_TOO_LONG:
-        set_failure(stream, "event over 1 MiB");
-        break;
-    }
-    return 0; /* ends the transfer */
+    return stream_take(stream, bytes, length) ? length : 0; /* 0 ends the transfer */
 }
 
 static int on_ready(void *context, char *local, char *remote, int local_port, int remote_port)
