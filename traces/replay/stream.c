@@ -161,6 +161,7 @@ struct stream *stream_create(struct stream_context *context)
     curl_easy_setopt(easy, CURLOPT_URL, context->url);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(easy, CURLOPT_PROXY, "");    /* whatever the environment says */
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L); /* also: no sigaction around each call */
     curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, -1L);
     curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
