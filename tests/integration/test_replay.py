@@ -351,7 +351,7 @@ def test_equal_prefixes_are_equal_bytes(odd, trace, replay):
     odd.events = [choice(finish="stop"), b"[DONE]"]
     replay("--trace", trace({"prompt_tokens": 60, "prefix": [[1, 20], [2, 30]], "stages": [1]},
                             {"prompt_tokens": 60, "prefix": [[1, 20], [3, 30]], "stages": [1]},
-                            {"prompt_tokens": 35, "prefix": [[1, 20], [2, 10]], "stages": [1]}), "--url", odd.url)
+                            {"prompt_tokens": 35, "prefix": [[1, 20], [2, 10]], "stages": [1]}), "--url", odd.url, "--concurrency", 1)
     one, two, three = (body["prompt"].split() for _, body in odd.asked)
     assert (len(one), len(two), len(three)) == (60, 60, 35)
     assert one[:20] == two[:20] == three[:20] and one[20:30] == three[20:30]

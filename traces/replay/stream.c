@@ -27,9 +27,11 @@ static int32_t tokens_of(const struct stream_event *event, const struct event_ch
 {
     *certainty = TOKEN_SURE;
     if (choice->token_ids >= 0) return choice->token_ids;
-    if (choice->has_text || event->branch_event == BRANCH_TOKEN) return 1;
+    if (event->branch_event == BRANCH_TOKEN) return 1;
     if (choice->role_only) return 0;
-    *certainty = *choice->finish ? TOKEN_ENDING : TOKEN_SILENT;
+    *certainty = *choice->finish    ? choice->has_text ? TOKEN_CLOSING : TOKEN_ENDING
+                 : choice->has_text ? TOKEN_SURE
+                                    : TOKEN_SILENT;
     return 1;
 }
 
