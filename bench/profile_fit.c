@@ -17,7 +17,9 @@ static int32_t load_tokens(const struct step_load *load)
     return load->decode_rows + load->prefill_tokens;
 }
 
-/* The two nodes around n and how near it is to the second. */
+/* The fit is over what each node adds to the one before, so that gemm never falls.
+ *
+ * The two nodes around n and how near it is to the second. */
 static void place(const struct profile_fit *fit, double n, int32_t *node, double *share)
 {
     int32_t at = 0;
@@ -35,7 +37,8 @@ static void terms_of(const struct profile_fit *fit, const struct step_load *load
     for (int32_t i = 0; i < TERMS; i++)
         terms[i] = 0;
     place(fit, load_tokens(load), &node, &share);
-    terms[node] = 1 - share;
+    for (int32_t i = 0; i <= node; i++)
+        terms[i] = 1;
     if (fit->node_count > 1) terms[node + 1] = share;
     terms[FIT_NODES] = load->decode_rows;
     terms[FIT_NODES + 1] = (double)load->context_read;
@@ -55,7 +58,7 @@ double profile_fit_us(const struct profile_fit *fit, const struct step_load *loa
     double terms[TERMS], x[TERMS];
     terms_of(fit, load, terms);
     for (int32_t i = 0; i < FIT_NODES; i++)
-        x[i] = fit->node_us[i];
+        x[i] = i > 0 ? fit->node_us[i] - fit->node_us[i - 1] : fit->node_us[i];
     x[FIT_NODES] = fit->row_us;
     x[FIT_NODES + 1] = fit->context_us;
     x[FIT_NODES + 2] = fit->prefill_context_us;
@@ -105,7 +108,7 @@ static void fit_kept(const struct step_sample *samples, const bool *kept, int64_
     }
     solve(gram, right, x);
     for (int32_t i = 0; i < FIT_NODES; i++)
-        fit->node_us[i] = x[i];
+        fit->node_us[i] = i > 0 ? fit->node_us[i - 1] + x[i] : x[i];
     fit->row_us = x[FIT_NODES];
     fit->context_us = x[FIT_NODES + 1];
     fit->prefill_context_us = x[FIT_NODES + 2];

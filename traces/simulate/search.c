@@ -163,8 +163,8 @@ static bool bracket(struct run *run, int32_t start, int32_t reach, int32_t *good
 static enum status never_missed(struct run *run, int32_t level)
 {
     return fail(run->err, ST_INVALID,
-                "the target holds even at %g %s: no request has an SLO that could be missed "
-                "(--slo-ttft, --slo-tpot)",
+                "the target holds even at %.4g %s: the requests are too few to load the engine, or "
+                "too few of them have an SLO (--slo-ttft, --slo-tpot)",
                 load_of(run->setting, level), run->setting->closed ? "clients" : "requests/s");
 }
 
@@ -330,7 +330,7 @@ static double jackknife_reach(const double *without, int32_t count)
 struct estimate jackknife(double value, const double *without, int32_t count)
 {
     double reach = jackknife_reach(without, count);
-    return (struct estimate){value, value - reach, value + reach};
+    return (struct estimate){value, fmax(value - reach, 0), value + reach};
 }
 
 struct estimate search_ratio(const struct search *a, const struct search *b)

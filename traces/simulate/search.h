@@ -69,7 +69,8 @@ struct estimate {
     double mean, low, high;
 };
 
-/* From the value and its leave-one-out values (count >= 2; with 1 the interval is the value). */
+/* From the value, which is never below 0, and its leave-one-out values (count >= 2; with 1 the
+ * interval is the value). */
 struct estimate jackknife(double value, const double *without, int32_t count);
 
 /* a / b, paired: each seed left out of both. Its logarithm is what is normal. */
