@@ -97,7 +97,11 @@ commands_check() {
         build/espalier bench --roof --json &&
         build/espalier bench --forest --model $model --depth 300 --steps 2 --repeats 1 --json &&
         build/espalier bench --tree --blocks 1000 --json &&
-        build/espalier bench --fork --repeats 1 --json
+        build/espalier bench --fork --repeats 1 --json &&
+        build/espalier trace generate --preset W5 --rate 1 --duration 60s |
+        build/espalier simulate --trace - --policy off,eager --json &&
+        build/espalier profile --model $model --record "$quantized/profile.json" --seconds 1 --json &&
+        build/espalier simulate --preset W5 --rate 1 --profile "$quantized/profile.json" --duration 60s --json
     local status=$?
     rm -rf "$quantized"
     return $status
@@ -137,6 +141,7 @@ stage "chats against Jinja" "$PYTHON" tests/chat_jinja.py build
 stage "tokenizers of Hugging Face" tests/tokenizers/run.sh build
 stage "commands" commands_check
 stage "default model" default_model_check
+stage "goodput, quick" "$PYTHON" tests/goodput_quick.py
 stage "installed copy" install_check
 stage "cuda sources" "$PYTHON" tests/cuda/check_sources.py
 stage "ptx translator" "$PYTHON" tests/cuda/test_ptx.py build
