@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """The same steady load measured by `espalier replay` and by aiperf: run by replay_vs_aiperf.sh.
 
-A request every 1 / --rate seconds (or, with --concurrency, a closed loop), prompts of --prompt tokens that nobody sent before, answers of --output tokens,
---requests of them. The two tools take turns on one server; each turn's figure is its mean over all requests, and the
-medians of the turns are compared: TPOT within 3 %, TTFT within the larger of 5 % and 3 ms (issue 7). The server has one
-thread and a core, replay another core, aiperf's processes what they find; all go before everything else on the machine
-where that is allowed. With --stub the server is bench/stub_server, whose times are known.
+A request every 1 / --rate seconds (or, with --concurrency, a closed loop), prompts of --prompt tokens that nobody
+sent before, answers of --output tokens, --requests of them. The two tools take turns on one server; each turn's
+figure is its mean over all requests, and the medians of the turns are compared: TPOT within 3 %, TTFT within the
+larger of 5 % and 3 ms (issue 7). The server has one thread and a core, replay another core, aiperf's processes what
+they find; all go before everything else on the machine where that is allowed. A busy machine drowns the comparison
+all the same: give it an idle one. With --stub the server is bench/stub_server, whose times are known.
 """
 import argparse
 import json
