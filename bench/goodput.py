@@ -161,7 +161,7 @@ def print_cells(args, cells, chunk, kind, mode):
         for policy in policies:
             found = rates(doc)[policy]
             at = f" @{chunk_of(doc, policy)}" if chunk == "best" else ""
-            words.append(f"{found['max_rate']:.3f} +-{found['interval'][1] - found['max_rate']:.3f}{at}")
+            words.append(f"{found['max_rate']:.3f} +-{found['max_rate_interval'][1] - found['max_rate']:.3f}{at}")
         print(f"  {workload:<6}" + "".join(f"{w:>22}" for w in words))
     for name, rival in RIVALS:
         words = []

@@ -169,8 +169,11 @@ static enum status run(struct recorder *r, struct error *err)
         scheduler_create(&scheduling, (struct executor){&ops, r}, r->clock, &r->scheduler, err);
     if (status) return status;
     make_requests(r, min_i32(capacity.max_context, scheduler_max_length(r->scheduler, 1)));
-    r->room = (struct player_room){
-        .now_us = &r->now_us, .vocab = capacity.vocab, .context = r, .on_end = on_end};
+    r->room = (struct player_room){.now_us = &r->now_us,
+                                   .vocab = capacity.vocab,
+                                   .longest = capacity.max_context,
+                                   .context = r,
+                                   .on_end = on_end};
     return play(r, min_i32(capacity.max_rows, scheduling.max_rows), err);
 }
 

@@ -51,10 +51,3 @@ void block_table_clear(struct block_table *table, struct block_pool *pool)
     while (table->count > 0)
         block_pool_drop(pool, table->blocks[--table->count]);
 }
-
-struct kv_span block_table_span(const struct block_table *table, int32_t length)
-{
-    invariant(length >= 1 && blocks_for_slots(length) <= table->count,
-              "a span of %d slots over %d blocks", length, table->count);
-    return (struct kv_span){.blocks = table->blocks, .length = length};
-}

@@ -6,6 +6,7 @@
 #ifndef KVCACHE_BLOCK_TABLE_H
 #define KVCACHE_BLOCK_TABLE_H
 
+#include "base/status.h"
 #include "kvcache/block_pool.h"
 
 struct block_table {
@@ -38,6 +39,11 @@ void block_table_clear(struct block_table *table, struct block_pool *pool);
 
 /* The first `length` slots at positions 0, 1, ...: what a sequence without branches attends to.
  * View of the table. */
-struct kv_span block_table_span(const struct block_table *table, int32_t length);
+static inline struct kv_span block_table_span(const struct block_table *table, int32_t length)
+{
+    invariant(length >= 1 && blocks_for_slots(length) <= table->count,
+              "a span of %d slots over %d blocks", length, table->count);
+    return (struct kv_span){.blocks = table->blocks, .length = length};
+}
 
 #endif

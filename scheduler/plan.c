@@ -73,13 +73,13 @@ bool step_has_spans(const struct step *step, const struct sequence *seq)
 static void add_targets(struct plan_row *row, const struct sequence *seq)
 {
     const struct request_params *params = &seq->request->params;
+    row->targets = NULL;
+    row->target_count = row->target_top = 0;
     if (!params->score_prompt || seq != request_begin(seq->request)) return;
     if (row->first_position + row->count <= seq->scored) return;
-    row->target_count = min_i32(row->count, params->prompt_count - 1 - row->first_position);
-    if (row->target_count <= 0) {
-        row->target_count = 0;
-        return;
-    }
+    int32_t count = min_i32(row->count, params->prompt_count - 1 - row->first_position);
+    if (count <= 0) return;
+    row->target_count = count;
     row->targets = seq->tokens + row->first_position + 1;
     row->target_top = params->sample.top_logprobs;
 }
@@ -97,8 +97,9 @@ static void add_copy(struct step *step, const struct sequence *seq)
                             .slots = slots};
 }
 
-/* The spans of the context, then its own `end` slots. */
-static struct kv_view add_view(struct step *step, const struct sequence *seq, int32_t end)
+/* The spans of the context, then its own `end` slots; their tokens beside them. */
+static void add_view(struct step *step, struct plan_row *row, const struct sequence *seq,
+                     int32_t end)
 {
     const struct context *context = seq->stage->context;
     struct kv_span *spans = step->spans + step->span_count;
@@ -112,7 +113,9 @@ static struct kv_view add_view(struct step *step, const struct sequence *seq, in
     spans[before].first_position = sequence_first_position(seq);
     runs[before] = (struct token_run){seq->tokens, seq->finished ? seq->needed : seq->length};
     step->span_count += before + 1;
-    return (struct kv_view){spans, before + 1, end + (context ? context->slots : 0)};
+    row->view = (struct kv_view){spans, before + 1, end + (context ? context->slots : 0)};
+    row->history = runs;
+    row->history_count = before + 1;
 }
 
 void step_add_row(struct step *step, struct sequence *seq, int32_t count)
@@ -125,23 +128,19 @@ void step_add_row(struct step *step, struct sequence *seq, int32_t count)
 
     bool from_flight = seq->pending > 0; /* then the only token left is the one being sampled */
     bool samples = !seq->finished && seq->max_tokens > 0 && end == sequence_target(seq);
-    const struct token_run *runs = step->runs + step->span_count;
+    struct plan_row *row = &step->rows[at];
     add_copy(step, seq);
     step->owners[at] = seq;
-    step->rows[at] = (struct plan_row){
-        .sequence = seq->name,
-        .tokens = from_flight ? NULL : seq->tokens + start,
-        .count = count,
-        .previous_row = from_flight ? seq->row : -1,
-        .first_position = sequence_first_position(seq) + start,
-        .view = add_view(step, seq, end),
-        .sample = samples ? &seq->sample : NULL,
-        .sample_index = (uint64_t)(seq->generated + seq->pending),
-        .history = runs,
-        .history_count = span_count(seq),
-        .answer_count = seq->finished ? 0 : seq->generated,
-    };
-    add_targets(&step->rows[at], seq);
+    row->sequence = seq->name;
+    row->tokens = from_flight ? NULL : seq->tokens + start;
+    row->count = count;
+    row->previous_row = from_flight ? seq->row : -1;
+    row->first_position = sequence_first_position(seq) + start;
+    row->sample = samples ? &seq->sample : NULL;
+    row->sample_index = (uint64_t)(seq->generated + seq->pending);
+    row->answer_count = seq->finished ? 0 : seq->generated;
+    add_view(step, row, seq, end);
+    add_targets(row, seq);
     plan->row_count++;
     plan->token_count += count;
 
@@ -168,27 +167,37 @@ static void count_row(struct scheduler *s, struct sequence *seq, int32_t from)
     request->stats_step = s->step_number;
 }
 
-static void add_if_ready(struct scheduler *s, struct sequence *seq)
-{
-    if ((sequence_wants_row(seq) || seq->row_step == s->step_number) &&
-        s->ready_count < s->ready_capacity)
-        s->ready[s->ready_count++] = seq;
-}
-
-/* Of the stages before the one that runs. One that wanted a row and has it in this step's plan
- * lacks nothing any more, so what is known of the others is kept for the next step. */
-static void collect_ended(struct scheduler *s, struct request *request)
+/* Of the stages before the one that runs, behind ready[count]; returns the new count. One that
+ * wanted a row and has it in this step's plan lacks nothing any more, so what is known of the
+ * others is kept for the next step. */
+static int32_t collect_ended(struct scheduler *s, struct request *request, int32_t count)
 {
     bool lacks = false;
     for (struct stage *stage = request->first_stage; stage != request->stage; stage = stage->next)
         for (int32_t i = 0; i < stage->count; i++) {
             struct sequence *seq = &stage->sequences[i];
-            lacks = lacks || sequence_lacks(seq) || seq->row_step == s->step_number;
-            add_if_ready(s, seq);
+            bool has_row = seq->row_step == s->step_number;
+            lacks = lacks || sequence_lacks(seq) || has_row;
+            if ((has_row || sequence_wants_row(seq)) && count < s->ready_capacity)
+                s->ready[count++] = seq;
         }
     for (int32_t i = 0; i < request->stage->count; i++)
         lacks = lacks || sequence_lacks(&request->stage->sequences[i]);
     request->ended_want = lacks;
+    return count;
+}
+
+/* Of the stage that runs. */
+static int32_t collect_live(struct scheduler *s, struct stage *stage, int32_t count)
+{
+    struct sequence *end = stage->sequences + stage->count, **ready = s->ready;
+    int32_t capacity = s->ready_capacity;
+    uint64_t step = s->step_number;
+    bool landed = stage_context_landed(stage);
+    for (struct sequence *seq = stage->sequences; seq < end; seq++)
+        if (((landed && sequence_lacks_row(seq)) || seq->row_step == step) && count < capacity)
+            ready[count++] = seq;
+    return count;
 }
 
 /* Request by request, in the order of their stages: all that could use a row now, or have one. What
@@ -196,26 +205,38 @@ static void collect_ended(struct scheduler *s, struct request *request)
  * is in flight, and ends it, wants none: it is not deferred.) */
 static void collect_ready(struct scheduler *s)
 {
-    s->ready_count = 0;
+    int32_t count = 0;
     for (int32_t i = 0; i < s->running_count; i++) {
-        struct stage *stage = s->running[i]->stage;
-        if (s->running[i]->ended_want) collect_ended(s, s->running[i]);
-        for (int32_t branch = 0; branch < stage->count; branch++)
-            add_if_ready(s, &stage->sequences[branch]);
+        struct request *request = s->running[i];
+        if (request->ended_want) count = collect_ended(s, request, count);
+        count = collect_live(s, request->stage, count);
     }
+    s->ready_count = count;
 }
 
-static void choose(struct scheduler *s)
+/* How many of them the policy chose already, when it was asked before in this step. */
+static int32_t count_chosen(const struct scheduler *s)
+{
+    int32_t chosen = 0;
+    for (int32_t i = 0; i < s->ready_count; i++)
+        chosen += s->ready[i]->chosen_step == s->step_number;
+    return chosen;
+}
+
+static void choose(struct scheduler *s, bool again)
 {
     collect_ready(s);
     struct ready ready = {.sequences = s->ready,
                           .count = s->ready_count,
+                          .chosen = again ? count_chosen(s) : 0,
                           .max_rows = s->max_rows,
                           .step = s->step_number};
     policy_choose(&s->policy, &ready);
-    s->chosen_count = 0;
+    int32_t count = 0;
     for (int32_t i = 0; i < s->ready_count; i++)
-        if (s->ready[i]->chosen_step == s->step_number) s->chosen[s->chosen_count++] = s->ready[i];
+        if (s->ready[i]->chosen_step == s->step_number) s->chosen[count++] = s->ready[i];
+    s->chosen_count = count;
+    s->any_deferred = count < s->ready_count;
 }
 
 /* Of one that was chosen. */
@@ -225,11 +246,12 @@ static bool may_have_row(const struct scheduler *s, const struct sequence *seq)
            sequence_wants_row(seq);
 }
 
-static void count_deferred(struct scheduler *s)
+/* Those that were ready and not chosen. `same`: nobody came or went since the policy was asked. */
+static void count_deferred(struct scheduler *s, bool same)
 {
     for (int32_t i = 0; i < s->ready_count; i++) {
         struct sequence *seq = s->ready[i];
-        if (seq->chosen_step == s->step_number || !sequence_wants_row(seq)) continue;
+        if (seq->chosen_step == s->step_number || !(same || sequence_wants_row(seq))) continue;
         s->counters.deferred_rows++;
         seq->request->stats.deferred_rows++;
     }
@@ -271,24 +293,26 @@ static void add_new_decode_rows(struct scheduler *s, struct step *step)
     }
 }
 
-static int32_t chosen_for_prefill(const struct scheduler *s)
+/* Of those chosen, keeps the ones that are still to have a row, which is prefill. */
+static void keep_prefill(struct scheduler *s)
 {
     int32_t count = 0;
     for (int32_t i = 0; i < s->chosen_count; i++)
-        count += may_have_row(s, s->chosen[i]) && !sequence_is_decoding(s->chosen[i]);
-    return count;
+        if (may_have_row(s, s->chosen[i]) && !sequence_is_decoding(s->chosen[i]))
+            s->chosen[count++] = s->chosen[i];
+    s->chosen_count = count;
 }
 
 /* Adds what the prefill rows of a chunk of `room` tokens would be, as add_prefill_rows fills it. */
 static void add_prefill_load(const struct scheduler *s, int32_t room, struct step_load *load)
 {
-    int32_t left = chosen_for_prefill(s);
+    int32_t left = s->chosen_count;
     for (int32_t i = 0; i < s->chosen_count; i++) {
         const struct sequence *seq = s->chosen[i];
-        if (!may_have_row(s, seq) || sequence_is_decoding(seq)) continue;
         const struct context *context = seq->stage->context;
         int32_t start = sequence_start(seq), before = context ? context->slots : 0;
         int32_t count = min_i32(max_i32(1, room - --left), sequence_target(seq) - start);
+        if (block_table_missing(&seq->table, sequence_target(seq)) > 0) continue;
         load->prefill_tokens += count;
         load->prefill_attention += prefill_attention(count, before + start + count);
         room -= count;
@@ -310,7 +334,7 @@ static bool keeps_to_target(const struct scheduler *s, const struct step_load *d
 static int32_t chunk_of_step(const struct scheduler *s, const struct step *step)
 {
     int32_t high = min_i32(s->prefill_chunk, s->capacity.max_tokens - step->plan.token_count);
-    if (!s->predictor.predict || high <= LEAST_CHUNK || chosen_for_prefill(s) == 0) return high;
+    if (!s->predictor.predict || high <= LEAST_CHUNK || s->chosen_count == 0) return high;
     struct step_load decode = load_meter_measure(s->meter, step->rows, step->plan.row_count);
     if (keeps_to_target(s, &decode, high)) return high;
     int32_t low = LEAST_CHUNK; /* taken whatever it costs */
@@ -330,11 +354,11 @@ static int32_t chunk_of_step(const struct scheduler *s, const struct step *step)
 static bool add_prefill_rows(struct scheduler *s, struct step *step)
 {
     bool found = false;
-    int32_t left = chosen_for_prefill(s);
+    keep_prefill(s);
+    int32_t left = s->chosen_count;
     int32_t room = chunk_of_step(s, step);
     for (int32_t i = 0; i < s->chosen_count; i++) {
         struct sequence *seq = s->chosen[i];
-        if (!may_have_row(s, seq) || sequence_is_decoding(seq)) continue;
         left--;
         if (block_table_missing(&seq->table, sequence_target(seq)) > 0) continue;
         prefix_catch_up(s, seq);
@@ -389,15 +413,15 @@ bool plan_step(struct scheduler *s, struct step *step)
     reserve_ready(s);
     step_begin(step, ++s->step_number, (int32_t)s->span_count);
     uint64_t change = s->residency_change;
-    choose(s);
+    choose(s, false);
     add_decode_rows(s, step);
     admit_waiting(s);
     bool again = s->residency_change != change; /* else the choice would be the same */
     do { /* again when the choice fell only on what needs no row: the policy leaves others out */
-        if (again) choose(s);
+        if (again) choose(s, true);
         if (again) add_new_decode_rows(s, step);
         again = true;
     } while (add_prefill_rows(s, step) && step->plan.row_count == 0);
-    count_deferred(s);
+    if (s->any_deferred) count_deferred(s, s->residency_change == change);
     return step->plan.row_count > 0;
 }

@@ -12,33 +12,24 @@ static bool comes_before(const struct sequence *a, const struct sequence *b)
     return a->generated + a->pending < b->generated + b->pending;
 }
 
-/* The one that had no row for longest, among equals the least advanced, then the lowest index;
- * NULL: all are chosen. */
-static struct sequence *longest_waiting(const struct ready *ready, int32_t first, int32_t end)
+/* Of the request whose sequences begin at `first`: the one to choose next, that is the one that had
+ * no row for longest, among equals the least advanced, then the lowest index; NULL: it has `width`
+ * already, or all. `*end`: behind its last sequence. */
+static struct sequence *next_of_request(const struct ready *ready, int32_t first, int32_t width,
+                                        int32_t *end)
 {
+    const struct request *request = ready->sequences[first]->request;
     struct sequence *found = NULL;
-    for (int32_t i = first; i < end; i++) {
-        struct sequence *seq = ready->sequences[i];
-        if (seq->chosen_step == ready->step) continue;
-        if (!found || comes_before(seq, found)) found = seq;
+    int32_t at = first, chosen = 0;
+    for (; at < ready->count && ready->sequences[at]->request == request; at++) {
+        struct sequence *seq = ready->sequences[at];
+        if (seq->chosen_step == ready->step)
+            chosen++;
+        else if (!found || comes_before(seq, found))
+            found = seq;
     }
-    return found;
-}
-
-static int32_t chosen_count(const struct ready *ready, int32_t first, int32_t end)
-{
-    int32_t count = 0;
-    for (int32_t i = first; i < end; i++)
-        count += ready->sequences[i]->chosen_step == ready->step;
-    return count;
-}
-
-static int32_t end_of_request(const struct ready *ready, int32_t first)
-{
-    int32_t end = first + 1;
-    while (end < ready->count && ready->sequences[end]->request == ready->sequences[first]->request)
-        end++;
-    return end;
+    *end = at;
+    return chosen < width ? found : NULL;
 }
 
 /* Each request that has fewer than `width` gets one more, while `*rows` are left. false: none did.
@@ -47,9 +38,7 @@ static bool widen(const struct ready *ready, int32_t width, int32_t *rows)
 {
     bool any = false;
     for (int32_t first = 0, end; first<ready->count && * rows> 0; first = end) {
-        end = end_of_request(ready, first);
-        if (chosen_count(ready, first, end) >= width) continue;
-        struct sequence *seq = longest_waiting(ready, first, end);
+        struct sequence *seq = next_of_request(ready, first, width, &end);
         if (!seq) continue;
         seq->chosen_step = ready->step;
         --*rows;
@@ -60,7 +49,7 @@ static bool widen(const struct ready *ready, int32_t width, int32_t *rows)
 
 static void choose_capped(const struct policy *policy, const struct ready *ready)
 {
-    int32_t rows = ready->max_rows - chosen_count(ready, 0, ready->count);
+    int32_t rows = ready->max_rows - ready->chosen;
     for (int32_t width = 1; width <= policy->cap; width++)
         if (!widen(ready, width, &rows)) break;
 }

@@ -31,6 +31,7 @@ struct policy;
 struct ready {
     struct sequence **sequences;
     int32_t count;
+    int32_t chosen;   /* of them, in this step already: it is asked again */
     int32_t max_rows; /* in the step: at least as many as there are requests */
     uint64_t step;    /* the number of the step; marks go to sequence.chosen_step */
 };

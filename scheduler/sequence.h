@@ -88,37 +88,37 @@ struct context {
 };
 
 struct sequence {
+    /* What every step looks at, of every sequence that runs; 64 bytes. */
     struct request *request;
     struct stage *stage;
-    int32_t branch; /* within the stage */
-    int32_t index;  /* in the events; -1: the trunk of n > 1, which has none */
-    uint64_t name;  /* for the executor; unique */
+    uint64_t row_step;    /* the number of the last step it was in; 0: none yet */
+    uint64_t chosen_step; /* the last step whose policy gave it a row */
+    int32_t in_flight;    /* rows of it submitted and not collected */
+    int32_t max_tokens;   /* to generate */
+    int32_t generated;    /* sampled and taken */
+    int32_t length;       /* known */
+    int32_t pending, computed;
     enum sequence_state state;
     bool finished;
 
-    int32_t in_flight;    /* rows of it submitted and not collected */
-    uint64_t row_step;    /* the number of the last step it was in; 0: none yet */
-    uint64_t chosen_step; /* the last step whose policy gave it a row */
-    int32_t row;          /* its row in the last step it was in */
-    int32_t given;        /* tokens before the first generated one */
-    int32_t length;       /* known */
-    int32_t generated;    /* sampled and taken */
-    int32_t max_tokens;   /* to generate */
-    int32_t pending, computed, landed;
+    int32_t landed;
     int32_t needed; /* finished: slots that later stages attend to... */
     int32_t same;   /* ...of which so many were computed from these tokens, if at all */
-    /* (What stands above is looked at in every step, of every sequence that runs.) */
+    int32_t given;  /* tokens before the first generated one */
+    int32_t row;    /* its row in the last step it was in */
+    int32_t branch; /* within the stage */
+    int32_t index;  /* in the events; -1: the trunk of n > 1, which has none */
+    int32_t capacity;
+    uint64_t name;   /* for the executor; unique */
     int32_t *tokens; /* [capacity] copied, the parent's last, prompt, generated, appended */
     int32_t *spare;  /* [capacity] or NULL: where they go when tokens are appended, because a row
                         in flight may still show the old ones */
-    int32_t capacity;
     struct block_table table;
     struct block_key chain;  /* names the first `chained` blocks, which are in the prefix tree */
     struct block_key before; /* names one block less; valid when chained > 0 */
     int32_t chained;
     bool detached;             /* leaves nothing more in the tree (prefix.c) */
     struct sample_spec sample; /* the plan's rows point here */
-
     int32_t furthest; /* the largest `computed` it ever had: what lies below is recomputed */
     int32_t scored;   /* score_prompt: positions up to this one were reported */
 };
@@ -265,15 +265,24 @@ static inline bool sequence_is_live(const struct sequence *seq)
     return !seq->finished && seq->stage == seq->request->stage;
 }
 
-/* Something is left to compute whose token, or whose KV alone, would be wanted, and it can be. (A
- * sequence that ended wants none before its last row has landed: its tail is cut then.) */
-static inline bool sequence_wants_row(const struct sequence *seq)
+/* Something is left to compute whose token, or whose KV alone, would be wanted. (A sequence that
+ * ended wants none before its last row has landed: its tail is cut then.) */
+static inline bool sequence_lacks_row(const struct sequence *seq)
 {
     if (seq->state != SEQUENCE_RESIDENT || seq->computed >= sequence_target(seq)) return false;
-    if (seq->finished && seq->in_flight > 0) return false;
-    bool enough = seq->max_tokens > 0 && seq->generated + seq->pending >= seq->max_tokens;
-    if (!seq->finished && enough) return false;
-    return !seq->stage->context || context_landed(seq->stage->context);
+    if (seq->finished) return seq->in_flight == 0;
+    return seq->max_tokens == 0 || seq->generated + seq->pending < seq->max_tokens;
+}
+
+static inline bool stage_context_landed(const struct stage *stage)
+{
+    return !stage->context || context_landed(stage->context);
+}
+
+/* It lacks a row, and can have one. */
+static inline bool sequence_wants_row(const struct sequence *seq)
+{
+    return sequence_lacks_row(seq) && stage_context_landed(seq->stage);
 }
 
 /* Ended, and not all that later stages attend to is computed: it wants a row now or later. */

@@ -470,6 +470,25 @@ def sample_seeds():
             seed("sample", f"{i}{settings[0]}", settings + struct.pack(f"<{len(logits)}f", *logits))
 
 
+def trace_seeds():
+    azure, burst = "TIMESTAMP,ContextTokens,GeneratedTokens\n", "Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+    native = '{"arrival_ms": 2.25, "prompt_tokens": 1155, "cached_tokens": 3, "prefix": [[17, 512], [18, 500]], ' \
+             '"stages": [48, [130, 96], 60], "slo": {"ttft_ms": 2000, "tpot_ms": 12.5}, "class": "a"}\n'
+    files = {"azure": "\ufeff" + azure + "2023-11-16 18:15:46.6805900,374,44\r\n2023-11-16 18:15:46,396,109",
+             "zones": azure + "2024-05-12 00:00:00+00:00,3,4\n2024-05-11T23:00:00.25-0100,5,0\n\nx,1,2\n",
+             "burst": "Timestamp," + burst + "5,ChatGPT,472,18,490,API log\n7,GPT-4,1,0,1,\n1e1,GPT-4,1.0,2,3,b\n",
+             "burst3": "Timestamp,Session ID,Elapsed time," + burst + '19.0,"1,7",43,GPT-4,906,446,1352,c\n',
+             "bare": "5,ChatGPT,472,18,490,API log\n2,a\n4,ChatGPT,2,8,10,API log\n",
+             "mooncake": '{"timestamp": 27, "input_length": 1100, "output_length": 5, "hash_ids": [0, 9, 4]}\n'
+                         '{"timestamp": 3, "input_length": 2, "output_length": 0}\n{"timestamp": 9, "input_length": 2, '
+                         '"output_length": 1, "hash_ids": [1, 2]}\n',
+             "native": '{"espalier_trace": 1, "requests": 2}\n' + native + native.replace("2.25", "1") + "[]\n",
+             "stages": native.replace("[130, 96]", "[]") + native.replace("1155", "1e3") + native}
+    for kind, (name, text) in enumerate(files.items()):
+        for choice in (0, 1 + kind % 4):
+            seed("trace", f"{name}{choice}", bytes([choice]) + text.encode())
+
+
 def replay_seeds():
     def event(value):
         return b"data: " + (value if isinstance(value, bytes) else compact(value).encode()) + b"\n\n"
@@ -515,4 +534,5 @@ request_seeds()
 text_seeds()
 branch_seeds()
 sample_seeds()
+trace_seeds()
 replay_seeds()

@@ -94,6 +94,7 @@ def test_the_tests_that_the_document_names_exist():
     assert set(targets) == {name for name in files if name.startswith("fuzz_")}
     for path in re.findall(r"`((?:base|kvcache|model|server|tests)/[\w/]+\.\w+)`", text):
         assert (root / path).exists(), path
-    sources = "".join(path.read_text() for folder in ("base", "model", "quant", "server") for path in (root / folder).rglob("*.[ch]"))
+    sources = "".join(path.read_text() for folder in ("base", "model", "quant", "server", "traces")
+                      for path in (root / folder).rglob("*.[ch]"))
     words = set(re.findall(r"\w+", sources))
     assert not [name for name in re.findall(r"`(\w+)`", text) if name not in words]

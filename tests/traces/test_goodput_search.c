@@ -62,7 +62,7 @@ static double attainment_at(struct bed *bed, double rate, int32_t seeds)
 {
     struct point point = {.whole = true};
     for (int32_t seed = 0; seed < seeds; seed++)
-        cr_assert_eq(setting_run(&bed->setting, rate, seed, 0, NULL, &point.cells[seed], NULL),
+        cr_assert_eq(setting_run(&bed->setting, rate, seed, 0, &point.cells[seed], NULL),
                      ST_OK);
     return point_attainment(&point, seeds, bed->setting.kind, -1);
 }

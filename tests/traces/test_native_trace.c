@@ -3,6 +3,7 @@
 #include "base/base.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <string.h>
 
 #define GOOD "{\"arrival_ms\": 1.5, \"prompt_tokens\": 10, \"stages\": [3]}\n"
@@ -140,5 +141,74 @@ Test(native_trace, the_limit_ends_before_a_bad_line)
         if (limit == 3) continue;
         cr_assert_eq(loaded.trace->count, limit);
         trace_free(loaded.trace);
+    }
+}
+
+/* Plain lines are read without a tree, and others by jansson: both get the same doubles. */
+Test(native_trace, times_are_the_same_by_either_reader)
+{
+    struct rng rng = {12};
+    struct strbuf plain = {0}, other = {0};
+    double last = 0;
+    for (int i = 0; i < 3000; i++) {
+        last += rng_unit(&rng) * pow(10, (double)rng_below(&rng, 6));
+        int decimals = (int)rng_below(&rng, 19);
+        strbuf_format(&plain, "{\"arrival_ms\": %.*f, \"prompt_tokens\": 1, \"stages\": [1]}\n",
+                      decimals, last);
+        strbuf_format(&other,
+                      "{\"x\": 0, \"arrival_ms\": %.*f, \"prompt_tokens\": 1, \"stages\": [1]}\n",
+                      decimals, last);
+        last += 2; /* rounding keeps the order */
+    }
+    struct trace *a = load_good(strbuf_cstr(&plain)), *b = load_good(strbuf_cstr(&other));
+    expect_same_trace(a, b);
+    trace_free(a);
+    trace_free(b);
+    strbuf_free(&plain);
+    strbuf_free(&other);
+}
+
+/* Each is JSON, or is not, by the same rules as ever: what plain lines may have is no more. */
+Test(native_trace, what_looks_plain_and_is_not)
+{
+    static const struct {
+        const char *line;
+        bool good;
+    } cases[] = {
+        {"{\"arrival_ms\":1,\"prompt_tokens\":7,\"stages\":[1]}", true},
+        {"\t{ \"stages\" : [ 1 , [ 2 , 3 ] ] , \"prompt_tokens\" : 7 , \"arrival_ms\" : 1 }\t",
+         true},
+        {"{\"arrival_ms\": 1, \"prompt_tokens\": 5, \"prompt_tokens\": 7, \"stages\": [1]}", true},
+        {"{\"arrival_ms\": 1, \"prompt_tokens\": 7, \"stages\": [1], \"prefix\": []}", true},
+        {"{\"arrival_ms\": 1, \"prompt_tokens\": 7, \"stages\": [1], \"slo\": {}}", true},
+        {"{\"arrival_ms\": 1e0, \"prompt_tokens\": 7, \"stages\": [1], \"class\": \"\\u0041\"}",
+         true},
+        {"{\"arrival_ms\": 1, \"prompt_tokens\": 07, \"stages\": [1]}", false},
+        {"{\"arrival_ms\": 1., \"prompt_tokens\": 7, \"stages\": [1]}", false},
+        {"{\"arrival_ms\": .1, \"prompt_tokens\": 7, \"stages\": [1]}", false},
+        {"{\"arrival_ms\": 1, \"prompt_tokens\": 7, \"stages\": [1],}", false},
+        {"{\"arrival_ms\": 1, \"prompt_tokens\": 7, \"stages\": [1,]}", false},
+        {"{\"arrival_ms\": 1, \"prompt_tokens\": 7, \"stages\": [1]}}", false},
+        {"{\"arrival_ms\": 1, \"prompt_tokens\": 7, \"stages\": [1]} 1", false},
+        {"{\"arrival_ms\": 1, \"prompt_tokens\": 7, \"stages\": [1]", false},
+        {"{\"arrival_ms\": 1, \"prompt_tokens\": 7, \"stages\": [1", false},
+        {"{\"arrival_ms\": 1, \"prompt_tokens\": 7, \"stages\": [[1], [2}", false},
+        {"{\"arrival_ms\": 1, \"prompt_tokens\": 7, \"stages\": [1], \"class\": \"a}", false},
+        {"{\"arrival_ms\": 1 \"prompt_tokens\": 7, \"stages\": [1]}", false},
+        {"{arrival_ms: 1, \"prompt_tokens\": 7, \"stages\": [1]}", false},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct strbuf text = {0};
+        strbuf_format(&text, GOOD "%s\n", cases[i].line);
+        struct loaded loaded =
+            load_text(strbuf_cstr(&text), (struct trace_read_options){.skip_bad = true});
+        cr_assert_eq(loaded.status, ST_OK);
+        cr_assert_eq(loaded.trace->count, cases[i].good ? 2 : 1, "%s", cases[i].line);
+        if (cases[i].good) {
+            cr_assert_eq(loaded.trace->requests[0].arrival_ms, 1);
+            cr_assert_eq(loaded.trace->requests[0].prompt_tokens, 7);
+        }
+        trace_free(loaded.trace);
+        strbuf_free(&text);
     }
 }

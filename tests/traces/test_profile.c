@@ -4,6 +4,7 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -149,6 +150,28 @@ Test(profile, there_and_back)
         json_decref(json_again);
         free(text);
     }
+}
+
+/* The example of docs/workloads.md. */
+Test(profile, the_example_of_the_guide)
+{
+    static char page[1 << 17];
+    FILE *file = fopen(SOURCE_DIR "/docs/workloads.md", "r");
+    cr_assert_not_null(file);
+    size_t length = fread(page, 1, sizeof page - 1, file);
+    fclose(file);
+    cr_assert_lt(length, sizeof page - 1);
+    char *marker = strstr(page, "\"espalier_profile\": 1,\n");
+    cr_assert_not_null(marker);
+    while (*marker != '{')
+        marker--;
+    char *end = strstr(marker, "\n```");
+    cr_assert_not_null(end);
+    *end = '\0';
+    struct profile *profile = profile_of(marker);
+    cr_assert_str_eq(profile_name(profile), "my-engine");
+    cr_assert_float_eq(step_us(profile, 16, 1000, 0, 0), 3000 + 9400 + 70 + 320, 1e-9);
+    profile_free(profile);
 }
 
 static void check_error(const char *text, const char *first, const char *second)

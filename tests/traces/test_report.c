@@ -220,6 +220,31 @@ Test(report, one_of_everything)
     results_free(one);
 }
 
+/* A closed loop has clients where an open one has a rate; what was searched is no number of them.
+ */
+Test(report, closed_loop)
+{
+    struct results *results = some_results(10, "", "stalled");
+    results->searched = true;
+    results->max_rate = 1.25;
+    results->max_rate_low = 1.125;
+    results->max_rate_high = 1.5;
+    struct report_point points[] = {{8, 1, 0.9, 300}, {32, 0.9, 1.2, 500}};
+    struct report_run run = {
+        .name = "eager", .results = results, .points = points, .point_count = 2};
+    struct report report = {.runs = &run, .run_count = 1, .target = 0.95};
+    for (int closed = 0; closed < 2; closed++) {
+        struct reader r;
+        report.closed_loop = closed;
+        char *page = page_of(&report, &r);
+        cr_assert(strstr(page, closed ? ">clients</text>" : ">offered requests/s</text>"));
+        cr_assert_eq(strstr(page, "class=\"whisker") == NULL, closed);
+        cr_assert_eq(strstr(page, "eager: highest rate 1.250/s (1.125 to 1.500)") == NULL, closed);
+        free(page);
+    }
+    results_free(results);
+}
+
 /* Ten thousand points a line are drawn as what can be seen of them. */
 Test(report, ten_thousand_points)
 {

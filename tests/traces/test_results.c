@@ -425,6 +425,11 @@ Test(table, a_searched_rate)
     const char *const names[] = {"eager"};
     const struct results *const results[] = {full};
     char *text = printed(names, results, 1);
+    has_line(
+        text,
+        "                                    mean        p50        p90        p99        max\n"
+        "TTFT, ms                             500        300       1000       1000       1000\n"
+        "  serial requests                    250        200        400        400        400\n");
     has_line(text, "goodput, highest rate/s             2.47\n");
     has_line(text, "  its interval                2.40..12.2\n");
     json_t *json = results_json(full, SLO_MEAN), *goodput = json_object_get(json, "goodput");

@@ -407,6 +407,39 @@ Test(simulation, slo_chunk_is_the_largest_that_fits)
     profile_free(profile);
 }
 
+/* --- against measured serving */
+
+/* vLLM 0.12, bf16, two H100: prompts and answers of 1,024 tokens, so many at a time, milliseconds a
+ * token (../shared/reference/branches-and-slo.md section 5). The profile is of kernels: what the
+ * host does between two steps comes on top in vLLM, so it is longer, by 8 to 16 %
+ * (docs/workloads.md). */
+Test(simulation, measured_engine_beside_vllm)
+{
+    static const struct {
+        int32_t concurrency;
+        double tpot_ms;
+    } measured[] = {{8, 15.9}, {16, 17.4}, {32, 20.1}, {64, 26.1}, {128, 37.8}};
+    struct profile *profile = the_profile("h100x2-qwen3-32b");
+    struct trace *trace = trace_create();
+    for (int i = 0; i < 300; i++)
+        add_serial(trace, i, 1024, 1024);
+    for (size_t i = 0; i < COUNT_OF(measured); i++) {
+        struct simulation_options options = some_options(profile);
+        struct simulation_result result;
+        options.prefill_chunk = 8192;
+        options.concurrency = measured[i].concurrency;
+        options.warm_us = 40000000;
+        options.until_us = 140000000;
+        run_seen(options, trace, &result, NULL);
+        double ratio = result.results->all.tpot_ms.mean / measured[i].tpot_ms;
+        cr_assert(ratio > 0.8 && ratio < 1, "%d at a time: %g of vLLM's time",
+                  measured[i].concurrency, ratio);
+        results_free(result.results);
+    }
+    trace_free(trace);
+    profile_free(profile);
+}
+
 /* --- what is wrong */
 
 static void check_error(struct simulation_options options, const struct trace *trace,

@@ -73,16 +73,22 @@ bool csv_count(struct csv_field field, const char *column, int32_t least, int32_
     return false;
 }
 
+/* strtod, without its blanks, signs in front, hexadecimal and names of numbers. */
+static bool parse_real(struct csv_field field, double *number)
+{
+    char text[40], *end;
+    if (field.length == 0 || field.length >= sizeof text || !is_digit(field.text[0])) return false;
+    memcpy(text, field.text, field.length);
+    text[field.length] = 0;
+    if (strspn(text, "0123456789.eE+-") != field.length) return false;
+    *number = strtod(text, &end);
+    return !*end;
+}
+
 bool csv_seconds(struct csv_field field, const char *column, double *out, struct error *err)
 {
-    char text[40], *end = text;
-    double seconds = -1;
-    if (field.length > 0 && field.length < sizeof text && is_digit(field.text[0])) {
-        memcpy(text, field.text, field.length);
-        text[field.length] = 0;
-        if (strspn(text, "0123456789.eE+-") == field.length) seconds = strtod(text, &end);
-    }
-    if (end == text + field.length && seconds >= 0 && seconds <= TRACE_MAX_MS / 1000) {
+    double seconds;
+    if (parse_real(field, &seconds) && seconds <= TRACE_MAX_MS / 1000) {
         *out = seconds;
         return true;
     }

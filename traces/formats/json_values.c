@@ -2,6 +2,7 @@
 #include "base/base.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,7 +41,22 @@ bool json_whole(const json_t *value, int64_t *number)
     return json_is_integer(value);
 }
 
-bool json_count(const json_t *value, int64_t least, const char *where, int32_t *out,
+/* The name and indices in words. */
+struct place_words {
+    char text[80];
+};
+
+static struct place_words show_place(struct json_place place)
+{
+    struct place_words words;
+    char first[24] = "", second[24] = "";
+    if (place.first >= 0) snprintf(first, sizeof first, "[%lld]", (long long)place.first);
+    if (place.second >= 0) snprintf(second, sizeof second, "[%lld]", (long long)place.second);
+    snprintf(words.text, sizeof words.text, "%.30s%s%s", place.name, first, second);
+    return words;
+}
+
+bool json_count(const json_t *value, int64_t least, struct json_place place, int32_t *out,
                 struct error *err)
 {
     int64_t number;
@@ -48,8 +64,8 @@ bool json_count(const json_t *value, int64_t least, const char *where, int32_t *
         *out = (int32_t)number;
         return true;
     }
-    fail(err, ST_INVALID, "%s: found %s, expected a whole number from %lld to %d", where,
-         show_value(value).text, (long long)least, TRACE_MAX_TOKENS);
+    fail(err, ST_INVALID, "%s: found %s, expected a whole number from %lld to %d",
+         show_place(place).text, show_value(value).text, (long long)least, TRACE_MAX_TOKENS);
     return false;
 }
 

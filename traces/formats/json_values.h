@@ -13,8 +13,20 @@ struct shown show_value(const json_t *value);
 
 /* An integer, or a real without a fraction. */
 bool json_whole(const json_t *value, int64_t *number);
-/* Whole, from `least` to TRACE_MAX_TOKENS. false: the error says what `where` has. */
-bool json_count(const json_t *value, int64_t least, const char *where, int32_t *out,
+
+/* A value's place in the object, for messages: "stages", 1, 2 is stages[1][2]; -1: no index. */
+struct json_place {
+    const char *name;
+    int64_t first, second;
+};
+#define JSON_KEY(name)  \
+    (struct json_place) \
+    {                   \
+        (name), -1, -1  \
+    }
+
+/* Whole, from `least` to TRACE_MAX_TOKENS. false: the error says what is there. */
+bool json_count(const json_t *value, int64_t least, struct json_place place, int32_t *out,
                 struct error *err);
 /* 0 to TRACE_MAX_MS. */
 bool json_ms(const json_t *value, const char *where, double *out, struct error *err);

@@ -82,8 +82,24 @@ static bool window_full(const struct trace_reader *reader)
 
 /* --- opening */
 
+/* By the first bytes of gzip, zstd and xz files. */
+static bool is_compressed(const struct line *first)
+{
+    static const char *const magics[] = {"\x1f\x8b", "\x28\xb5\x2f\xfd", "\3757zXZ"};
+    for (size_t i = 0; i < COUNT_OF(magics); i++)
+        if (first->length >= strlen(magics[i]) &&
+            !memcmp(first->text, magics[i], strlen(magics[i])))
+            return true;
+    return false;
+}
+
 static enum status unknown_format(const struct trace_reader *reader, struct error *err)
 {
+    if (is_compressed(&reader->first))
+        return fail(err, ST_INVALID,
+                    "%s: found a compressed file, expected a trace: unpack it, or give its text on "
+                    "standard input (gzip -dc FILE | espalier trace inspect --in -)",
+                    reader->lines.name);
     return fail(
         err, ST_INVALID,
         "%s: line %lld: found %s, expected the first line of a trace: Azure's or BurstGPT's "

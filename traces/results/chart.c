@@ -119,24 +119,48 @@ static void draw_y_axis(const struct drawing *d, const struct tick *ticks, size_
     strbuf_text(d->out, "</text>\n");
 }
 
-/* A label that would touch the one before it or leave the picture is not written. */
-static void draw_x_axis(const struct drawing *d)
+struct room { /* taken by labels of x */
+    double from[SCALE_TICKS], to[SCALE_TICKS];
+    size_t count;
+};
+
+/* false: it would touch another label, or leave the picture. */
+static bool take_room(struct room *room, double from, double to)
 {
-    struct tick ticks[SCALE_TICKS];
-    size_t count = scale_ticks(&d->x, d->x.log ? 5 : 7, ticks);
-    double free_from = 0;
+    const double gap = 12;
+    if (from < 0 || to > WIDTH) return false;
+    for (size_t i = 0; i < room->count; i++)
+        if (from < room->to[i] + gap && to > room->from[i] - gap) return false;
+    room->from[room->count] = from;
+    room->to[room->count++] = to;
+    return true;
+}
+
+static void draw_x_labels(const struct drawing *d, const struct tick *ticks, size_t count,
+                          bool strong, struct room *room)
+{
     for (size_t i = 0; i < count; i++) {
         double at = scale_pixel(&d->x, ticks[i].value);
         double half = CHARACTER_WIDTH * (double)strlen(ticks[i].text) / 2;
-        strbuf_format(d->out, "<path class=\"grid\" d=\"M%.1f %.1fV%.1f\"/>\n", at, d->y.at_low,
-                      d->y.at_high);
-        if (!ticks[i].labelled || at - half < free_from || at + half > WIDTH) continue;
+        if (!ticks[i].labelled || ticks[i].strong != strong) continue;
+        if (!take_room(room, at - half, at + half)) continue;
         strbuf_format(d->out, "<text class=\"tick middle\" x=\"%.1f\" y=\"%.1f\">", at,
                       d->y.at_low + 16);
         html_text(d->out, ticks[i].text);
         strbuf_text(d->out, "</text>\n");
-        free_from = at + half + 14;
     }
+}
+
+static void draw_x_axis(const struct drawing *d)
+{
+    struct tick ticks[SCALE_TICKS];
+    struct room room = {.count = 0};
+    size_t count = scale_ticks(&d->x, d->x.log ? 5 : 7, ticks);
+    for (size_t i = 0; i < count; i++)
+        strbuf_format(d->out, "<path class=\"grid\" d=\"M%.1f %.1fV%.1f\"/>\n",
+                      scale_pixel(&d->x, ticks[i].value), d->y.at_low, d->y.at_high);
+    draw_x_labels(d, ticks, count, true, &room);
+    draw_x_labels(d, ticks, count, false, &room);
     strbuf_format(d->out, "<path class=\"axis\" d=\"M%.1f %.1fH%.1f\"/>\n", d->x.at_low,
                   d->y.at_low, d->x.at_high);
     strbuf_format(d->out, "<text class=\"label middle\" x=\"%.1f\" y=\"%d\">",

@@ -18,7 +18,7 @@
 
 /* One run (or the mean of several seeds) at one offered rate. */
 struct report_point {
-    double rate;                         /* requests/s offered */
+    double rate;                         /* requests/s offered; closed loop: clients */
     double attainment;                   /* 0 .. 1, by the report's kind */
     double requests_per_s, tokens_per_s; /* goodput */
 };
@@ -52,12 +52,13 @@ struct report {
     bool simulated;      /* said prominently: nothing on the page was measured */
     const char *notice;  /* what a reader must know before any figure: "the generator was late by
                             up to 80 ms", "stopped by Ctrl-C after 40 s"; NULL: nothing */
+    bool closed_loop;    /* points are over a number of clients */
     enum slo_kind kind;
     double target;                   /* attainment's, e.g. 0.95; 0: none */
     struct slo_target slo;           /* lines in the distributions; 0 where requests differ */
     const struct report_fact *facts; /* [fact_count] profile, server, trace statistics, seeds ... */
-    size_t fact_count;               /* version and machine are added by the page itself */
-    const struct report_run *runs;   /* [run_count] */
+    size_t fact_count; /* "version" and "machine" are added by the page when they are not there */
+    const struct report_run *runs; /* [run_count] */
     size_t run_count;
 };
 

@@ -63,7 +63,9 @@ static void tiles(const struct report *report, struct strbuf *out)
                  slo_kind_name(report->kind), 100 * report->target);
     tile(out, text, words);
     if (results->searched)
-        number_tile(out, results->max_rate, true, "requests/s, the highest rate at the target");
+        number_tile(out, results->max_rate, true,
+                    report->closed_loop ? "requests/s, the most goodput at the target"
+                                        : "requests/s, the highest rate at the target");
     char offered[48];
     results_number_text(offered, sizeof offered, results->offered_rate);
     snprintf(words, sizeof words, "requests/s of goodput; offered %s", offered);
@@ -127,8 +129,8 @@ void report_glance(const struct report *report, struct strbuf *out)
     char caption[96];
     strbuf_text(out, "<div class=\"charts\">\n");
     if (any_searched(report)) {
-        snprintf(caption, sizeof caption, "Highest rate with %g %% attainment, requests/s",
-                 100 * report->target);
+        snprintf(caption, sizeof caption, "%s with %g %% attainment, requests/s",
+                 report->closed_loop ? "Most goodput" : "Highest rate", 100 * report->target);
         bars(report, caption, UNIT_NUMBER, NAN, max_rate, out);
     }
     snprintf(caption, sizeof caption, "SLO attainment of the runs below, by %s",

@@ -45,7 +45,7 @@ static void set_ends(const struct report *report, const struct metric *metric, d
             const double *curve = curve_of(&report->runs[run], branching, metric);
             if (!curve) continue;
             double middle = curve[CURVE_POINTS / 2];
-            low = fmin(low, fmax(curve[0], middle / 100));
+            low = fmin(low, fmax(curve[0], middle / 20));
             high = fmax(high, curve[CURVE_POINTS - 1]);
         }
     if (limit_ms > 0) {

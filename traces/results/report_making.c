@@ -85,6 +85,13 @@ static void add_machine(struct strbuf *out)
     strbuf_free(&text);
 }
 
+static bool has_fact(const struct report *report, const char *name)
+{
+    for (size_t i = 0; i < report->fact_count; i++)
+        if (!strcmp(report->facts[i].name, name)) return true;
+    return false;
+}
+
 void report_making(const struct report *report, struct strbuf *out)
 {
     report_heading(out, "How it was made");
@@ -96,7 +103,7 @@ void report_making(const struct report *report, struct strbuf *out)
     strbuf_text(out, "<dl>\n");
     for (size_t i = 0; i < report->fact_count; i++)
         add_fact(out, report->facts[i].name, report->facts[i].text);
-    add_fact(out, "version", "espalier " ESPALIER_VERSION);
-    add_machine(out);
+    if (!has_fact(report, "version")) add_fact(out, "version", "espalier " ESPALIER_VERSION);
+    if (!has_fact(report, "machine")) add_machine(out);
     strbuf_text(out, "</dl>\n");
 }

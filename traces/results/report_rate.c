@@ -63,10 +63,15 @@ static void add_searched(const struct report *report, struct chart *chart)
     }
 }
 
+static const char *rate_label(const struct report *report)
+{
+    return report->closed_loop ? "clients" : "offered requests/s";
+}
+
 static void attainment_chart(const struct report *report, struct strbuf *out)
 {
     struct chart chart = {.title = "SLO attainment",
-                          .x_label = "offered requests/s",
+                          .x_label = rate_label(report),
                           .y_label = "attainment",
                           .y_unit = UNIT_PERCENT,
                           .y_low = lowest_attainment(report),
@@ -76,7 +81,7 @@ static void attainment_chart(const struct report *report, struct strbuf *out)
     if (report->target > 0) {
         snprintf(label, sizeof label, "target %g %%", 100 * report->target);
         chart_limit(&chart, CHART_Y_LIMIT, report->target, label);
-        add_searched(report, &chart);
+        if (!report->closed_loop) add_searched(report, &chart);
     }
     snprintf(soft, sizeof soft, "by %s", slo_kind_name(report->kind));
     report_chart(out, &chart, soft);
@@ -88,18 +93,19 @@ void report_over_rate(const struct report *report, struct strbuf *out)
     for (size_t run = 0; run < report->run_count; run++)
         points += report->runs[run].point_count;
     if (!points) return;
-    report_heading(out, "Over the offered rate");
+    report_heading(out,
+                   report->closed_loop ? "Over the number of clients" : "Over the offered rate");
     report_legend(report, out);
     strbuf_text(out, "<div class=\"charts\">\n");
     attainment_chart(report, out);
     struct chart requests = {.title = "Goodput in requests",
-                             .x_label = "offered requests/s",
+                             .x_label = rate_label(report),
                              .y_label = "requests/s that met their SLO",
                              .y_zero = true};
     add_lines(report, &requests, offsetof(struct report_point, requests_per_s));
     report_chart(out, &requests, "");
     struct chart tokens = {.title = "Goodput in tokens",
-                           .x_label = "offered requests/s",
+                           .x_label = rate_label(report),
                            .y_label = "tokens/s of requests that met their SLO",
                            .y_zero = true};
     add_lines(report, &tokens, offsetof(struct report_point, tokens_per_s));

@@ -10,19 +10,42 @@
 
 struct table {
     struct strbuf *out;
-    size_t count;
+    bool begun, statistics; /* statistics: a column for their names */
 };
+
+static void end_table(struct table *t)
+{
+    if (t->begun) strbuf_text(t->out, "</tbody>\n</table>\n");
+}
+
+static void begin_table(struct table *t, const struct results_row *row)
+{
+    end_table(t);
+    t->begun = true;
+    strbuf_text(t->out, "<table>\n<thead><tr><th></th>");
+    if (t->statistics) strbuf_text(t->out, "<th></th>");
+    for (size_t i = 0; i < row->cell_count; i++) {
+        strbuf_text(t->out, "<th scope=\"col\">");
+        html_text(t->out, row->heads[i]);
+        strbuf_text(t->out, "</th>");
+    }
+    strbuf_text(t->out, "</tr></thead>\n<tbody>\n");
+}
 
 static void add_row(void *context, const struct results_row *row)
 {
-    const struct table *t = context;
+    struct table *t = context;
     const char *kind = row->part ? "part" : *row->label ? "head" : "more";
+    if (row->heads) begin_table(t, row);
     strbuf_format(t->out, "<tr class=\"%s\"><th scope=\"row\">", kind);
     html_text(t->out, row->label);
-    strbuf_text(t->out, "</th><td class=\"statistic\">");
-    html_text(t->out, row->statistic);
-    strbuf_text(t->out, "</td>");
-    for (size_t i = 0; i < t->count; i++) {
+    strbuf_text(t->out, "</th>");
+    if (t->statistics) {
+        strbuf_text(t->out, "<td class=\"statistic\">");
+        html_text(t->out, row->statistic);
+        strbuf_text(t->out, "</td>");
+    }
+    for (size_t i = 0; i < row->cell_count; i++) {
         strbuf_text(t->out, "<td>");
         html_text(t->out, row->cells[i]);
         strbuf_text(t->out, "</td>");
@@ -33,20 +56,23 @@ static void add_row(void *context, const struct results_row *row)
 static void results_table(const struct report *report, struct strbuf *out)
 {
     const struct results **results = must_alloc((report->run_count + 1) * sizeof *results);
-    struct table t = {out, 0};
-    report_heading(out, "All figures");
-    strbuf_text(out, "<div class=\"scroll\">\n<table>\n<thead><tr><th></th><th></th>");
+    const char **names = must_alloc((report->run_count + 1) * sizeof *names);
+    size_t count = 0;
     for (size_t i = 0; i < report->run_count; i++) {
         if (!report->runs[i].results) continue;
-        results[t.count++] = report->runs[i].results;
-        strbuf_text(out, "<th scope=\"col\">");
-        html_text(out, report->runs[i].name);
-        strbuf_text(out, "</th>");
+        names[count] = report->runs[i].name;
+        results[count++] = report->runs[i].results;
     }
-    strbuf_text(out, "</tr></thead>\n<tbody>\n");
-    results_each_row(results, t.count, report->kind, add_row, &t);
-    strbuf_text(out, "</tbody>\n</table>\n</div>\n");
+    if (count) {
+        struct table t = {.out = out, .statistics = count > 1};
+        report_heading(out, "All figures");
+        strbuf_text(out, "<div class=\"scroll tables\">\n");
+        results_each_row(names, results, count, report->kind, add_row, &t);
+        end_table(&t);
+        strbuf_text(out, "</div>\n");
+    }
     free(results);
+    free(names);
 }
 
 #define REASONS 50 /* rows; a server may send a new reason with each request */

@@ -116,7 +116,8 @@ json_t *results_text(const char *text);
 const char *results_slo_words(enum slo_kind kind);
 extern const char results_attainment_words[], results_goodput_words[];
 
-/* A table for people, one column a run: names[count], and the definitions below it. */
+/* A table for people, one column a run: names[count], and the definitions below it. One run's
+ * distributions have a table of their own, one column a statistic. */
 void results_print(FILE *out, const char *const *names, const struct results *const *results,
                    size_t count, enum slo_kind kind);
 

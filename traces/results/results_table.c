@@ -12,8 +12,8 @@
 
 struct table {
     FILE *out;
-    size_t count;
     int width; /* of a column */
+    bool begun;
 };
 
 /* Characters, as far as a terminal shows one per code point. */
@@ -51,16 +51,33 @@ static char *printable(const char *text)
     return copy;
 }
 
+static void print_heads(struct table *t, const struct results_row *row)
+{
+    t->width = 11;
+    for (size_t i = 0; i < row->cell_count; i++)
+        t->width = max_i32(t->width, shown_width(row->heads[i]) + 2);
+    if (t->begun) putc('\n', t->out);
+    t->begun = true;
+    pad(t->out, LABEL_WIDTH + STATISTIC_WIDTH);
+    for (size_t i = 0; i < row->cell_count; i++) {
+        char *head = printable(row->heads[i]);
+        print_right(t->out, head, t->width);
+        free(head);
+    }
+    putc('\n', t->out);
+}
+
 static void print_row(void *context, const struct results_row *row)
 {
-    const struct table *t = context;
+    struct table *t = context;
     char *label = printable(row->label);
     bool part = row->part && *label;
     int width = LABEL_WIDTH + (*row->statistic ? 0 : STATISTIC_WIDTH);
+    if (row->heads) print_heads(t, row);
     if (part) fputs("  ", t->out);
     print_left(t->out, label, part ? width - 2 : width);
     if (*row->statistic) print_left(t->out, row->statistic, STATISTIC_WIDTH);
-    for (size_t i = 0; i < t->count; i++)
+    for (size_t i = 0; i < row->cell_count; i++)
         print_right(t->out, row->cells[i], t->width);
     putc('\n', t->out);
     free(label);
@@ -68,13 +85,15 @@ static void print_row(void *context, const struct results_row *row)
 
 static void print_reasons(FILE *out, const char *name, const struct results *results)
 {
+    char *run = printable(name);
     for (size_t i = 0; i < results->reason_count; i++) {
         const struct reason_count *reason = &results->reasons[i];
         char *text = printable(*reason->reason ? reason->reason : "no reason given");
-        fprintf(out, "%s%s%lld %s: %s\n", name, *name ? ": " : "", (long long)reason->count,
+        fprintf(out, "%s%s%lld %s: %s\n", run, *run ? ": " : "", (long long)reason->count,
                 reason->outcome == OUTCOME_REFUSED ? "refused" : "failed", text);
         free(text);
     }
+    free(run);
 }
 
 /* Lines of at most LINE_WIDTH, broken at spaces. */
@@ -108,22 +127,10 @@ static void print_definitions(FILE *out, enum slo_kind kind)
 void results_print(FILE *out, const char *const *names, const struct results *const *results,
                    size_t count, enum slo_kind kind)
 {
-    struct table t = {.out = out, .count = count, .width = 11};
-    char **shown = must_alloc((count + 1) * sizeof *shown);
-    for (size_t i = 0; i < count; i++) {
-        shown[i] = printable(names[i]);
-        t.width = max_i32(t.width, shown_width(shown[i]) + 2);
-    }
-    pad(out, LABEL_WIDTH + STATISTIC_WIDTH);
+    struct table t = {.out = out};
+    results_each_row(names, results, count, kind, print_row, &t);
     for (size_t i = 0; i < count; i++)
-        print_right(out, shown[i], t.width);
-    putc('\n', out);
-    results_each_row(results, count, kind, print_row, &t);
-    for (size_t i = 0; i < count; i++)
-        print_reasons(out, count > 1 ? shown[i] : "", results[i]);
+        print_reasons(out, count > 1 ? names[i] : "", results[i]);
     putc('\n', out);
     print_definitions(out, kind);
-    for (size_t i = 0; i < count; i++)
-        free(shown[i]);
-    free(shown);
 }

@@ -11,12 +11,14 @@
 
 struct table {
     const struct results *const *results;
-    size_t count;
+    size_t count; /* of runs */
     enum slo_kind kind;
     void (*row)(void *context, const struct results_row *row);
     void *context;
-    char (*text)[CELL]; /* [count] of the row in work */
-    const char **cells; /* [count] text[i] */
+    const char *const *heads; /* of the table that begins with the next row, or NULL */
+    size_t cell_count;        /* of a row of this table */
+    char (*text)[CELL];       /* [cell_count] of the row in work */
+    const char **cells;       /* [cell_count] text[i] */
 };
 
 /* Which group of a run a row is about; NULL: the run has none of that name. */
@@ -72,8 +74,9 @@ static void set_count(struct table *t, size_t run, int64_t count)
 
 static void emit(struct table *t, const char *label, const char *statistic, bool part)
 {
-    struct results_row row = {label, statistic, part, t->cells};
+    struct results_row row = {t->heads, label, statistic, part, t->cells, t->cell_count};
     t->row(t->context, &row);
+    t->heads = NULL;
 }
 
 static void outcome_row(struct table *t, const char *label, enum outcome outcome)
@@ -202,17 +205,35 @@ static const struct distribution *distribution_at(const struct results *results,
     return (const struct distribution *)(const void *)(base + offset);
 }
 
+#define STATISTICS 5
+
 static const struct {
-    const char *name;
     size_t field;
     bool always;
-} statistics[] = {
-    {"mean", offsetof(struct distribution, mean), false},
-    {"p50", offsetof(struct distribution, p50), true},
-    {"p90", offsetof(struct distribution, p90), false},
-    {"p99", offsetof(struct distribution, p99), true},
-    {"max", offsetof(struct distribution, max), false},
+} statistics[STATISTICS] = {
+    {offsetof(struct distribution, mean), false}, {offsetof(struct distribution, p50), true},
+    {offsetof(struct distribution, p90), false},  {offsetof(struct distribution, p99), true},
+    {offsetof(struct distribution, max), false},
 };
+
+static const char *const statistic_names[STATISTICS] = {"mean", "p50", "p90", "p99", "max"};
+
+static void set_statistic(struct table *t, size_t cell, const struct distribution *d, size_t s)
+{
+    const char *field = (const char *)d + statistics[s].field;
+    set_number(t, cell, *(const double *)(const void *)field, d->count > 0);
+}
+
+/* Of one run: a row, its statistics in columns. */
+static void distribution_row(struct table *t, const char *label, const struct distribution *d,
+                             bool part)
+{
+    if (t->cell_count != STATISTICS) t->heads = statistic_names;
+    t->cell_count = STATISTICS;
+    for (size_t s = 0; s < STATISTICS; s++)
+        set_statistic(t, s, d, s);
+    emit(t, label, "", part);
+}
 
 static void distribution_rows(struct table *t, const char *label, group_of *group, size_t offset,
                               bool part)
@@ -220,14 +241,16 @@ static void distribution_rows(struct table *t, const char *label, group_of *grou
     bool any = false;
     for (size_t i = 0; i < t->count; i++)
         any |= distribution_at(t->results[i], group, offset)->count > 0;
-    for (size_t s = 0; any && s < COUNT_OF(statistics); s++) {
+    if (!any) return;
+    if (t->count == 1) {
+        distribution_row(t, label, distribution_at(t->results[0], group, offset), part);
+        return;
+    }
+    for (size_t s = 0; s < STATISTICS; s++) {
         if (part && !statistics[s].always) continue;
-        for (size_t i = 0; i < t->count; i++) {
-            const struct distribution *d = distribution_at(t->results[i], group, offset);
-            const char *field = (const char *)d + statistics[s].field;
-            set_number(t, i, *(const double *)(const void *)field, d->count > 0);
-        }
-        emit(t, label, statistics[s].name, part);
+        for (size_t i = 0; i < t->count; i++)
+            set_statistic(t, i, distribution_at(t->results[i], group, offset), s);
+        emit(t, label, statistic_names[s], part);
         label = "";
     }
 }
@@ -240,10 +263,8 @@ static void latency_rows(struct table *t, const char *label, size_t offset)
     distribution_rows(t, "branching requests", branching_of, offset, true);
 }
 
-static void step_rows(struct table *t)
+static void prediction_row(struct table *t)
 {
-    distribution_rows(t, "step, ms", NULL, offsetof(struct results, steps.latency_ms), false);
-    distribution_rows(t, "rows of a step", NULL, offsetof(struct results, steps.width), false);
     bool any = false;
     for (size_t i = 0; i < t->count; i++) {
         const struct step_results *steps = &t->results[i]->steps;
@@ -253,26 +274,32 @@ static void step_rows(struct table *t)
     if (any) emit(t, "step prediction off by", "", false);
 }
 
-void results_each_row(const struct results *const *results, size_t count, enum slo_kind kind,
-                      void (*row)(void *context, const struct results_row *row), void *context)
+void results_each_row(const char *const *names, const struct results *const *results, size_t count,
+                      enum slo_kind kind, void (*row)(void *context, const struct results_row *row),
+                      void *context)
 {
+    size_t room = count > STATISTICS ? count : STATISTICS;
     struct table t = {.results = results,
                       .count = count,
                       .kind = kind,
                       .row = row,
                       .context = context,
-                      .text = must_alloc((count + 1) * CELL),
-                      .cells = must_alloc((count + 1) * sizeof *t.cells)};
-    for (size_t i = 0; i < count; i++)
+                      .heads = names,
+                      .cell_count = count,
+                      .text = must_alloc(room * CELL),
+                      .cells = must_alloc(room * sizeof *t.cells)};
+    for (size_t i = 0; i < room; i++)
         t.cells[i] = t.text[i];
     request_rows(&t);
     attainment_rows(&t);
     goodput_rows(&t);
+    prediction_row(&t);
     latency_rows(&t, "TTFT, ms", offsetof(struct group_results, ttft_ms));
     latency_rows(&t, "TPOT, ms", offsetof(struct group_results, tpot_ms));
     latency_rows(&t, "E2E, ms", offsetof(struct group_results, e2e_ms));
     distribution_rows(&t, "ITL, ms", NULL, offsetof(struct results, itl_ms), false);
-    step_rows(&t);
+    distribution_rows(&t, "step, ms", NULL, offsetof(struct results, steps.latency_ms), false);
+    distribution_rows(&t, "rows of a step", NULL, offsetof(struct results, steps.width), false);
     free(t.text);
     free(t.cells);
 }

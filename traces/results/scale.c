@@ -122,7 +122,7 @@ static size_t linear_ticks(const struct scale *scale, int most, struct tick *tic
         if (count == SCALE_TICKS) break;
         double value = i == 0 ? 0 : i * step;
         ticks[count].value = value;
-        ticks[count].labelled = true;
+        ticks[count].labelled = ticks[count].strong = true;
         tick_text(scale->unit, value, step, ticks[count].text, sizeof ticks[count].text);
         count++;
     }
@@ -153,6 +153,7 @@ static size_t log_ticks(const struct scale *scale, int most, struct tick *ticks)
             if ((!line && !labelled) || count == SCALE_TICKS) continue;
             ticks[count].value = value;
             ticks[count].labelled = labelled;
+            ticks[count].strong = f == 1;
             tick_text(scale->unit, value, value, ticks[count].text, sizeof ticks[count].text);
             count++;
         }

@@ -23,6 +23,7 @@ struct scale {
 struct tick {
     double value;
     bool labelled; /* false: a line of the grid only */
+    bool strong;   /* its label goes before others where there is no room for all */
     char text[24];
 };
 

@@ -4,61 +4,18 @@
 
 #define END_SHARE 5 /* at most a fifth of the run at either end is not scored */
 
-struct collector {
-    struct results_builder *record;
-    int64_t from_us, until_us;
-};
-
-static void on_step(void *context, int64_t end_us, int64_t latency_us, int32_t width,
-                    const struct step_load *load)
-{
-    struct collector *collector = context;
-    (void)load;
-    if (end_us >= collector->from_us && end_us < collector->until_us)
-        results_add_step(collector->record, latency_us, width, 0);
-}
-
-static void on_record(void *context, const struct request_record *record)
-{
-    results_add(((struct collector *)context)->record, record);
-}
-
 static int64_t warm_of(const struct setting *setting, int64_t duration_us)
 {
     int64_t most = duration_us / END_SHARE;
     return setting->warm_us < most ? setting->warm_us : most;
 }
 
-static void note_cell(struct cell *cell, const struct simulation_result *result)
+static struct simulation_options options_of(const struct setting *setting, double load,
+                                            int32_t seed, const struct source_run *run)
 {
-    *cell = (struct cell){.gave_up = result->gave_up,
-                          .requests = result->results->all.requests,
-                          .virtual_s = (double)result->virtual_us / 1e6,
-                          .scored_s = result->results->scored_s};
-    for (int kind = 0; kind < SLO_KINDS; kind++)
-        cell->slo[kind] = result->results->all.slo[kind];
-}
-
-enum status setting_run(const struct setting *setting, double load, int32_t seed,
-                        double give_up_below, struct results_builder *record, struct cell *cell,
-                        struct error *err)
-{
-    struct source_run run;
-    enum status status = source_run(setting->source, seed, setting->closed ? 0 : load, &run, err);
-    if (status) return status;
-    if (!run.trace) { /* so low a rate that nobody came */
-        *cell = (struct cell){0};
-        return ST_OK;
-    }
-
-    int64_t duration_us = setting->closed ? setting->duration_us : run.duration_us;
+    int64_t duration_us = setting->closed ? setting->duration_us : run->duration_us;
     int64_t warm_us = warm_of(setting, duration_us);
-    struct collector collector = {
-        .record = record,
-        .from_us = warm_us,
-        .until_us = duration_us - (setting->closed ? 0 : warm_us),
-    };
-    struct simulation_options options = {
+    return (struct simulation_options){
         .profile = setting->profile,
         .policy = setting->policy,
         .prefill_chunk = setting->chunk,
@@ -66,24 +23,69 @@ enum status setting_run(const struct setting *setting, double load, int32_t seed
         .step_target_us = setting->slo.tpot_us,
         .seed = rng_at(setting->seed, (uint64_t)seed),
         .slo = setting->slo,
-        .rate_scale = run.rate_scale,
+        .rate_scale = run->rate_scale,
         .concurrency = setting->closed ? (int32_t)load : 0,
         .duration_us = duration_us,
-        .first = run.first,
-        .warm_us = collector.from_us,
-        .until_us = collector.until_us,
-        .give_up_below = setting->closed ? 0 : give_up_below,
-        .give_up_kind = setting->kind,
-        .brief = true,
-        .on_step = record ? on_step : NULL,
-        .on_record = record ? on_record : NULL,
-        .context = &collector,
+        .first = run->first,
+        .warm_us = warm_us,
+        .until_us = duration_us - (setting->closed ? 0 : warm_us),
     };
-    struct simulation_result result = {0};
-    status = simulation_run(&options, run.trace, &result, err);
-    source_run_release(&run);
+}
+
+/* Runs unless the rate is so low that nobody comes: then *result stays empty. */
+static enum status run_options(const struct source_run *run,
+                               const struct simulation_options *options,
+                               struct simulation_result *result, struct error *err)
+{
+    *result = (struct simulation_result){0};
+    return run->trace ? simulation_run(options, run->trace, result, err) : ST_OK;
+}
+
+enum status setting_run(const struct setting *setting, double load, int32_t seed,
+                        double give_up_below, struct cell *cell, struct error *err)
+{
+    struct source_run run;
+    struct simulation_result result;
+    enum status status = source_run(setting->source, seed, setting->closed ? 0 : load, &run, err);
     if (status) return status;
-    note_cell(cell, &result);
+    struct simulation_options options = options_of(setting, load, seed, &run);
+    options.give_up_below = setting->closed ? 0 : give_up_below;
+    options.give_up_kind = setting->kind;
+    options.brief = true;
+    status = run_options(&run, &options, &result, err);
+    source_run_release(&run);
+    *cell = (struct cell){.gave_up = result.gave_up, .virtual_s = (double)result.virtual_us / 1e6};
+    if (!result.results) return status;
+    cell->requests = result.results->all.requests;
+    for (int kind = 0; kind < SLO_KINDS; kind++)
+        cell->slo[kind] = result.results->all.slo[kind];
     results_free(result.results);
-    return ST_OK;
+    return status;
+}
+
+static void record_step(void *context, int64_t end_us, int64_t latency_us, int32_t width,
+                        const struct step_load *load)
+{
+    struct recording *recording = context;
+    (void)load;
+    series_add(recording->width, end_us, width);
+    series_add(recording->step_ms, end_us, (double)latency_us / 1e3);
+}
+
+enum status setting_record(const struct setting *setting, double load, int32_t seed,
+                           struct recording *recording, struct error *err)
+{
+    struct source_run run;
+    struct simulation_result result;
+    enum status status = source_run(setting->source, seed, setting->closed ? 0 : load, &run, err);
+    if (status) return status;
+    struct simulation_options options = options_of(setting, load, seed, &run);
+    options.builder = recording->builder;
+    options.on_step = recording->width ? record_step : NULL;
+    options.context = recording;
+    status = run_options(&run, &options, &result, err);
+    source_run_release(&run);
+    recording->scored_s += result.scored_s;
+    recording->virtual_s += (double)result.virtual_us / 1e6;
+    return status;
 }

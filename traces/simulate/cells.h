@@ -5,6 +5,7 @@
 #ifndef TRACES_SIMULATE_CELLS_H
 #define TRACES_SIMULATE_CELLS_H
 
+#include "traces/results/series.h"
 #include "traces/simulate/simulation.h"
 #include "traces/simulate/source.h"
 
@@ -31,14 +32,21 @@ struct cell {
     bool gave_up;     /* attainment is under `give_up_below`, and the rest unknown */
     int64_t requests; /* scored */
     double virtual_s; /* simulated time */
-    double scored_s;
     struct slo_result slo[SLO_KINDS];
 };
 
-/* `record`: also collects what a whole result needs; NULL: the figures of the cell alone.
- * give_up_below: 0 never; open loop only. */
+/* give_up_below: 0 never; open loop only. */
 enum status setting_run(const struct setting *setting, double load, int32_t seed,
-                        double give_up_below, struct results_builder *record, struct cell *cell,
-                        struct error *err);
+                        double give_up_below, struct cell *cell, struct error *err);
+
+/* Where a whole run leaves what a report shows. The series may be NULL. */
+struct recording {
+    struct results_builder *builder;
+    struct series *width, *step_ms; /* of all steps, from the run's start */
+    double scored_s, virtual_s;     /* added to */
+};
+
+enum status setting_record(const struct setting *setting, double load, int32_t seed,
+                           struct recording *recording, struct error *err);
 
 #endif

@@ -1,5 +1,6 @@
 /* espalier simulate: its options, and what they ask the sweep for. */
 #include "traces/commands.h"
+#include "traces/results/report.h"
 #include "traces/simulate/simulate_output.h"
 
 #include "base/base.h"
@@ -16,7 +17,7 @@
 
 struct words { /* the command line, before it is understood */
     const char *trace, *preset, *format, *profile, *policies, *slo_kind, *slo_ttft, *slo_tpot;
-    const char *chunk, *clients, *cache;
+    const char *chunk, *clients, *cache, *report;
     double rate, target, duration_s;
     int64_t requests, warm_us, seed, seeds, jobs;
     bool goodput, brief, json, skip_bad, no_cache;
@@ -162,22 +163,13 @@ static enum status understand(const struct words *w, struct sweep_options *sweep
     sweep->seeds = (int32_t)(w->seeds ? w->seeds : w->goodput ? GOODPUT_SEEDS : 1);
     sweep->goodput = w->goodput;
     sweep->brief = w->brief;
+    sweep->report = w->report;
     sweep->rate = w->rate;
     sweep->jobs = (int32_t)w->jobs;
     if (!base->closed && !w->goodput && w->rate <= 0 && source_is_preset(*source))
         return fail(err, ST_USAGE, "--preset needs --rate, --concurrency or --goodput");
     if (w->goodput && !w->no_cache) sweep->cache = cell_cache_open(w->cache);
     return ST_OK;
-}
-
-/* The command as it can be typed again. Caller frees. */
-static char *command_line(int argc, char **argv)
-{
-    struct strbuf line = {0};
-    strbuf_text(&line, "espalier");
-    for (int i = 0; i < argc; i++)
-        strbuf_format(&line, strpbrk(argv[i], " \t\"'$*?;&|<>()") ? " '%s'" : " %s", argv[i]);
-    return strbuf_take(&line);
 }
 
 static enum status simulate(const struct words *w, const char *command, struct error *err)
@@ -191,12 +183,13 @@ static enum status simulate(const struct words *w, const char *command, struct e
     if (!status) status = sweep_run(&options, &sweep, err);
     if (!status && w->json) {
         json_t *json = sweep_json(&options, sweep, command);
-        json_dumpf(json, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+        json_dumpf(json, stdout, RESULTS_JSON_FLAGS);
         putchar('\n');
         json_decref(json);
     } else if (!status) {
         sweep_print(&options, sweep);
     }
+    if (!status && w->report) status = sweep_report(&options, sweep, command, w->report, err);
     if (!status && sweep->virtual_s > 0)
         log_info("simulated %.0f s in %.1f s: %.0f times real time", sweep->virtual_s,
                  sweep->wall_s, sweep->virtual_s / sweep->wall_s);
@@ -276,12 +269,13 @@ int command_simulate(int argc, char **argv)
          "~/.cache/espalier/simulate)",
          0, 0},
         {"no-cache", OPT_FLAG, &w.no_cache, NULL, "neither read nor keep them", 0, 0},
+        {"report", OPT_STRING, &w.report, "FILE.html", "one page with the plots", 0, 0},
         {"json", OPT_FLAG, &w.json, NULL, "print one JSON document", 0, 0},
     };
     int parsed = options_parse(&help, table, COUNT_OF(table), argc, argv);
     if (parsed) return parsed > 0 ? 0 : 2;
     struct error err = {0};
-    char *command = command_line(argc, argv);
+    char *command = report_command_line(argc, argv);
     enum status status = simulate(&w, command, &err);
     free(command);
     if (status) log_error("%s", err.text);

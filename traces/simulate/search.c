@@ -92,7 +92,7 @@ static void run_seeds(struct run *run, struct point *point)
     for (int32_t seed = 0; seed < search->seeds && point->whole; seed++) {
         struct cell *cell = &point->cells[seed];
         run->status = setting_run(run->setting, point->load, seed, hopeless(run, point->level),
-                                  NULL, cell, run->err);
+                                  cell, run->err);
         if (run->status) return;
         if (run->watch) run->watch->ran(run->watch->context, cell->virtual_s);
         point->whole = !cell->gave_up;

@@ -51,10 +51,11 @@ static void put_search(json_t *json, const struct policy_result *policy)
     }
     for (int32_t seed = 0; seed < search->seeds; seed++)
         json_array_append_new(without, json_real(search->without[seed]));
-    json_object_set_new(goodput, closed ? "best_requests_per_s" : "max_rate",
-                        json_real(search->value));
+    const char *name = closed ? "best_requests_per_s" : "max_rate";
+    const char *interval = closed ? "best_requests_per_s_interval" : "max_rate_interval";
+    json_object_set_new(goodput, name, json_real(search->value));
+    json_object_set_new(goodput, interval, interval_json(&estimate));
     if (closed) json_object_set_new(goodput, "concurrency", json_integer((json_int_t)policy->load));
-    json_object_set_new(goodput, "interval", interval_json(&estimate));
     json_object_set_new(goodput, "without_seed", without);
     json_object_set_new(json, "points", points_json(policy));
 }

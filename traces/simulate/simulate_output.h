@@ -1,4 +1,4 @@
-/* What `espalier simulate` prints: the JSON of interfaces.md, or a table. */
+/* What `espalier simulate` gives out: the JSON of interfaces.md, a table, a page. */
 #ifndef TRACES_SIMULATE_SIMULATE_OUTPUT_H
 #define TRACES_SIMULATE_SIMULATE_OUTPUT_H
 
@@ -9,5 +9,9 @@ json_t *sweep_json(const struct sweep_options *options, const struct sweep *swee
                    const char *command);
 
 void sweep_print(const struct sweep_options *options, const struct sweep *sweep);
+
+/* The page of --report (traces/results/report.h). */
+enum status sweep_report(const struct sweep_options *options, const struct sweep *sweep,
+                         const char *command, const char *path, struct error *err);
 
 #endif

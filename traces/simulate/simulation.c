@@ -328,10 +328,13 @@ enum status simulation_run(const struct simulation_options *options, const struc
     if (status) return status;
     status = open_run(&run, err);
     if (!status) {
-        run.builder = options->brief ? results_begin_brief() : results_begin();
+        run.builder = options->builder ? options->builder
+                      : options->brief ? results_begin_brief()
+                                       : results_begin();
         if (!is_closed(&run)) run.scored = count_scored(&run);
         play(&run);
-        result->results = results_end(run.builder, scored_seconds(&run));
+        result->scored_s = scored_seconds(&run);
+        if (!options->builder) result->results = results_end(run.builder, result->scored_s);
     }
     close_run(&run);
     return status;

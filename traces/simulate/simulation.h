@@ -20,25 +20,31 @@ struct simulation_options {
     uint64_t seed;         /* of the step noise */
     struct slo_target slo; /* of requests whose trace names none */
 
-    /* Open loop (concurrency 0): request i arrives at arrival_ms / rate_scale after the first one's
-     * due time; none after duration_us (0: the whole trace). Closed loop: the next request of the
-     * trace arrives whenever fewer than `concurrency` are there, until duration_us; the trace
-     * begins anew when it is used up. */
+    /* Open loop (concurrency 0): request i arrives at (arrival_ms - that of the first one) /
+     * rate_scale, each request once; none after duration_us (0: the whole trace). Closed loop: the
+     * next request of the trace arrives whenever fewer than `concurrency` are there, until
+     * duration_us, or until_us without one; the trace begins anew when it is used up. With neither:
+     * the whole trace once. */
     double rate_scale;
     int32_t concurrency;
     int64_t duration_us;
-    size_t first; /* begin with this request, wrapping around at the end of the trace */
+    size_t first; /* begin with this request; behind the last one comes the trace's beginning, a
+                     mean gap later */
 
     /* Scored: requests that arrive (open loop) or end (closed loop) in [warm_us, until_us). 0, 0:
-     * all of them. An open-loop run ends when every scored request has. */
+     * all of them. An open-loop run ends when every scored request has, a closed-loop one at
+     * until_us. */
     int64_t warm_us, until_us;
 
-    /* Ends the run as soon as attainment by `give_up_kind` cannot reach this any more; the results
-     * say gave_up and are of no other use. 0: never. */
+    /* Open loop: ends the run as soon as attainment by `give_up_kind` cannot reach this any more;
+     * the result says gave_up and is of no other use. 0: never. */
     double give_up_below;
     enum slo_kind give_up_kind;
 
     bool brief; /* for a cell of a sweep: only what results_begin_brief keeps */
+    /* NULL: the run makes its own results. Else everything goes there, beside what other runs put
+     * there, and result->results is NULL. */
+    struct results_builder *builder;
 
     /* NULL, or called after each step / with each scored record at its end. */
     void (*on_step)(void *context, int64_t end_us, int64_t latency_us, int32_t width,
@@ -49,6 +55,7 @@ struct simulation_options {
 
 struct simulation_result {
     struct results *results; /* caller frees with results_free */
+    double scored_s;
     bool gave_up;
     int64_t virtual_us; /* simulated time, for the speed beside real time */
     int64_t preemptions, deferred_rows;

@@ -3,6 +3,7 @@
 #include "base/base.h"
 #include "base/siphash.h"
 #include "traces/workload/generate.h"
+#include "traces/workload/statistics.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -122,15 +123,40 @@ void source_run_release(struct source_run *run)
     run->owned = NULL;
 }
 
+static json_t *trace_statistics(const struct trace *trace)
+{
+    struct statistics *statistics = statistics_create();
+    for (size_t i = 0; i < trace->count; i++)
+        statistics_add(statistics, &trace->requests[i]);
+    json_t *json = statistics_json(statistics);
+    statistics_free(statistics);
+    return json;
+}
+
+/* A preset's statistics are those of its first seed at one request a second. */
+static json_t *preset_json(const struct source *source)
+{
+    const struct source_options *o = &source->options;
+    struct source_run run;
+    json_t *json = json_pack("{ss sf sI}", "preset", o->preset, "preset_duration_s", o->duration_s,
+                             "preset_seed", (json_int_t)o->seed);
+    if (source_run(source, 0, 1, &run, NULL) != ST_OK || !run.trace) return json;
+    json_t *statistics = trace_statistics(run.trace);
+    json_object_update_missing(json, statistics);
+    json_decref(statistics);
+    source_run_release(&run);
+    return json;
+}
+
 json_t *source_to_json(const struct source *source)
 {
     const struct source_options *o = &source->options;
-    if (!source->trace)
-        return json_pack("{ss sf sI}", "preset", o->preset, "duration_s", o->duration_s, "seed",
-                         (json_int_t)o->seed);
-    json_t *json = json_pack("{ss ss sI sf}", "file", o->path, "format",
-                             trace_format_name(source->counts.format), "requests",
-                             (json_int_t)source->trace->count, "rate_per_s", source_rate(source));
+    if (!source->trace) return preset_json(source);
+    json_t *json =
+        json_pack("{ss ss}", "file", o->path, "format", trace_format_name(source->counts.format));
+    json_t *statistics = trace_statistics(source->trace);
+    json_object_update_missing(json, statistics);
+    json_decref(statistics);
     if (source->counts.bad_lines > 0)
         json_object_set_new(json, "bad_lines", json_integer(source->counts.bad_lines));
     if (source->counts.failed > 0)

@@ -4,6 +4,7 @@
 #include "base/progress.h"
 #include "base/thread_pool.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -12,6 +13,8 @@ static const int32_t best_of[] = {128, 256, 384, 512};
 #define ROUGH_SEEDS 2 /* that say where to look, and which chunk is a policy's best */
 #define ROUGH_LOADS 7 /* that such a search tries, about: for the progress bar */
 #define WHOLE_LOADS 5
+#define CURVE_FROM  0.6 /* of the lowest goodput */
+#define CURVE_TO    1.2 /* of the highest */
 
 /* A search of one policy with one chunk. */
 struct task {
@@ -97,6 +100,20 @@ static void search_task(void *argument, int64_t begin, int64_t end, int member)
     }
 }
 
+static enum status record_seeds(struct job *job, struct policy_result *policy,
+                                struct recording *recording, struct error *err)
+{
+    enum status status = ST_OK;
+    for (int32_t seed = 0; seed < job->sweep->seeds && !status; seed++) {
+        double before_s = recording->virtual_s;
+        recording->width = seed == 0 ? policy->width : NULL;
+        recording->step_ms = seed == 0 ? policy->step_ms : NULL;
+        status = setting_record(&policy->setting, policy->load, seed, recording, err);
+        tell(job, 1, recording->virtual_s - before_s);
+    }
+    return status;
+}
+
 /* All seeds of a policy, one behind the other, into one result. */
 static void results_task(void *argument, int64_t begin, int64_t end, int member)
 {
@@ -104,25 +121,25 @@ static void results_task(void *argument, int64_t begin, int64_t end, int member)
     (void)member;
     for (int64_t i = begin; i < end && !stopped(job); i++) {
         struct policy_result *policy = &job->sweep->policies[i];
-        struct results_builder *builder = results_begin();
-        double scored_s = 0;
-        if (job->options->goodput && policy->load <= 0) {
-            results_free(results_end(builder, 0));
-            continue;
+        struct recording recording = {0};
+        struct error error = {0};
+        if (job->options->goodput && policy->load <= 0) continue;
+        if (job->options->report) {
+            policy->width = series_create();
+            policy->step_ms = series_create();
         }
-        for (int32_t seed = 0; seed < job->sweep->seeds; seed++) {
-            struct cell cell;
-            struct error error = {0};
-            enum status status =
-                setting_run(&policy->setting, policy->load, seed, 0, builder, &cell, &error);
-            if (status) {
-                note_failure(job, status, &error);
-                break;
-            }
-            scored_s += cell.scored_s;
-            tell(job, 1, cell.virtual_s);
+        recording.builder = results_begin();
+        enum status status = record_seeds(job, policy, &recording, &error);
+        if (status) note_failure(job, status, &error);
+        policy->results = results_end(recording.builder, recording.scored_s);
+        if (job->options->goodput && !job->options->base.closed) {
+            struct estimate rate =
+                jackknife(policy->search.value, policy->search.without, policy->search.seeds);
+            policy->results->searched = true;
+            policy->results->max_rate = rate.mean;
+            policy->results->max_rate_low = rate.low;
+            policy->results->max_rate_high = rate.high;
         }
-        policy->results = results_end(builder, scored_s);
     }
 }
 
@@ -159,26 +176,30 @@ static void look_roughly(struct job *job, struct thread_pool *pool, int32_t chun
 }
 
 /* The policy's chunk with the most goodput, the smaller among equals. */
-static const struct task *best_task(const struct task *tasks, int32_t chunks)
+static struct task *best_task(struct task *tasks, int32_t chunks)
 {
-    const struct task *best = &tasks[0];
+    struct task *best = &tasks[0];
     for (int32_t c = 1; c < chunks; c++)
         if (tasks[c].search.value > best->search.value) best = &tasks[c];
     return best;
 }
 
-/* All seeds, near what was found. */
+/* All seeds, near what was found; where those were all seeds, that is it. */
 static void look_closely(struct job *job, struct thread_pool *pool, int32_t chunks)
 {
     const struct sweep_options *options = job->options;
     struct task *rough = job->tasks, *close = rough + options->policy_count * chunks;
     for (int32_t p = 0; p < options->policy_count; p++) {
-        const struct task *best = best_task(&rough[p * chunks], chunks);
+        struct task *best = best_task(&rough[p * chunks], chunks);
         close[p] = (struct task){.setting = best->setting,
                                  .options = {.seeds = options->seeds,
                                              .hint = load_of_best(&best->search),
                                              .clients = &options->clients}};
+        if (options->seeds > ROUGH_SEEDS) continue;
+        close[p].search = best->search;
+        best->search = (struct search){0};
     }
+    if (options->seeds <= ROUGH_SEEDS) return;
     job->tasks = close;
     run_tasks(job, pool, options->policy_count, search_task, "looking closely",
               (int64_t)options->policy_count * options->seeds * WHOLE_LOADS);
@@ -204,6 +225,49 @@ static void find_goodput(struct job *job, struct thread_pool *pool)
     for (int32_t i = 0; i < count; i++)
         search_release(&job->tasks[i].search);
     free(job->tasks);
+}
+
+/* --- curves for a report */
+
+/* Of a policy: the same rates for all, from under the lowest goodput to over the highest. */
+static void curve_task(void *argument, int64_t begin, int64_t end, int member)
+{
+    struct job *job = argument;
+    (void)member;
+    for (int64_t i = begin; i < end && !stopped(job); i++) {
+        struct policy_result *policy = &job->sweep->policies[i / SWEEP_CURVE_POINTS];
+        struct point *point = &policy->curve.points[i % SWEEP_CURVE_POINTS];
+        struct error error = {0};
+        point->whole = true;
+        for (int32_t seed = 0; seed < policy->curve.seeds; seed++) {
+            struct cell *cell = &point->cells[seed];
+            enum status status = setting_run(&policy->setting, point->load, seed, 0, cell, &error);
+            if (status) note_failure(job, status, &error);
+            tell(job, 1, cell->virtual_s);
+        }
+    }
+}
+
+static void draw_curves(struct job *job, struct thread_pool *pool)
+{
+    struct sweep *sweep = job->sweep;
+    double least = INFINITY, most = 0;
+    for (int32_t p = 0; p < sweep->policy_count; p++) {
+        double load = sweep->policies[p].load;
+        if (load > 0) least = fmin(least, load);
+        most = fmax(most, load);
+    }
+    if (most <= 0) return;
+    least *= CURVE_FROM;
+    most *= CURVE_TO;
+    for (int32_t p = 0; p < sweep->policy_count; p++) {
+        struct search *curve = &sweep->policies[p].curve;
+        curve->seeds = min_i32(SWEEP_CURVE_SEEDS, sweep->seeds);
+        for (int i = 0; i < SWEEP_CURVE_POINTS; i++)
+            search_add_point(curve)->load = least + (most - least) * i / (SWEEP_CURVE_POINTS - 1);
+    }
+    int32_t count = sweep->policy_count * SWEEP_CURVE_POINTS;
+    run_tasks(job, pool, count, curve_task, "curves", (int64_t)count * SWEEP_CURVE_SEEDS);
 }
 
 /* --- the whole */
@@ -241,6 +305,8 @@ enum status sweep_run(const struct sweep_options *options, struct sweep **out, s
     if (!options->goodput || !options->brief)
         run_tasks(&job, pool, sweep->policy_count, results_task, "results",
                   (int64_t)sweep->policy_count * sweep->seeds);
+    if (options->goodput && options->report && !options->base.closed && !job.status)
+        draw_curves(&job, pool);
     thread_pool_free(pool);
     sweep->wall_s = seconds() - started;
     if (!job.status) {
@@ -256,8 +322,12 @@ void sweep_free(struct sweep *sweep)
 {
     if (!sweep) return;
     for (int32_t p = 0; p < sweep->policy_count; p++) {
-        search_release(&sweep->policies[p].search);
-        if (sweep->policies[p].results) results_free(sweep->policies[p].results);
+        struct policy_result *policy = &sweep->policies[p];
+        search_release(&policy->search);
+        search_release(&policy->curve);
+        free(policy->width);
+        free(policy->step_ms);
+        if (policy->results) results_free(policy->results);
     }
     free(sweep);
 }

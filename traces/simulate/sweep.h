@@ -11,6 +11,8 @@
 #include "traces/simulate/cell_cache.h"
 
 #define SWEEP_POLICIES 16
+#define SWEEP_CURVE_POINTS   12
+#define SWEEP_CURVE_SEEDS    2
 
 enum chunk_rule { CHUNK_FIXED, CHUNK_BEST, CHUNK_SLO };
 
@@ -26,6 +28,7 @@ struct sweep_options {
     bool brief;                 /* with goodput: without the runs that give whole results */
     double rate;                /* without goodput, open loop: 0: the trace's own */
     struct option_ints clients; /* closed loop; count 0 with goodput: found by itself */
+    bool report; /* series over time, and with goodput curves over the rate, for a page */
     int32_t jobs;
     struct cell_cache *cache; /* NULL: none */
 };
@@ -35,6 +38,9 @@ struct policy_result {
     double load; /* rate or clients that the results were taken at; 0: no load holds the target */
     struct search search;    /* with goodput */
     struct results *results; /* all seeds together; NULL when brief, or no load holds the target */
+    /* With `report`: of the first seed at `load`; attainment and goodput over the rate. */
+    struct series *width, *step_ms;
+    struct search curve; /* points alone */
 };
 
 struct sweep {

@@ -1,6 +1,7 @@
 #include "traces/workload/prefix_reuse.h"
 #include "base/base.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 /* A prefix block behind all that is in front of it, as a hash of both; 0: none. */
@@ -9,55 +10,65 @@ struct prefix_entry {
     int64_t tokens; /* most that a prompt took of it */
 };
 
-static struct prefix_entry *find(struct prefix_entry *entries, size_t capacity, uint64_t chain)
+/* Whether a block is one of those that stand for all: by the upper bits, the lower ones choose the
+ * place. */
+static bool is_kept(const struct prefix_reuse *reuse, uint64_t chain)
 {
-    size_t i = chain & (capacity - 1);
-    while (entries[i].chain && entries[i].chain != chain)
-        i = (i + 1) & (capacity - 1);
-    return &entries[i];
+    return reuse->halvings == 0 || chain >> (64 - reuse->halvings) == 0;
 }
 
-static void grow(struct prefix_reuse *reuse)
+static struct prefix_entry *find(const struct prefix_reuse *reuse, uint64_t chain)
 {
-    size_t capacity = reuse->capacity ? 2 * reuse->capacity : 1024;
-    struct prefix_entry *entries = must_alloc(capacity * sizeof *entries);
-    for (size_t i = 0; i < reuse->capacity; i++)
-        if (reuse->entries[i].chain)
-            *find(entries, capacity, reuse->entries[i].chain) = reuse->entries[i];
-    free(reuse->entries);
-    reuse->entries = entries;
-    reuse->capacity = capacity;
+    size_t i = chain & (reuse->capacity - 1);
+    while (reuse->entries[i].chain && reuse->entries[i].chain != chain)
+        i = (i + 1) & (reuse->capacity - 1);
+    return &reuse->entries[i];
 }
 
-/* The entry, made where there is none; NULL: there is no room for it. */
-static struct prefix_entry *entry_for(struct prefix_reuse *reuse, uint64_t chain)
+/* A table twice as large, or where that is too large, half of the entries. */
+static void make_room(struct prefix_reuse *reuse)
 {
-    if (reuse->count * 4 >= reuse->capacity * 3 && reuse->capacity < PREFIX_REUSE_MAX) grow(reuse);
-    struct prefix_entry *entry = find(reuse->entries, reuse->capacity, chain);
-    if (entry->chain) return entry;
-    reuse->full = reuse->full || reuse->count * 4 >= PREFIX_REUSE_MAX * 3;
-    if (reuse->full) return NULL;
+    struct prefix_entry *old = reuse->entries;
+    size_t places = reuse->capacity;
+    if (places < PREFIX_REUSE_PLACES)
+        reuse->capacity = places ? 2 * places : 1024;
+    else
+        reuse->halvings++;
+    reuse->entries = must_alloc(reuse->capacity * sizeof *reuse->entries);
+    reuse->count = 0;
+    for (size_t i = 0; i < places; i++) {
+        if (!old[i].chain || !is_kept(reuse, old[i].chain)) continue;
+        *find(reuse, old[i].chain) = old[i];
+        reuse->count++;
+    }
+    free(old);
+}
+
+/* What an earlier prompt had of this block, behind the same beginning. */
+static int64_t known_tokens(struct prefix_reuse *reuse, uint64_t chain, int64_t tokens)
+{
+    if (!is_kept(reuse, chain)) return 0;
+    if (reuse->count * 4 >= reuse->capacity * 3) make_room(reuse);
+    if (!is_kept(reuse, chain)) return 0;
+    struct prefix_entry *entry = find(reuse, chain);
+    int64_t known = entry->tokens < tokens ? entry->tokens : tokens;
+    if (!entry->chain) reuse->count++;
     entry->chain = chain;
-    reuse->count++;
-    return entry;
+    if (entry->tokens < tokens) entry->tokens = tokens;
+    return known;
 }
 
 /* Two prompts agree in a block as far as both took of it, and behind it only where both took
- * equally much. */
-int64_t prefix_reuse_add(struct prefix_reuse *reuse, const struct trace_request *request)
+ * equally much: so what was taken is a part of the hash of what follows. */
+double prefix_reuse_add(struct prefix_reuse *reuse, const struct trace_request *request)
 {
     uint64_t front = 1;
-    int64_t shared = 0;
-    bool same = true;
+    double shared = 0;
     for (int32_t i = 0; i < request->prefix_count; i++) {
         const struct trace_prefix *block = &request->prefixes[i];
         uint64_t chain = mix64(front + mix64(block->id + 0x9e3779b97f4a7c15u)) | 1;
-        struct prefix_entry *entry = entry_for(reuse, chain);
-        if (!entry) break;
-        int64_t known = entry->tokens < block->tokens ? entry->tokens : block->tokens;
-        if (same) shared += known;
-        same = same && known == block->tokens;
-        if (entry->tokens < block->tokens) entry->tokens = block->tokens;
+        double known = (double)known_tokens(reuse, chain, block->tokens);
+        shared += ldexp(known, reuse->halvings);
         front = mix64(chain + (uint64_t)block->tokens * 0x9e3779b97f4a7c15u);
     }
     return shared;

@@ -5,18 +5,20 @@
 
 #include "traces/trace.h"
 
-/* Prefix blocks that are remembered: 64 MB of them. */
-#define PREFIX_REUSE_MAX ((size_t)1 << 22)
+/* Places for prefix blocks: 16 MB of them. Where a trace has more than three quarters of that,
+ * every second block, then every fourth and so on, chosen by its hash, stands for the others. */
+#define PREFIX_REUSE_PLACES ((size_t)1 << 20)
 
 struct prefix_reuse {
     struct prefix_entry *entries; /* hash table, [capacity] */
     size_t count, capacity;
-    bool full; /* no room for new ones: what is found from then on is a lower bound */
+    int halvings; /* 0: all blocks are known, and the figures exact */
 };
 
 /* Tokens of the prompt that the same beginning of an earlier prompt had; then it is an earlier one
- * itself. */
-int64_t prefix_reuse_add(struct prefix_reuse *reuse, const struct trace_request *request);
+ * itself. With halvings an estimate whose sums are good to some percent: a block that
+ * very many prompts begin with counts for several, or not at all. */
+double prefix_reuse_add(struct prefix_reuse *reuse, const struct trace_request *request);
 void prefix_reuse_release(struct prefix_reuse *reuse);
 
 #endif

@@ -60,17 +60,18 @@ enum status workload_from_texts(const struct workload_texts *texts, struct workl
             "tokens of the last serial stage (default 50:199)", 0, 0                              \
     }
 
-#define WORKLOAD_SLO_OPTIONS(t)                                               \
-    {"slo-ttft",                                                              \
-     OPT_STRING,                                                              \
-     &(t).slo_ttft,                                                           \
-     "TIME",                                                                  \
-     "limit of the time to the first token, such as 2s, or none",             \
-     0,                                                                       \
-     0},                                                                      \
-    {                                                                         \
-        "slo-tpot", OPT_STRING, &(t).slo_tpot, "TIME",                        \
-            "limit of the time per output token, such as 50ms, or none", 0, 0 \
+#define WORKLOAD_SLO_OPTIONS(t)                                                                   \
+    {"slo-ttft",                                                                                  \
+     OPT_STRING,                                                                                  \
+     &(t).slo_ttft,                                                                               \
+     "TIME",                                                                                      \
+     "limit of the time to the first token, such as 2s\n(default none; presets: 2s)",             \
+     0,                                                                                           \
+     0},                                                                                          \
+    {                                                                                             \
+        "slo-tpot", OPT_STRING, &(t).slo_tpot, "TIME",                                            \
+            "limit of the time per output token, such as 50ms\n(default none; presets: 50ms)", 0, \
+            0                                                                                     \
     }
 
 #endif

@@ -103,7 +103,7 @@ void statistics_add(struct statistics *s, const struct trace_request *request)
     for (int32_t i = 0; i < request->stage_count; i++)
         add_stage(s, &request->stages[i]);
     s->branching += trace_request_branches(request);
-    s->shared_tokens += (double)prefix_reuse_add(&s->reuse, request);
+    s->shared_tokens += prefix_reuse_add(&s->reuse, request);
     s->cached_tokens += request->cached_tokens;
     histogram_add(&s->prompt, request->prompt_tokens);
     histogram_add(&s->output, (int32_t)trace_request_output(request));
@@ -189,7 +189,7 @@ json_t *statistics_json(const struct statistics *s)
     set(object, "degree_of_parallelism", f.degree);
     set(object, "degree_by_formula", f.formula);
     set(object, "prefix_reuse", f.reuse);
-    json_object_set_new(object, "prefix_reuse_exact", json_boolean(!s->reuse.full));
+    json_object_set_new(object, "prefix_reuse_exact", json_boolean(s->reuse.halvings == 0));
     set(object, "cached_share", f.cached);
     json_object_set_new(object, "classes", classes_json(s));
     if (s->other_classes)
@@ -257,7 +257,7 @@ void statistics_print(const struct statistics *s, FILE *out)
     print_lengths(out, "one branch", &s->branch);
     print_branches(out, s, &f);
     fprintf(out, "prefix reuse     %s%.1f %% of all prompt tokens stood in an earlier prompt\n",
-            s->reuse.full ? "at least " : "", 100 * f.reuse);
+            s->reuse.halvings ? "about " : "", 100 * f.reuse);
     if (s->cached_tokens > 0)
         fprintf(out, "cached           %.1f %% of all prompt tokens, beside that\n",
                 100 * f.cached);
