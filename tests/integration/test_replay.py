@@ -4,8 +4,10 @@ import http.server
 import json
 import os
 import pathlib
+import pty
 import random
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -431,6 +433,23 @@ def test_the_default_models_prompts_are_exact(smollm, trace, replay):
 
 
 # --- what is said
+
+def test_a_terminal_sees_where_the_run_is(stub, trace):
+    parent, child = pty.openpty()
+    done = subprocess.run([ESPALIER, "replay", "--trace", trace(*[SERIAL] * 4, gap_ms=100), "--url",
+                           stub("--ttft", 50, "--gap", 1), "--json"], stdout=subprocess.PIPE, stderr=child, timeout=PATIENCE)
+    os.close(child)
+    shown = b""
+    while select.select([parent], [], [], 0)[0]:
+        try:
+            shown += os.read(parent, 65536)
+        except OSError:  # nothing is left
+            break
+    os.close(parent)
+    assert done.returncode == 0 and json.loads(done.stdout)["completed"] == 4
+    assert re.search(rb"\r\x1b\[Kreplay  \d+ s  sent \d/4  [0-9.]+/s  in flight \d  done \d", shown)
+    assert b"attainment 100 %" in shown and shown.endswith(b"\r\x1b[K")  # it leaves no trace
+
 
 def test_a_page_is_written(stub, trace, replay, tmp_path):
     page = tmp_path / "page.html"
