@@ -37,8 +37,8 @@ def start(arguments, log):
     """(process, URL) of a server that serves."""
     command = [ROOT / "build" / "stub_server", "--ttft", 50, "--gap", 20] if arguments.stub else [
         ROOT / "build" / "espalier", "serve", "--model", arguments.model, "--port", 0, "--threads", 1]
-    process = subprocess.Popen(["taskset", "-c", "1", *map(str, command)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                               **FIRST)
+    process = subprocess.Popen(["taskset", "-c", "1", *map(str, command)], stdin=subprocess.DEVNULL,
+                               stdout=log, stderr=log, **FIRST)
     for _ in range(1200):
         found = re.search(rb"(?:on|listening on) (http://127\.0\.0\.1:\d+)", os.pread(log.fileno(), 1 << 20, 0))
         if found:
@@ -55,7 +55,8 @@ def by_replay(arguments, url, scratch, turn):
     trace.write_text("".join(json.dumps({"arrival_ms": i * gap_ms, "prompt_tokens": arguments.prompt,
                                          "stages": [arguments.output]}) + "\n" for i in range(arguments.requests)))
     load = ["--concurrency", arguments.concurrency] if arguments.concurrency else []
-    command = ["taskset", "-c", "0", ROOT / "build" / "espalier", "replay", "--trace", trace, "--url", url, "--json", *load]
+    command = ["taskset", "-c", "0", ROOT / "build" / "espalier", "replay", "--trace", trace, "--url", url, "--json",
+               *load]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True, **FIRST)
     figures = json.loads(done.stdout)
     assert figures["completed"] == arguments.requests, figures["reasons"]
@@ -71,8 +72,8 @@ def by_aiperf(arguments, url, scratch, turn):
                "--endpoint-type", "completions", "--streaming", "--tokenizer", scratch / "tokenizer", *load,
                "--request-count", arguments.requests, "--num-dataset-entries", arguments.requests,
                "--synthetic-input-tokens-mean", arguments.prompt, "--synthetic-input-tokens-stddev", 0,
-               "--output-tokens-mean", arguments.output, "--output-tokens-stddev", 0, "--extra-inputs", "ignore_eos:true",
-               "--extra-inputs", "temperature:0", "--use-server-token-count", "--random-seed", turn + 1, "--ui", "none",
+               "--output-tokens-mean", arguments.output, "--output-tokens-stddev", 0,
+               "--extra-inputs", "ignore_eos:true", "--extra-inputs", "temperature:0", "--use-server-token-count", "--random-seed", turn + 1, "--ui", "none",
                "--artifact-dir", folder]
     environment = {**os.environ, "HOME": str(scratch), "OPENAI_API_KEY": "none", "DO_NOT_TRACK": "1"}
     done = subprocess.run(list(map(str, command)), env=environment, cwd=scratch, capture_output=True, text=True,
@@ -108,8 +109,8 @@ def main():
             for turn in range(arguments.turns):
                 for tool, measure in tools.items():
                     found[tool].append(measure(arguments, url, scratch, turn))
-                    print(f"turn {turn + 1} {tool:7} TTFT {found[tool][-1][0]:8.2f} ms  TPOT {found[tool][-1][1]:7.3f} ms",
-                          flush=True)
+                    ttft, tpot = found[tool][-1]
+                    print(f"turn {turn + 1} {tool:7} TTFT {ttft:8.2f} ms  TPOT {tpot:7.3f} ms", flush=True)
         finally:
             server.kill()
             server.wait()
