@@ -4,8 +4,10 @@ import http.server
 import json
 import os
 import pathlib
+import pty
 import random
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -182,8 +184,8 @@ def test_a_late_generator_says_so(stub, trace, replay):
 
 def test_interruption_ends_the_run_with_its_report(stub, trace, tmp_path):
     url, record = stub("--ttft", 5, "--gap", 200), tmp_path / "record.jsonl"
-    process = subprocess.Popen([ESPALIER, "replay", "--trace", trace(SERIAL, SERIAL, SERIAL, gap_ms=60000), "--url", url,
-                                "--json", "--record", record], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([ESPALIER, "replay", "--trace", trace(SERIAL, SERIAL, gap_ms=60000), "--url", url, "--json",
+                                "--record", record], stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + PATIENCE
     while not record.exists() or not record.read_text():
         assert time.monotonic() < deadline
@@ -314,8 +316,8 @@ def usage(completion, prompt=40):
     ([choice(token_ids=[1, 2, 3])] * 4, 12),
     ([choice()] * 4 + [usage(12)], 12),
     # A chat's first chunk only says who speaks.
-    ([{"choices": [{"delta": {"role": "assistant", "content": ""}}]}] + [{"choices": [{"delta": {"content": "x"}}]}] * 12,
-     12),
+    ([{"choices": [{"delta": {"role": "assistant", "content": ""}}]}] +
+     [{"choices": [{"delta": {"content": "x"}}]}] * 12, 12),
     # Two choices in one event, and nulls as vLLM sends them.
     ([{"choices": choice()["choices"] + choice(index=1)["choices"], "usage": None, "error": None}] * 6, 12),
 ])
@@ -334,8 +336,8 @@ def test_limits_and_branches_reach_the_server(odd, trace, replay, tmp_path):
     path = trace(BRANCHING, SERIAL)
     for mode in ("stages", "n", "flat"):
         replay("--trace", path, "--url", odd.url, "--branches", mode, "--slo-ttft", "500ms", "--api-key-file", key)
-    (staged, plain), (answers, _), (flat, _) = (sorted(odd.asked[i:i + 2], key=lambda one: "x-slo-tpot-ms" not in one[0])
-                                                for i in (0, 2, 4))
+    (staged, plain), (answers, _), (flat, _) = (
+        sorted(odd.asked[i:i + 2], key=lambda one: "x-slo-tpot-ms" not in one[0]) for i in (0, 2, 4))
     assert all(headers["Authorization"] == "Bearer secret-7" for headers, _ in odd.asked)
     assert (staged[0]["x-slo-ttft-ms"], staged[0]["x-slo-tpot-ms"]) == ("2000", "50")
     assert plain[0]["x-slo-ttft-ms"] == "500" and "x-slo-tpot-ms" not in plain[0]
@@ -352,7 +354,8 @@ def test_equal_prefixes_are_equal_bytes(odd, trace, replay):
     odd.events = [choice(finish="stop"), b"[DONE]"]
     replay("--trace", trace({"prompt_tokens": 60, "prefix": [[1, 20], [2, 30]], "stages": [1]},
                             {"prompt_tokens": 60, "prefix": [[1, 20], [3, 30]], "stages": [1]},
-                            {"prompt_tokens": 35, "prefix": [[1, 20], [2, 10]], "stages": [1]}), "--url", odd.url, "--concurrency", 1)
+                            {"prompt_tokens": 35, "prefix": [[1, 20], [2, 10]], "stages": [1]}),
+           "--url", odd.url, "--concurrency", 1)
     one, two, three = (body["prompt"].split() for _, body in odd.asked)
     assert (len(one), len(two), len(three)) == (60, 60, 35)
     assert one[:20] == two[:20] == three[:20] and one[20:30] == three[20:30]
@@ -421,16 +424,37 @@ def test_the_real_servers_refusals_are_told(server, trace, replay):
     assert "longer than the model's context" in done.done.stderr
 
 
-def test_the_default_models_prompts_are_exact(smollm, trace, replay):
+@pytest.mark.parametrize("options, cached", [((), 512), (("--endpoint", "chat"), None), (("--prompt-ids",), 512),
+                                             (("--corpus", ROOT / "docs" / "replay.md"), 512)])
+def test_the_default_models_prompts_are_exact(smollm, trace, replay, options, cached):
     done = replay("--trace", trace({"prompt_tokens": 700, "prefix": [[3, 512]], "stages": [4]},
-                                   {"prompt_tokens": 533, "prefix": [[3, 512]], "stages": [3, [2, 2]]}, gap_ms=2000),
-                  "--url", smollm.url)
-    assert done.figures["prompts"]["source"] == "words" and done.figures["prompts"]["exact"]
-    assert [record["usage_prompt"] for record in done.records] == [700, 533]
-    assert done.records[1]["usage_cached"] == 512
+                                   {"prompt_tokens": 573, "prefix": [[3, 512]], "stages": [3, [2, 2]]}, gap_ms=2000),
+                  "--url", smollm.url, *options)
+    assert done.figures["prompts"]["exact"]
+    assert [record["usage_prompt"] for record in done.records] == [700, 573]
+    found = done.records[1]["usage_cached"]
+    assert found == cached or (cached is None and found > 512)  # the template's beginning is shared, too
 
 
 # --- what is said
+
+def test_a_terminal_sees_where_the_run_is(stub, trace):
+    parent, child = pty.openpty()
+    done = subprocess.run([ESPALIER, "replay", "--trace", trace(*[SERIAL] * 4, gap_ms=100), "--url",
+                           stub("--ttft", 50, "--gap", 1), "--json"], stdout=subprocess.PIPE, stderr=child,
+                          timeout=PATIENCE)
+    os.close(child)
+    shown = b""
+    while select.select([parent], [], [], 0)[0]:
+        try:
+            shown += os.read(parent, 65536)
+        except OSError:  # nothing is left
+            break
+    os.close(parent)
+    assert done.returncode == 0 and json.loads(done.stdout)["completed"] == 4
+    assert re.search(rb"\r\x1b\[Kreplay  \d+ s  sent \d/4  [0-9.]+/s  in flight \d  done \d", shown)
+    assert b"attainment 100 %" in shown and shown.endswith(b"\r\x1b[K")  # it leaves no trace
+
 
 def test_a_page_is_written(stub, trace, replay, tmp_path):
     page = tmp_path / "page.html"
