@@ -133,6 +133,7 @@ def figures_of(records, kind):
     figures["send"] = {
         "delay_ms": distribution(delays), "late_share": late / len(requests) if requests else 0.0,
         "late": late > 0.01 * len(requests),
+        "rate_per_s": len(requests) / max(r.due for r in requests) * 1e6 if any(r.due for r in requests) else None,
         "connect_ms": distribution([(r.record["connected_us"] - r.sent) / 1e3 for r in requests
                                     if r.record["connected_us"] is not None])}
     done = [request for request in requests if request.outcome == "completed"]

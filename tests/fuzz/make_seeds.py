@@ -489,6 +489,42 @@ def trace_seeds():
             seed("trace", f"{name}{choice}", bytes([choice]) + text.encode())
 
 
+def replay_seeds():
+    def event(value):
+        return b"data: " + (value if isinstance(value, bytes) else compact(value).encode()) + b"\n\n"
+
+    def choice(text, index=0, finish=None, **more):
+        return {"choices": [{"index": index, "text": text, "finish_reason": finish}], **more}
+
+    def branch(stage, number, kind):
+        return {"espalier": {"stage": stage, "branch": number, "event": kind}}
+    usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 2}}}
+    streams = {
+        "plain": [choice(" a")] * 3 + [choice("", finish="stop"), usage, b"[DONE]"],
+        "n": [choice(" a", 1), choice("b", 0, "length"), choice("", 1, "length"), b"[DONE]"],
+        "stages": [choice("a", **branch(0, 0, "token")), choice("", **branch(1, 0, "fork")), choice("b", **branch(1, 1, "token")),
+                   choice("", **branch(1, 0, "join")), choice("", finish="length"), b"[DONE]"],
+        "chat": [{"choices": [{"delta": {"role": "assistant"}}]}, {"choices": [{"delta": {"content": "x"}}]}, b"[DONE]"],
+        "ids": [{"choices": [{"text": "abc", "token_ids": [1, 2, 3]}]}, usage],
+        "error": [choice("a"), {"error": {"message": "m", "type": "t", "param": None, "code": "c"}}, b"[DONE]"],
+    }
+    for name, events in streams.items():
+        seed("replay", name, bytes([4, 30]) + b"".join(map(event, events)))
+    seed("replay", "fields", b"\4\1: hello\r\nevent: x\r\nid: 3\r\ndata: {\r\ndata: \"choices\": []}\r\n\r\n<html>\n")
+    flight = {"index": 0, "class": "chat", "branching": True, "prompt_tokens": 5, "asked_tokens": 4, "answers": 1,
+              "slo_ttft_us": 2000, "slo_tpot_us": 50, "parallel": [False, True], "due_us": 0, "sent_us": 3, "connected_us": 5,
+              "first_byte_us": 9, "end_us": 30, "status": 200, "outcome": "completed", "reason": "", "code": "",
+              "usage_prompt": 5, "usage_completion": 4, "usage_cached": None, "spread_tokens": 0,
+              "finishes": [[0, "length"]], "events": [[11, 1, 0, "fork"], [29, 1, 0, "join"]],
+              "tokens": [[9, 0, 0], [12, 1, 0], [13, 1, 1], [20, 1, 0]]}
+    refused = dict(flight, outcome="refused", reason="503 queue_full", code="queue_full", status=503, tokens=[], connected_us=None)
+    end = {"end": {"sent": 2, "cut_prompts": 1, "interrupted": True, "drain_over": False, "wall_s": 0.3}}
+    for name, header in (("run", {"espalier_replay": 1, "prompts": {"exact": False, "check": "none"}}),
+                         ("search", {"espalier_replay": 1, "search": {"attainment": 0.95, "rate_per_s": 3.5}})):
+        lines = [header, flight, dict(flight, index=1, tokens=[]), refused, end]
+        seed("replay_record", name, "".join(compact(line) + "\n" for line in lines * (1 + (name == "search"))))
+
+
 gguf_seeds()
 config_seeds()
 tokenizer_seeds()
@@ -499,3 +535,4 @@ text_seeds()
 branch_seeds()
 sample_seeds()
 trace_seeds()
+replay_seeds()

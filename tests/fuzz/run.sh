@@ -30,6 +30,7 @@ export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 longest() {
     case $1 in
     gguf) echo 8192 ;;
+    replay_record) echo 4096 ;;
     directory | quantized | chat) echo 6144 ;;
     tokenizer_json) echo 4096 ;;
     stages) echo 512 ;; # each is rendered three times

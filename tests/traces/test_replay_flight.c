@@ -19,7 +19,7 @@ static struct flight new_flight(int32_t asked)
     return flight;
 }
 
-/* One letter a chunk: t text, s silent, e ending. */
+/* One letter a chunk: t text, s silent, c closing, e ending. */
 static int settled(const char *chunks, int32_t usage)
 {
     struct flight flight = new_flight(12);
@@ -27,6 +27,7 @@ static int settled(const char *chunks, int32_t usage)
         flight_token(&flight, i, 0, 0,
                      chunks[i] == 't'   ? TOKEN_SURE
                      : chunks[i] == 's' ? TOKEN_SILENT
+                     : chunks[i] == 'c' ? TOKEN_CLOSING
                                         : TOKEN_ENDING);
     flight.usage_completion = usage;
     flight_settle(&flight);
@@ -45,11 +46,44 @@ Test(flight, doubtful_chunks_are_what_the_server_counts)
     cr_assert_eq(settled("ttse", 2), 2);
     cr_assert_eq(settled("ttse", 3), 3);
     cr_assert_eq(settled("ttse", 4), 4);
-    cr_assert_eq(settled("ttsse", 3), 3); /* the ending is, the silent ones are not */
+    cr_assert_eq(settled("ttc", 3), 3);
+    cr_assert_eq(settled("ttsc", 3), 3); /* the rest of a character */
+    cr_assert_eq(settled("sttc", 3), 3); /* an empty beginning */
+    cr_assert_eq(settled("ttc", 2), 2);
     cr_assert_eq(settled("tt", 7), 7);    /* several a chunk */
     cr_assert_eq(settled("ttttt", 3), 5); /* what came, came */
     cr_assert_eq(settled("", 3), 0);
     cr_assert_eq(settled("t", 1 << 30), 1); /* no honest count */
+}
+
+/* Times of the chunks that stayed, as letters of their places. */
+static void expect_kept(const char *chunks, int32_t usage, const char *places)
+{
+    struct flight flight = new_flight(12);
+    char kept_places[32] = "";
+    for (int64_t i = 0; chunks[i]; i++)
+        flight_token(&flight, i, 0, chunks[i] < 'a',
+                     strchr("tT", chunks[i])   ? TOKEN_SURE
+                     : strchr("sS", chunks[i]) ? TOKEN_SILENT
+                     : strchr("cC", chunks[i]) ? TOKEN_CLOSING
+                                               : TOKEN_ENDING);
+    flight.usage_completion = usage;
+    flight_settle(&flight);
+    for (size_t i = 0; i < flight.token_count; i++)
+        kept_places[i] = (char)('0' + flight.tokens[i].us);
+    cr_assert_str_eq(kept_places, places, "%s of %d", chunks, usage);
+    flight_free(&flight);
+}
+
+Test(flight, what_goes_is_the_likeliest)
+{
+    expect_kept("ttsc", 3, "012");     /* the rest of a character that was held back */
+    expect_kept("sttc", 3, "123");     /* a chunk of nothing before the first token */
+    expect_kept("tTsTcC", 5, "01235"); /* of two answers the one whose character was not whole */
+    expect_kept("tTttCc", 5, "01234"); /* one of the two */
+    expect_kept("sTtSCc", 4, "0123");  /* both, though one had text before */
+    expect_kept("tstste", 5, "01234");
+    expect_kept("tssste", 2, "04"); /* a server that sends chunks of nothing */
 }
 
 Test(flight, spread_tokens_come_with_their_chunks)

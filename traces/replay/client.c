@@ -164,11 +164,17 @@ static int64_t next_due(const struct client *client)
     return client->in_flight < concurrency ? client->hold_us : -1;
 }
 
+static bool loop_is_over(const struct client *client, int64_t now)
+{
+    const struct replay_settings *settings = client->options->settings;
+    return settings->concurrency && settings->duration_us && now >= settings->duration_us;
+}
+
 static void send_due(struct client *client)
 {
     for (;;) {
-        int64_t due_us = next_due(client);
-        if (due_us < 0 || due_us > now_of(client)) break;
+        int64_t due_us = next_due(client), now = now_of(client);
+        if (due_us < 0 || due_us > now || loop_is_over(client, now)) break;
         send_prepared(client);
         prepare_next(client);
     }
@@ -177,10 +183,7 @@ static void send_due(struct client *client)
 /* A closed loop's prepared request that the end of --duration overtook is never sent. */
 static void drop_prepared(struct client *client)
 {
-    const struct replay_settings *settings = client->options->settings;
-    bool late =
-        settings->concurrency && settings->duration_us && now_of(client) >= settings->duration_us;
-    if (!client->prepared || !late) return;
+    if (!client->prepared || !loop_is_over(client, now_of(client))) return;
     put_idle(client, client->prepared);
     client->prepared = NULL;
 }

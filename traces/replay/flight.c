@@ -104,12 +104,64 @@ bool flight_finish(struct flight *flight, int32_t choice, const char *reason)
     return true;
 }
 
-static void drop(struct flight *flight, enum token_certainty certainty)
+/* The chunk before it of the same sequence; NULL: it is the first. */
+static const struct flight_token *before(const struct flight *flight, const struct flight_token *at)
 {
-    size_t kept = 0;
+    for (const struct flight_token *token = at; token-- > flight->tokens;)
+        if (token->stage == at->stage && token->branch == at->branch) return token;
+    return NULL;
+}
+
+typedef bool chunk_test(const struct flight *flight, const struct flight_token *token);
+
+static bool is_ending(const struct flight *flight, const struct flight_token *token)
+{
+    (void)flight;
+    return token->certainty == TOKEN_ENDING;
+}
+
+static bool is_closing(const struct flight *flight, const struct flight_token *token)
+{
+    (void)flight;
+    return token->certainty == TOKEN_CLOSING;
+}
+
+static bool is_silent(const struct flight *flight, const struct flight_token *token)
+{
+    (void)flight;
+    return token->certainty == TOKEN_SILENT;
+}
+
+/* The rest of a character that a token without text had begun. */
+static bool is_held_back(const struct flight *flight, const struct flight_token *token)
+{
+    const struct flight_token *last = is_closing(flight, token) ? before(flight, token) : NULL;
+    return last && last->certainty == TOKEN_SILENT;
+}
+
+/* A stream that begins with a chunk of nothing. */
+static bool is_opening(const struct flight *flight, const struct flight_token *token)
+{
+    return token->certainty == TOKEN_SILENT && !before(flight, token);
+}
+
+static size_t count_of(const struct flight *flight, chunk_test *test)
+{
+    size_t count = 0;
     for (size_t i = 0; i < flight->token_count; i++)
-        if (flight->tokens[i].certainty != certainty) flight->tokens[kept++] = flight->tokens[i];
-    flight->token_count = kept;
+        count += test(flight, &flight->tokens[i]);
+    return count;
+}
+
+/* The last `count` of that kind; the list keeps its order. */
+static void drop(struct flight *flight, chunk_test *test, size_t count)
+{
+    for (size_t i = flight->token_count; i-- > 0 && count;) {
+        if (!test(flight, &flight->tokens[i])) continue;
+        memmove(&flight->tokens[i], &flight->tokens[i + 1],
+                (--flight->token_count - i) * sizeof *flight->tokens);
+        count--;
+    }
 }
 
 /* From the last on, so that each source is still there when it is needed. */
@@ -124,21 +176,30 @@ static void spread(struct flight *flight, size_t wanted)
     flight->token_count = wanted;
 }
 
+/* More chunks came than the server counts tokens: the likeliest kind that can make up for it goes.
+ * None: they stay, and the length is told to be another. */
+static void drop_excess(struct flight *flight, size_t excess)
+{
+    size_t silent = count_of(flight, is_silent);
+    if (count_of(flight, is_held_back) >= excess)
+        drop(flight, is_held_back, excess);
+    else if (count_of(flight, is_opening) == excess)
+        drop(flight, is_opening, excess);
+    else if (count_of(flight, is_closing) >= excess)
+        drop(flight, is_closing, excess);
+    else if (silent == excess)
+        drop(flight, is_silent, excess);
+}
+
 void flight_settle(struct flight *flight)
 {
-    size_t count[3] = {0};
-    for (size_t i = 0; i < flight->token_count; i++)
-        count[flight->tokens[i].certainty]++;
-    size_t sure = count[TOKEN_SURE], silent = count[TOKEN_SILENT], ending = count[TOKEN_ENDING];
     size_t usage = flight->usage_completion > 0 ? (size_t)flight->usage_completion : 0;
-    if (usage && sure + silent != usage && sure + silent + ending == usage) return;
-    if (usage && sure + silent != usage && (sure == usage || sure + ending == usage)) {
-        drop(flight, TOKEN_SILENT);
-        if (sure == usage) drop(flight, TOKEN_ENDING);
-        return;
-    }
-    drop(flight, TOKEN_ENDING);
-    if (flight->token_count && flight->token_count < usage && usage <= limit_of(flight))
+    size_t ending = count_of(flight, is_ending), others = flight->token_count - ending;
+    if (usage && others + ending == usage) return;
+    drop(flight, is_ending, ending);
+    if (usage && others > usage)
+        drop_excess(flight, others - usage);
+    else if (others && others < usage && usage <= limit_of(flight))
         spread(flight, usage);
 }
 

@@ -14,10 +14,11 @@
 
 /* How sure it is that a chunk held a token. */
 enum token_certainty {
-    TOKEN_SURE,   /* text, ids, or a branch event that says so */
-    TOKEN_SILENT, /* a choice without text that goes on: a part of a character, most likely a token
-                   */
-    TOKEN_ENDING, /* a choice without text that ends: an EOS or nothing, most likely nothing */
+    TOKEN_SURE,    /* text, ids, or a branch event that says so */
+    TOKEN_SILENT,  /* a choice without text that goes on: a part of a character, most likely a token
+                    */
+    TOKEN_CLOSING, /* a choice with text that ends: a token, or what others had held back */
+    TOKEN_ENDING,  /* a choice without text that ends: an EOS or nothing, most likely nothing */
 };
 
 struct flight_token {

@@ -1,6 +1,7 @@
 #include "traces/replay/header.h"
 #include "base/base.h"
 
+#include <curl/curl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -99,6 +100,7 @@ json_t *header_make(const struct header_facts *facts)
     set(json, "espalier_replay", json_integer(1));
     set(json, "command", results_text(facts->options->command));
     set(json, "version", json_string(ESPALIER_VERSION));
+    set(json, "libcurl", json_string(curl_version_info(CURLVERSION_NOW)->version));
     set(json, "started", date());
     set(json, "machine", machine());
     set(json, "policy", json_null()); /* a server does not say which it runs */

@@ -27,9 +27,11 @@ static int32_t tokens_of(const struct stream_event *event, const struct event_ch
 {
     *certainty = TOKEN_SURE;
     if (choice->token_ids >= 0) return choice->token_ids;
-    if (choice->has_text || event->branch_event == BRANCH_TOKEN) return 1;
+    if (event->branch_event == BRANCH_TOKEN) return 1;
     if (choice->role_only) return 0;
-    *certainty = *choice->finish ? TOKEN_ENDING : TOKEN_SILENT;
+    *certainty = *choice->finish    ? choice->has_text ? TOKEN_CLOSING : TOKEN_ENDING
+                 : choice->has_text ? TOKEN_SURE
+                                    : TOKEN_SILENT;
     return 1;
 }
 
@@ -92,6 +94,21 @@ static bool on_data(void *context, const char *data, size_t length)
     return take_event(stream);
 }
 
+bool stream_take(struct stream *stream, const char *bytes, size_t length)
+{
+    switch (sse_feed(&stream->sse, bytes, length, on_data, stream)) {
+    case SSE_OK:
+        return true;
+    case SSE_STOPPED: /* said by on_data */
+        return false;
+    case SSE_BAD_LINE:
+        return set_failure(stream, "malformed line of a stream");
+    case SSE_TOO_LONG:
+        return set_failure(stream, "event over 1 MiB");
+    }
+    return false;
+}
+
 static void begin_answer(struct stream *stream)
 {
     long status = 0;
@@ -116,19 +133,7 @@ static size_t on_bytes(char *bytes, size_t size, size_t count, void *context)
         strbuf_append(&stream->refusal, bytes, length < room ? length : room);
         return length;
     }
-    switch (sse_feed(&stream->sse, bytes, length, on_data, stream)) {
-    case SSE_OK:
-        return length;
-    case SSE_STOPPED: /* said by on_data */
-        break;
-    case SSE_BAD_LINE:
-        set_failure(stream, "malformed line of a stream");
-        break;
-    case SSE_TOO_LONG:
-        set_failure(stream, "event over 1 MiB");
-        break;
-    }
-    return 0; /* ends the transfer */
+    return stream_take(stream, bytes, length) ? length : 0; /* 0 ends the transfer */
 }
 
 static int on_ready(void *context, char *local, char *remote, int local_port, int remote_port)
@@ -158,6 +163,7 @@ struct stream *stream_create(struct stream_context *context)
     curl_easy_setopt(easy, CURLOPT_URL, context->url);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(easy, CURLOPT_PROXY, "");    /* whatever the environment says */
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L); /* also: no sigaction around each call */
     curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, -1L);
     curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);

@@ -44,6 +44,11 @@ void stream_free(struct stream *stream);
 /* Makes the handle ready for what stands in body and flight. */
 void stream_prepare(struct stream *stream);
 
+/* Bytes of the answer's stream, which came at last_byte_us. false: it has failed, `failure` says
+ * how.
+ */
+bool stream_take(struct stream *stream, const char *bytes, size_t length);
+
 /* The transfer ended with `code`, or the run gave it up (`given_up`: a reason, or "" for a run that
  * ended first): outcome, reason and times go into the flight. */
 void stream_end(struct stream *stream, CURLcode code, const char *given_up);

@@ -44,6 +44,7 @@ static void add_tally(struct summary_tally *tally, const struct flight *flight)
     tally->flights++;
     tally->late += flight->sent_us - flight->due_us > LATE_US;
     if (flight->end_us > tally->last_us) tally->last_us = flight->end_us;
+    if (flight->due_us > tally->last_due_us) tally->last_due_us = flight->due_us;
     if (flight->outcome != OUTCOME_COMPLETED) return;
     tally->prompts_told += flight->usage_prompt >= 0;
     tally->prompts_otherwise +=

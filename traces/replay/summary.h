@@ -24,8 +24,9 @@ struct summary_tally {
     int64_t prompts_otherwise; /* of those: not the length that was asked for */
     int64_t answers_otherwise; /* completed ones with another number of tokens than asked for */
     int64_t answers_spread;    /* of which a chunk held several tokens (flight.h: spread_tokens) */
-    int64_t unbranched; /* completed ones that were sent as stages and came without branches */
-    int64_t last_us;    /* the last end */
+    int64_t unbranched;  /* completed ones that were sent as stages and came without branches */
+    int64_t last_us;     /* the last end */
+    int64_t last_due_us; /* the last request's time */
 };
 
 struct summary {
@@ -48,8 +49,8 @@ void summary_free(struct summary *summary);
 
 bool summary_late(const struct summary *summary);
 
-/* Adds to `document`, which has what the run's header says, everything that was measured. `end` is
- * the end line's object, or NULL. */
+/* Adds to `document`, a copy of the run's header, everything that was measured. `end` is the end
+ * line's object, or NULL. */
 void summary_json(const struct summary *summary, const json_t *end, json_t *document);
 
 /* The table and, below it, what a reader should know; `notices` of summary_notices. */

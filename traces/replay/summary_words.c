@@ -4,11 +4,20 @@
 
 #include <stdlib.h>
 
+#define STEADY 10 /* a load must last so many times as long as a request */
+
 static json_t *distribution_json(const struct distribution *d)
 {
     if (d->count == 0) return json_pack("{s:i}", "count", 0);
     return json_pack("{s:I, s:f, s:f, s:f, s:f, s:f}", "count", (json_int_t)d->count, "mean",
                      d->mean, "p50", d->p50, "p90", d->p90, "p99", d->p99, "max", d->max);
+}
+
+/* Over the time in which requests were due; null for one moment. */
+static json_t *rate_json(const struct summary_tally *tally)
+{
+    if (tally->last_due_us == 0) return json_null();
+    return json_real(1e6 * (double)tally->flights / (double)tally->last_due_us);
 }
 
 static void set(json_t *document, const char *key, json_t *value)
@@ -23,9 +32,9 @@ void summary_json(const struct summary *summary, const json_t *end, json_t *docu
     json_object_update(document, results);
     json_decref(results);
     set(document, "send",
-        json_pack("{s:b, s:f, s:i, s:o, s:o}", "late", summary_late(summary), "late_share",
+        json_pack("{s:b, s:f, s:i, s:o, s:o, s:o}", "late", summary_late(summary), "late_share",
                   tally->flights ? (double)tally->late / (double)tally->flights : 0.0,
-                  "late_means_ms_over", LATE_US / 1000, "delay_ms",
+                  "late_means_ms_over", LATE_US / 1000, "rate_per_s", rate_json(tally), "delay_ms",
                   distribution_json(&summary->delay_ms), "connect_ms",
                   distribution_json(&summary->connect_ms)));
     set(document, "lengths",
@@ -35,6 +44,9 @@ void summary_json(const struct summary *summary, const json_t *end, json_t *docu
                   (json_int_t)tally->answers_otherwise, "answers_with_several_tokens_a_chunk",
                   (json_int_t)tally->answers_spread, "staged_answers_without_branches",
                   (json_int_t)tally->unbranched));
+    char *notices = summary_notices(summary, document, end);
+    set(document, "notices", results_text(notices));
+    free(notices);
     set(document, "end", end ? json_deep_copy(end) : json_null());
 }
 
@@ -90,6 +102,19 @@ static void length_notices(const struct summary *summary, struct strbuf *out)
                       (long long)tally->unbranched);
 }
 
+/* A rate means something when requests of it overlap as they would for ever. */
+static void search_notice(const struct summary *summary, const json_t *header, struct strbuf *out)
+{
+    double load_ms = (double)summary->tally.last_due_us / 1e3;
+    double request_ms = summary->results->all.e2e_ms.mean;
+    if (!json_object_get(header, "search") || load_ms >= STEADY * request_ms) return;
+    strbuf_format(
+        out,
+        "The load lasted %.3g s and a request %.3g s: no steady load; give the search more "
+        "--requests or a longer --duration.\n",
+        load_ms / 1e3, request_ms / 1e3);
+}
+
 char *summary_notices(const struct summary *summary, const json_t *header, const json_t *end)
 {
     struct strbuf out = {0};
@@ -101,6 +126,7 @@ char *summary_notices(const struct summary *summary, const json_t *header, const
                       100.0 * (double)summary->tally.late / (double)summary->tally.flights,
                       LATE_US / 1000, summary->delay_ms.p99, summary->delay_ms.max);
     end_notices(end, &out);
+    search_notice(summary, header, &out);
     length_notices(summary, &out);
     const json_t *prompts = json_object_get(header, "prompts");
     const char *check = json_string_value(json_object_get(prompts, "check"));

@@ -44,6 +44,7 @@ static long call(const struct target *target, const char *path, const char *body
     curl_easy_setopt(easy, CURLOPT_URL, strbuf_cstr(&url));
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* whatever the environment says */
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT, (long)PATIENCE_S);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, words);
