@@ -11,8 +11,9 @@ The real server, one wave of equal requests by `espalier replay`, steady decode 
 CPU times are the scheduler's own (/proc/PID/task/*/schedstat). The engine thread's is split, and parts are told apart, by
 `perf record -g` over a second window; without perf all of the gap counts as the engine's. Sampling tokens is inside the executor.
 
-Judged is overhead / executor: as if no overhead ran beside the model and nothing of it were hidden. On a machine that does
-other work too, --realtime lets the server (priority 50, what is not compute 51) and the client (51) go before it.
+Judged is overhead / the engine thread's CPU time in the executor: all of the overhead, as if none of it ran beside the model,
+by the step without whatever else the machine does. Beside other work --realtime lets the server (priority 50, what is not
+compute 51) and the client (51) go before it.
 """
 import argparse
 import json
@@ -200,9 +201,9 @@ def figures(args, before, after, shares):
         missing = cpu.get(group, 0) - sum(us for name, us in parts.items() if name.startswith(group + ":"))
         parts[next(f"{g}: {p}" for g, p in reversed(PARTS) if g == group)] += missing
     overhead = sum(parts.values())
-    inside = cpu["engine"] + cpu.get("compute", 0) - sum(us for name, us in parts.items() if name.startswith("engine:"))
-    return out | parts | {"overhead us": overhead, "of a step": overhead / executor, "gap of a step": (period - executor) / period,
-                          "of the executor's CPU": overhead / inside}
+    step = cpu["engine"] - sum(us for name, us in parts.items() if name.startswith("engine:"))
+    return out | parts | {"overhead us": overhead, "step us": step, "of a step": overhead / step, "gap of a step": (period - executor) / period,
+                          "of the executor's CPU": overhead / (step + cpu.get("compute", 0))}
 
 
 def print_results(args, results):
@@ -230,8 +231,10 @@ def main():
                 for espalier in args.espalier:
                     found = measure(args, espalier, model)
                     runs.setdefault((model, espalier), []).append(found)
-                    measures.note(f"repeat {repeat + 1} of {args.repeats}, {os.path.basename(model)}, {espalier}: a step of {found['executor us'] / 1e3:.2f} ms, "
-                                  f"overhead {found['overhead us']:.0f} us, {found['of a step']:.2%}")
+                    measures.note(f"repeat {repeat + 1} of {args.repeats}, {os.path.basename(model)}, {espalier}: a step of {found['step us'] / 1e3:.2f} ms "
+                                  f"({found['period us'] / 1e3:.2f} with what else runs), overhead {found['overhead us']:.0f} us, {found['of a step']:.2%}")
+    if any(run["period us"] > 1.3 * run["step us"] for found in runs.values() for run in found):
+        measures.note("the machine does other work: the engine was kept from the cores for much of its steps" + ("" if args.realtime else "; see --realtime"))
     results = {key: {name: statistics.median(run[name] for run in found) for name in found[0]} for key, found in runs.items()}
     if args.json:
         print(json.dumps([{"model": model, "espalier": espalier, "median": results[model, espalier], "runs": runs[model, espalier],

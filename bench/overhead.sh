@@ -21,7 +21,7 @@ RTN=$ROOT/models/smollm2-vsq4z-rtn
 models=() binaries=()
 {
     packages_install "$BUILD_PACKAGES"$'\n'"$RUN_PACKAGES"
-    command -v perf || (packages_install 'linux-perf command -v perf') || say "goes on without perf"
+    command -v perf >/dev/null || (packages_install 'linux-perf command -v perf') || say "goes on without perf"
     cmake_check
     [ -x "$ROOT/build/espalier" ] || build release -DESPALIER_TESTS=OFF
     if [[ " $*" != *" --model"* ]]; then
