@@ -1,6 +1,7 @@
 #include "base/strbuf.h"
 #include "base/alloc.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,6 +56,30 @@ void strbuf_format(struct strbuf *buf, const char *format, ...)
         buf->length += (size_t)count;
     }
     va_end(again);
+}
+
+static bool plain_word(const char *word)
+{
+    if (!*word) return false;
+    for (; *word; word++)
+        if (!isalnum((unsigned char)*word) && !strchr("-_./:=,+@%", *word)) return false;
+    return true;
+}
+
+void strbuf_shell_word(struct strbuf *buf, const char *word)
+{
+    strbuf_char(buf, ' ');
+    if (plain_word(word)) {
+        strbuf_text(buf, word);
+        return;
+    }
+    strbuf_char(buf, '\'');
+    for (; *word; word++)
+        if (*word == '\'')
+            strbuf_text(buf, "'\\''");
+        else
+            strbuf_char(buf, *word);
+    strbuf_char(buf, '\'');
 }
 
 void strbuf_clear(struct strbuf *buf)

@@ -23,6 +23,8 @@ void strbuf_text(struct strbuf *buf, const char *text);
 void strbuf_char(struct strbuf *buf, char c);
 void strbuf_format(struct strbuf *buf, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* A space and the word, quoted where a shell needs it: a command line to be pasted. */
+void strbuf_shell_word(struct strbuf *buf, const char *word);
 void strbuf_clear(struct strbuf *buf);                   /* keeps the memory */
 void strbuf_truncate(struct strbuf *buf, size_t length); /* no effect when it is shorter */
 void strbuf_drop_front(struct strbuf *buf, size_t count);

@@ -4,13 +4,18 @@
 #include "bench/profile_record.h"
 #include "model/load_options.h"
 #include "quant/checkpoint/load_cache.h"
+#include "traces/results/results.h"
 
 #include "base/base.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define JSON_FLAGS (JSON_INDENT(2) | JSON_REAL_PRECISION(9))
+#define NAME_MOST  63 /* of a profile's file */
 
 struct profile_options {
     struct load_words load;
@@ -27,7 +32,9 @@ static json_t *fit_json(const struct profile_options *o, const struct model *mod
     json_t *points = json_array();
     for (int32_t i = 0; i < fit->node_count; i++)
         json_array_append_new(points, json_pack("[ff]", fit->nodes[i], fit->node_us[i]));
-    struct strbuf about = {0};
+    struct strbuf about = {0}, name = {0};
+    strbuf_text(&name, o->name ? o->name : model_config(model)->name);
+    strbuf_truncate(&name, NAME_MOST);
     strbuf_format(&about,
                   "%s, %s weights, %s, recorded by espalier " ESPALIER_VERSION
                   " from %lld steps; median error %.1f %%, %lld steps left out",
@@ -35,15 +42,16 @@ static json_t *fit_json(const struct profile_options *o, const struct model *mod
                   model_backend_name(model), (long long)fit->samples, fit->median_error * 100,
                   (long long)fit->left_out);
     json_t *json = json_pack(
-        "{si ss ss s{ss so} sf sf sf sf ss sI si si si si}", "espalier_profile", 1, "name",
-        o->name ? o->name : model_config(model)->name, "about", strbuf_cstr(&about), "gemm", "form",
-        "points", "points", points, "row_us", fit->row_us, "context_us", fit->context_us,
+        "{si so so s{ss so} sf sf sf sf ss sI si si si si}", "espalier_profile", 1, "name",
+        results_text(strbuf_cstr(&name)), "about", results_text(strbuf_cstr(&about)), "gemm",
+        "form", "points", "points", points, "row_us", fit->row_us, "context_us", fit->context_us,
         "prefill_context_us", fit->prefill_context_us, "noise", fit->noise, "shared_prefix",
         "blocks", "kv_tokens", (json_int_t)capacity->block_count * KV_BLOCK_SLOTS, "max_rows",
         (int)min_i32(capacity->max_rows, (int32_t)o->max_rows), "max_tokens",
         (int)capacity->max_tokens, "max_context", (int)capacity->max_context, "vocab",
         (int)capacity->vocab);
     strbuf_free(&about);
+    strbuf_free(&name);
     invariant(json, "the profile's JSON could not be made");
     return json;
 }
@@ -61,17 +69,18 @@ static void print_fit(const struct profile_options *o, const struct profile_fit 
            fit->row_us, fit->context_us, fit->prefill_context_us, o->record, o->record);
 }
 
-/* Complete, or not there. */
+/* Complete, or not there. Without JSON: only whether it could be. */
 static enum status write_file(const char *path, const json_t *json, struct error *err)
 {
     struct strbuf partial = {0};
     strbuf_format(&partial, "%s.partial", path);
+    FILE *file = fopen(partial.data, "w");
+    bool written = file && (!json || json_dumpf(json, file, JSON_FLAGS) == 0);
+    if (file && fclose(file) != 0) written = false;
+    if (written && json) written = rename(partial.data, path) == 0;
     enum status status = ST_OK;
-    if (json_dump_file(json, partial.data, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) != 0 ||
-        rename(partial.data, path) != 0) {
-        remove(partial.data);
-        status = fail(err, ST_IO, "%s: the profile could not be written", path);
-    }
+    if (!written) status = fail(err, ST_IO, "--record %s: %s", path, strerror(errno));
+    if (file && (!written || !json)) remove(partial.data);
     strbuf_free(&partial);
     return status;
 }
@@ -86,7 +95,7 @@ static enum status finish(const struct profile_options *o, const struct model *m
     json_t *json = fit_json(o, model, capacity, &fit);
     status = write_file(o->record, json, err);
     if (!status && o->json) {
-        json_dumpf(json, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+        json_dumpf(json, stdout, JSON_FLAGS);
         putchar('\n');
     } else if (!status) {
         print_fit(o, &fit);
@@ -100,9 +109,10 @@ static enum status record(const struct profile_options *o, struct error *err)
     struct model_options options = model_options_default();
     struct model *model;
     enum status status = load_options_resolve(&o->load, &options, err);
+    if (!status) status = write_file(o->record, NULL, err);
     if (status) return status;
     options.max_rows = (int32_t)o->max_rows;
-    options.max_tokens = max_i32((int32_t)o->chunk, 1) + (int32_t)o->max_rows;
+    options.max_tokens = (int32_t)(o->chunk + o->max_rows);
     options.progress = true;
     status = load_cache_model(&options, &model, err);
     if (status) return status;
@@ -122,6 +132,13 @@ static enum status record(const struct profile_options *o, struct error *err)
     free(steps.samples);
     model_free(model);
     return status;
+}
+
+static bool name_allowed(const char *name)
+{
+    json_t *text = json_string(name);
+    json_decref(text);
+    return text && *name && strlen(name) <= NAME_MOST;
 }
 
 int command_profile(int argc, char **argv)
@@ -153,6 +170,9 @@ int command_profile(int argc, char **argv)
     else if (!(o.seconds > 0 && o.seconds <= 86400))
         status =
             fail(&err, ST_USAGE, "--seconds is %g; more than 0 up to 86400 is allowed", o.seconds);
+    else if (o.name && !name_allowed(o.name))
+        status = fail(&err, ST_USAGE, "--name is \"%.80s\"; a text of 1 to %d bytes is allowed",
+                      o.name, NAME_MOST);
     if (!status) status = record(&o, &err);
     if (status) log_error("%s", err.text);
     return status == ST_OK ? 0 : status == ST_USAGE ? 2 : 1;

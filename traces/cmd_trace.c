@@ -16,28 +16,6 @@ int trace_failed(const struct error *err)
     return err->status == ST_USAGE ? 2 : 1;
 }
 
-static bool is_plain(const char *word)
-{
-    return *word && !word[strcspn(word, " \t\n\"'\\$`*?[]{}()<>|&;#~!")];
-}
-
-static void append_word(struct strbuf *text, const char *word)
-{
-    strbuf_char(text, ' ');
-    if (is_plain(word)) {
-        strbuf_text(text, word);
-        return;
-    }
-    strbuf_char(text, '\'');
-    for (; *word; word++) {
-        if (*word == '\'')
-            strbuf_text(text, "'\\''");
-        else
-            strbuf_char(text, *word & 0x80 ? '?' : *word); /* JSON is UTF-8 */
-    }
-    strbuf_char(text, '\'');
-}
-
 char *trace_command_text(const char *command, int argc, char **argv)
 {
     struct strbuf text = {0};
@@ -47,7 +25,7 @@ char *trace_command_text(const char *command, int argc, char **argv)
         if (!strcmp(argv[i], "--out"))
             i++;
         else
-            append_word(&text, argv[i]);
+            strbuf_shell_word(&text, argv[i]);
     }
     return strbuf_take(&text);
 }
@@ -63,19 +41,6 @@ void trace_add_all(json_t *object, json_t *from)
 {
     json_object_update(object, from);
     json_decref(from);
-}
-
-void trace_tell_counts(const struct trace_read_counts *counts)
-{
-    if (counts->bad_lines)
-        log_warn("%lld of %lld lines were malformed and skipped; the first: %s",
-                 (long long)counts->bad_lines, (long long)counts->lines, counts->first_bad);
-    if (counts->failed)
-        log_info("%lld requests got no output token (they failed) and were left out",
-                 (long long)counts->failed);
-    if (counts->out_of_order)
-        log_info("%lld requests stood behind later ones and were put in order",
-                 (long long)counts->out_of_order);
 }
 
 json_t *trace_counts_json(const struct trace_read_counts *counts)

@@ -27,9 +27,7 @@ void trace_print_json(json_t *object);
 /* Every key of `from` (which it takes) behind those that are there. */
 void trace_add_all(json_t *object, json_t *from);
 
-/* Words on standard error for lines that were skipped, left out or put in order. */
-void trace_tell_counts(const struct trace_read_counts *counts);
-/* The same as JSON: format, lines, bad_lines, first_bad, failed, out_of_order. */
+/* format, lines, bad_lines, first_bad, failed, out_of_order. */
 json_t *trace_counts_json(const struct trace_read_counts *counts);
 
 /* A bar over the bytes of a file; nothing where its size is not known. */

@@ -1,6 +1,7 @@
 /* espalier trace convert: any format to the native one, request by request. */
 #include "traces/cmd_trace.h"
 #include "traces/formats/writer.h"
+#include "traces/results/results.h"
 #include "traces/workload/annotate.h"
 #include "traces/workload/spec_text.h"
 #include "base/base.h"
@@ -64,7 +65,7 @@ static json_t *header_of(const struct conversion *c)
 {
     json_t *header = statistics_json(c->statistics);
     json_t *generator = json_object();
-    json_object_set_new(generator, "command", json_string(c->command));
+    json_object_set_new(generator, "command", results_text(c->command));
     json_object_set_new(generator, "version", json_string(ESPALIER_VERSION));
     json_object_set_new(generator, "source", trace_counts_json(&c->counts));
     const json_t *before = json_object_get(trace_reader_header(c->reader), "generator");

@@ -1,6 +1,7 @@
 /* espalier trace generate: a trace from a specification and a seed. */
 #include "traces/cmd_trace.h"
 #include "traces/formats/writer.h"
+#include "traces/results/results.h"
 #include "traces/workload/spec_text.h"
 #include "base/base.h"
 #include "base/options.h"
@@ -47,7 +48,7 @@ static enum status generate_all(struct generation *g, struct error *err)
 
 static void set_text(json_t *object, const char *name, const char *text)
 {
-    if (text) json_object_set_new(object, name, json_string(text));
+    if (text) json_object_set_new(object, name, results_text(text));
 }
 
 static json_t *header_of(const struct generation *g)

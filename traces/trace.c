@@ -213,3 +213,16 @@ bool trace_format_parse(const char *text, enum trace_format *format)
     }
     return false;
 }
+
+void trace_tell_counts(const struct trace_read_counts *counts)
+{
+    if (counts->bad_lines)
+        log_warn("%lld of %lld lines were malformed and skipped; the first: %s",
+                 (long long)counts->bad_lines, (long long)counts->lines, counts->first_bad);
+    if (counts->failed)
+        log_info("%lld requests got no output token (they failed) and were left out",
+                 (long long)counts->failed);
+    if (counts->out_of_order)
+        log_info("%lld requests stood behind later ones and were put in order",
+                 (long long)counts->out_of_order);
+}

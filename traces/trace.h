@@ -92,6 +92,9 @@ struct trace_read_counts {
     char first_bad[256];  /* what was wrong with the first bad line; "" none */
 };
 
+/* Words on standard error for lines that were skipped, left out or put in order. */
+void trace_tell_counts(const struct trace_read_counts *counts);
+
 /* "auto", "azure", "mooncake", "burstgpt", "espalier". */
 const char *trace_format_name(enum trace_format format);
 bool trace_format_parse(const char *text, enum trace_format *format);

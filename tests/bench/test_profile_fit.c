@@ -115,3 +115,23 @@ Test(profile_fit, wants_steps)
     cr_assert_eq(profile_fit(samples, SAMPLES, &fit, &err), ST_INVALID);
     cr_assert(strstr(err.text, "step 4"), "%s", err.text);
 }
+
+/* Where no step was recorded gemm stays level between its neighbours: a step of such a size must
+ * not cost nothing. */
+Test(profile_fit, never_falls_where_nothing_was_recorded)
+{
+    struct step_sample samples[400];
+    struct profile_fit fit;
+    struct error err = {0};
+    struct rng rng = {7};
+    for (int i = 0; i < 400; i++) {
+        int32_t rows = i % 2 ? 1 + (int32_t)rng_below(&rng, 6) : 0;
+        int32_t prefill = i % 2 ? 0 : 500 + (int32_t)rng_below(&rng, 13);
+        samples[i].load = (struct step_load){.decode_rows = rows, .prefill_tokens = prefill};
+        samples[i].us = (1000 + 10 * (rows + prefill)) * (1 + 0.02 * rng_normal(&rng));
+    }
+    cr_assert_eq(profile_fit(samples, 400, &fit, &err), ST_OK, "%s", err.text);
+    for (int32_t i = 1; i < fit.node_count; i++)
+        cr_assert_geq(fit.node_us[i], fit.node_us[i - 1], "node %g", fit.nodes[i]);
+    cr_assert_gt(fit.node_us[5], 900, "32 tokens cost %g us", fit.node_us[5]);
+}

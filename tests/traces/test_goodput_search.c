@@ -62,8 +62,7 @@ static double attainment_at(struct bed *bed, double rate, int32_t seeds)
 {
     struct point point = {.whole = true};
     for (int32_t seed = 0; seed < seeds; seed++)
-        cr_assert_eq(setting_run(&bed->setting, rate, seed, 0, &point.cells[seed], NULL),
-                     ST_OK);
+        cr_assert_eq(setting_run(&bed->setting, rate, seed, 0, &point.cells[seed], NULL), ST_OK);
     return point_attainment(&point, seeds, bed->setting.kind, -1);
 }
 
@@ -147,20 +146,22 @@ Test(search, says_when_nothing_can_be_missed)
     enum status status = search_goodput(
         &bed.setting, &(struct search_options){.seeds = 1, .clients = &none}, NULL, &search, &err);
     cr_assert_eq(status, ST_INVALID);
-    cr_assert(strstr(err.text, "no request has an SLO"), "%s", err.text);
+    cr_assert(strstr(err.text, "too few of them have an SLO"), "%s", err.text);
     close_bed(&bed);
     remove(path);
 }
 
-/* By hand: values 3, 4, 5 without each of three seeds. mean 4, squares 2, times 2/3; t(2) 4.303. */
+/* By hand: values 13, 14, 15 without each of three seeds. mean 14, squares 2, times 2/3;
+ * t(2) 4.303. */
 Test(search, jackknife_by_hand)
 {
-    double without[] = {3, 4, 5};
-    struct estimate estimate = jackknife(4.1, without, 3);
+    double without[] = {13, 14, 15};
+    struct estimate estimate = jackknife(14.1, without, 3);
     double reach = 4.303 * sqrt(2.0 * 2 / 3);
-    cr_assert_float_eq(estimate.mean, 4.1, 1e-12);
-    cr_assert_float_eq(estimate.low, 4.1 - reach, 1e-9);
-    cr_assert_float_eq(estimate.high, 4.1 + reach, 1e-9);
+    cr_assert_float_eq(estimate.mean, 14.1, 1e-12);
+    cr_assert_float_eq(estimate.low, 14.1 - reach, 1e-9);
+    cr_assert_float_eq(estimate.high, 14.1 + reach, 1e-9);
+    cr_assert_float_eq(jackknife(1, without, 3).low, 0, 1e-12); /* no rate is below 0 */
     estimate = jackknife(2, without, 1);
     cr_assert_float_eq(estimate.low, 2, 1e-12);
     cr_assert_float_eq(estimate.high, 2, 1e-12);

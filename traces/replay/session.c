@@ -74,9 +74,7 @@ static enum status load_trace(struct session *session, struct error *err)
         .format = o->format, .skip_bad = o->skip_bad, .limit = o->settings.requests};
     enum status status = trace_load(o->trace, &how, &session->trace, &session->read, err);
     if (status) return status;
-    if (session->read.bad_lines)
-        log_warn("%s: %lld malformed lines left out, the first: %s", o->trace,
-                 (long long)session->read.bad_lines, session->read.first_bad);
+    trace_tell_counts(&session->read);
     if (session->trace->count == 0)
         return fail(err, ST_INVALID, "--trace: %s has no request", o->trace);
     return ST_OK;

@@ -4,43 +4,18 @@
 #include "base/base.h"
 #include "traces/results/html.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
-static bool plain_word(const char *word)
-{
-    if (!*word) return false;
-    for (; *word; word++)
-        if (!isalnum((unsigned char)*word) && !strchr("-_./:=,+@%", *word)) return false;
-    return true;
-}
-
-static void add_word(struct strbuf *line, const char *word)
-{
-    strbuf_char(line, ' ');
-    if (plain_word(word)) {
-        strbuf_text(line, word);
-        return;
-    }
-    strbuf_char(line, '\'');
-    for (; *word; word++)
-        if (*word == '\'')
-            strbuf_text(line, "'\\''");
-        else
-            strbuf_char(line, *word);
-    strbuf_char(line, '\'');
-}
-
 char *report_command_line(int argc, char *const *argv)
 {
     struct strbuf line = {0};
     strbuf_text(&line, "espalier");
     for (int i = 0; i < argc; i++)
-        add_word(&line, argv[i]);
+        strbuf_shell_word(&line, argv[i]);
     return strbuf_take(&line);
 }
 

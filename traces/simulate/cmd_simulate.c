@@ -13,13 +13,17 @@
 #define TARGET_DEFAULT 0.95 /* TAPER, arXiv 2605.06914 */
 #define GOODPUT_SEEDS  8
 #define CHUNK_MOST     512
-#define PRESET_SECONDS 600
+#define RUN_US         600000000      /* of a preset, and in closed loop */
+#define DURATION_MOST  10000000000000 /* 116 days */
+#define RATE_LEAST     1e-6
+#define RATE_MOST      1e6
 
 struct words { /* the command line, before it is understood */
     const char *trace, *preset, *format, *profile, *policies, *slo_kind, *slo_ttft, *slo_tpot;
     const char *chunk, *clients, *cache, *report;
-    double rate, target, duration_s;
-    int64_t requests, warm_us, seed, seeds, jobs;
+    double rate; /* NAN: as the trace says */
+    double target;
+    int64_t duration_us, requests, warm_us, seed, seeds, jobs;
     bool goodput, brief, json, skip_bad, no_cache;
 };
 
@@ -43,7 +47,10 @@ static enum status read_policies(const char *text, struct sweep_options *sweep, 
             return fail(err, ST_USAGE, "--policy names more than %d policies", SWEEP_POLICIES);
         struct error wrong = {0};
         if (policy_parse(name, &sweep->policies[sweep->policy_count], &wrong))
-            return fail(err, ST_USAGE, "--policy: %s", wrong.text);
+            return fail(err, ST_USAGE, "%s", wrong.text);
+        for (int32_t p = 0; p < sweep->policy_count; p++)
+            if (strcmp(sweep->policy_names[p], name) == 0)
+                return fail(err, ST_USAGE, "--policy names %s twice", name);
         sweep->policy_names[sweep->policy_count++] = name;
     }
     return ST_OK;
@@ -91,22 +98,28 @@ static enum status read_clients(const char *text, bool goodput, struct option_in
     }
 }
 
+static bool has_rate(const struct words *w)
+{
+    return !isnan(w->rate);
+}
+
 static enum status check_words(const struct words *w, struct error *err)
 {
     if ((w->trace != NULL) == (w->preset != NULL))
         return fail(err, ST_USAGE, "one of --trace and --preset is needed");
     if (!(w->target > 0 && w->target <= 1))
         return fail(err, ST_USAGE, "--attainment is %g; more than 0 up to 1 is allowed", w->target);
-    if (!(w->rate >= 0 && w->rate <= 1e6))
-        return fail(err, ST_USAGE, "--rate is %g; more than 0 up to 1000000 is allowed", w->rate);
-    if (!(w->duration_s >= 0 && w->duration_s <= 1e7))
-        return fail(err, ST_USAGE, "--duration is %g s; more than 0 up to 10000000 is allowed",
-                    w->duration_s);
-    if (w->rate > 0 && w->clients)
+    if (w->preset && (w->requests || w->skip_bad || strcmp(w->format, "auto") != 0))
+        return fail(err, ST_USAGE, "--requests, --format and --skip-bad are for --trace");
+    if (has_rate(w) && !(w->rate >= RATE_LEAST && w->rate <= RATE_MOST))
+        return fail(err, ST_USAGE, "--rate is %g; 0.000001 to 1000000 is allowed", w->rate);
+    if (has_rate(w) && w->clients)
         return fail(err, ST_USAGE, "--rate and --concurrency: only one of them at a time");
-    if (w->rate > 0 && w->goodput)
+    if (has_rate(w) && w->goodput)
         return fail(err, ST_USAGE, "--rate and --goodput: only one of them at a time");
     if (w->brief && !w->goodput) return fail(err, ST_USAGE, "--brief is for --goodput");
+    if (w->brief && w->report)
+        return fail(err, ST_USAGE, "--report shows whole results, --brief makes none");
     return ST_OK;
 }
 
@@ -116,9 +129,10 @@ static enum status open_source(const struct words *w, struct source **source, st
         .preset = w->preset,
         .path = w->trace,
         .read = {.skip_bad = w->skip_bad, .limit = w->requests},
-        .duration_s = w->duration_s > 0 ? w->duration_s
-                      : w->preset       ? PRESET_SECONDS
-                                        : 0,
+        .duration_s = (double)(w->duration_us ? w->duration_us
+                               : w->preset    ? RUN_US
+                                              : 0) /
+                      1e6,
         .seed = (uint64_t)w->seed,
     };
     if (!trace_format_parse(w->format, &options.read.format))
@@ -157,19 +171,37 @@ static enum status understand(const struct words *w, struct sweep_options *sweep
     base->profile = *profile;
     base->target = w->target;
     base->closed = w->clients != NULL;
-    base->duration_us = llround((w->duration_s > 0 ? w->duration_s : PRESET_SECONDS) * 1e6);
+    base->duration_us = w->duration_us ? w->duration_us : RUN_US;
     base->warm_us = w->warm_us;
     base->seed = (uint64_t)w->seed;
     sweep->seeds = (int32_t)(w->seeds ? w->seeds : w->goodput ? GOODPUT_SEEDS : 1);
     sweep->goodput = w->goodput;
     sweep->brief = w->brief;
     sweep->report = w->report;
-    sweep->rate = w->rate;
+    sweep->rate = has_rate(w) ? w->rate : 0;
     sweep->jobs = (int32_t)w->jobs;
-    if (!base->closed && !w->goodput && w->rate <= 0 && source_is_preset(*source))
+    if (!base->closed && !w->goodput && !has_rate(w) && source_is_preset(*source))
         return fail(err, ST_USAGE, "--preset needs --rate, --concurrency or --goodput");
     if (w->goodput && !w->no_cache) sweep->cache = cell_cache_open(w->cache);
     return ST_OK;
+}
+
+/* Figures that are missing are told, with what could be done about it. */
+static void warn_of_nothing(const struct sweep_options *options, const struct sweep *sweep)
+{
+    const struct setting *base = &options->base;
+    for (int32_t p = 0; p < sweep->policy_count; p++) {
+        const struct policy_result *policy = &sweep->policies[p];
+        const char *name = policy->setting.policy_name;
+        if (options->goodput && policy->load <= 0)
+            log_warn("%s: no %s was found at which %g %% of the requests meet their SLO", name,
+                     base->closed ? "number of clients" : "rate", base->target * 100);
+        else if (policy->results && policy->results->all.requests == 0)
+            log_warn("%s: no request was scored: none %s in the time that counts (--warmup leaves "
+                     "out the first %g s%s, at most a fifth of the run)",
+                     name, base->closed ? "ended" : "arrived", (double)base->warm_us / 1e6,
+                     base->closed ? "" : " and the last");
+    }
 }
 
 static enum status simulate(const struct words *w, const char *command, struct error *err)
@@ -180,7 +212,9 @@ static enum status simulate(const struct words *w, const char *command, struct e
     struct sweep *sweep = NULL;
     char *policies = must_alloc(strlen(w->policies) + 1);
     enum status status = understand(w, &options, policies, &source, &profile, err);
+    if (!status && w->report) status = report_check(w->report, err);
     if (!status) status = sweep_run(&options, &sweep, err);
+    if (!status) warn_of_nothing(&options, sweep);
     if (!status && w->json) {
         json_t *json = sweep_json(&options, sweep, command);
         json_dumpf(json, stdout, RESULTS_JSON_FLAGS);
@@ -214,6 +248,7 @@ int command_simulate(int argc, char **argv)
                       .slo_ttft = "2s",
                       .slo_tpot = "50ms",
                       .chunk = "256",
+                      .rate = NAN,
                       .target = TARGET_DEFAULT,
                       .warm_us = 120000000,
                       .seed = 1};
@@ -239,9 +274,11 @@ int command_simulate(int argc, char **argv)
          "closed loop of N clients instead; with --goodput a list, or auto", 0, 0},
         {"goodput", OPT_FLAG, &w.goodput, NULL,
          "search the highest rate (or the best N) at which the target holds", 0, 0},
-        {"duration", OPT_REAL, &w.duration_s, "SECONDS",
-         "of arrivals (default: a preset 600, a trace all of it), of a closed loop 600", 0, 0},
-        {"requests", OPT_INT, &w.requests, "N", "only the first N of the trace", 1, INT64_MAX},
+        {"duration", OPT_TIME, &w.duration_us, "TIME",
+         "of arrivals (default: a preset 600s, a trace all of it), of a closed loop 600s", 1,
+         DURATION_MOST},
+        {"requests", OPT_INT, &w.requests, "N", "only the first N of the trace's file", 1,
+         INT64_MAX},
         {"warmup", OPT_TIME, &w.warm_us, "TIME",
          "not scored at the beginning and the end (default 120s, at most a fifth each)", 0,
          INT64_MAX},

@@ -29,5 +29,5 @@ double jackknife_reach(const double *without, int32_t count)
 struct estimate jackknife(double value, const double *without, int32_t count)
 {
     double reach = jackknife_reach(without, count);
-    return (struct estimate){value, value - reach, value + reach};
+    return (struct estimate){value, fmax(value - reach, 0), value + reach};
 }

@@ -13,6 +13,7 @@ struct estimate {
  * time: [count]; 0 with fewer than 2. */
 double jackknife_reach(const double *without, int32_t count);
 
+/* Of a value that is never below 0. */
 struct estimate jackknife(double value, const double *without, int32_t count);
 
 #endif

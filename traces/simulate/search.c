@@ -163,8 +163,8 @@ static bool bracket(struct run *run, int32_t start, int32_t reach, int32_t *good
 static enum status never_missed(struct run *run, int32_t level)
 {
     return fail(run->err, ST_INVALID,
-                "the target holds even at %g %s: no request has an SLO that could be missed "
-                "(--slo-ttft, --slo-tpot)",
+                "the target holds even at %.4g %s: the requests are too few to load the engine, or "
+                "too few of them have an SLO (--slo-ttft, --slo-tpot)",
                 load_of(run->setting, level), run->setting->closed ? "clients" : "requests/s");
 }
 

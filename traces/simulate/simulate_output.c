@@ -96,12 +96,12 @@ json_t *sweep_json(const struct sweep_options *options, const struct sweep *swee
     for (int32_t p = 0; p < sweep->policy_count; p++)
         json_array_append_new(policies, policy_json(options, &sweep->policies[p]));
     json_t *json =
-        json_pack("{ss ss sb ss so ss sf sf sf si sI so}", "command", command, "version",
-                  ESPALIER_VERSION, "simulated", 1, "profile", profile_name(base->profile), "trace",
-                  source_to_json(base->source), "slo_kind", slo_kind_name(base->kind),
-                  "attainment_target", base->target, "slo_ttft_ms", (double)base->slo.ttft_us / 1e3,
-                  "slo_tpot_ms", (double)base->slo.tpot_us / 1e3, "seeds", (int)sweep->seeds,
-                  "seed", (json_int_t)base->seed, "policies", policies);
+        json_pack("{so ss sb ss so ss sf sf sf si sI so}", "command", results_text(command),
+                  "version", ESPALIER_VERSION, "simulated", 1, "profile",
+                  profile_name(base->profile), "trace", source_to_json(base->source), "slo_kind",
+                  slo_kind_name(base->kind), "attainment_target", base->target, "slo_ttft_ms",
+                  (double)base->slo.ttft_us / 1e3, "slo_tpot_ms", (double)base->slo.tpot_us / 1e3,
+                  "seeds", (int)sweep->seeds, "seed", (json_int_t)base->seed, "policies", policies);
     invariant(json, "the result's JSON could not be made");
     if (options->goodput) json_object_set_new(json, "ratios", ratios_json(sweep));
     return json;

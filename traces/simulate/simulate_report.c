@@ -37,7 +37,9 @@ static size_t curve_points(const struct policy_result *policy, struct report_poi
 static struct report_run run_of(const struct policy_result *policy, struct shown *shown)
 {
     const struct setting *setting = &policy->setting;
-    if (setting->closed)
+    if (!policy->results)
+        snprintf(shown->note, sizeof shown->note, "no load holds the target");
+    else if (setting->closed)
         snprintf(shown->note, sizeof shown->note, "%.0f clients, prefill chunk %s%d", policy->load,
                  setting->chunk_by_slo ? "up to " : "", setting->chunk);
     else if (policy->load > 0)
@@ -88,12 +90,8 @@ enum status sweep_report(const struct sweep_options *options, const struct sweep
     struct shown *shown = must_alloc((size_t)sweep->policy_count * sizeof *shown);
     char seeds[64];
     char *trace = trace_words(base->source);
-    size_t count = 0;
     for (int32_t p = 0; p < sweep->policy_count; p++)
-        if (sweep->policies[p].results) {
-            runs[count] = run_of(&sweep->policies[p], &shown[count]);
-            count++;
-        }
+        runs[p] = run_of(&sweep->policies[p], &shown[p]);
     snprintf(seeds, sizeof seeds, "%d, made from %llu", sweep->seeds,
              (unsigned long long)base->seed);
     struct report_fact facts[FACTS] = {
@@ -107,7 +105,7 @@ enum status sweep_report(const struct sweep_options *options, const struct sweep
                             .facts = facts,
                             .fact_count = 3,
                             .runs = runs,
-                            .run_count = count};
+                            .run_count = (size_t)sweep->policy_count};
     enum status status = report_write(&report, path, err);
     free(trace);
     free(shown);

@@ -11,6 +11,8 @@
 /* Steps between two looks at the requests that are there for some that are lost already. */
 #define LOOK_STEPS 32
 
+#define TIME_MOST_US 1e18 /* a trace that is stretched further ends there */
+
 struct run {
     const struct simulation_options *options;
     const struct trace *trace;
@@ -57,7 +59,7 @@ static int64_t due_us(const struct run *run, size_t arrival)
         double span = trace->requests[trace->count - 1].arrival_ms - trace->requests[0].arrival_ms;
         ms += span + span / (double)(trace->count - 1);
     }
-    return llround(ms * 1000 / run->options->rate_scale);
+    return llround(fmin(ms * 1000 / run->options->rate_scale, TIME_MOST_US));
 }
 
 /* The arrival number `arrival` comes at all: each request once, in closed loop again and again

@@ -2,6 +2,7 @@
 
 #include "base/base.h"
 #include "base/siphash.h"
+#include "traces/results/results.h"
 #include "traces/workload/generate.h"
 #include "traces/workload/statistics.h"
 
@@ -10,7 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GUARD 1e-9 /* so that an arrival at the very end of a duration is in it */
+#define GUARD         1e-9 /* so that an arrival at the very end of a duration is in it */
+#define SPAN_MOST_MS  1e14 /* three thousand years */
+#define REQUESTS_MOST 2e7  /* of a preset's run: some gigabytes */
 
 struct source {
     struct source_options options; /* its texts are the caller's */
@@ -24,9 +27,7 @@ static enum status open_file(struct source *source, struct error *err)
     const struct source_options *o = &source->options;
     enum status status = trace_load(o->path, &o->read, &source->trace, &source->counts, err);
     if (status) return status;
-    if (source->counts.bad_lines > 0)
-        log_warn("%s: %lld bad lines left out; the first: %s", o->path,
-                 (long long)source->counts.bad_lines, source->counts.first_bad);
+    trace_tell_counts(&source->counts);
     if (source->trace->count > 0) return ST_OK;
     return fail(err, ST_INVALID, "%s: there is no request in it", o->path);
 }
@@ -38,6 +39,7 @@ enum status source_open(const struct source_options *options, struct source **ou
     source->options = *options;
     enum status status = options->preset ? workload_preset(options->preset, &source->spec, err)
                                          : open_file(source, err);
+    if (status && options->preset) fail_prefix(err, "--preset");
     if (status) {
         source_free(source);
         return status;
@@ -75,6 +77,10 @@ static enum status run_of_preset(const struct source *source, int32_t seed, doub
                                  struct source_run *run, struct error *err)
 {
     const struct source_options *o = &source->options;
+    if (rate * o->duration_s > REQUESTS_MOST)
+        return fail(err, ST_INVALID,
+                    "%g requests/s for %g s are %.3g requests; at most %.0f are allowed", rate,
+                    o->duration_s, rate * o->duration_s, REQUESTS_MOST);
     enum status status = workload_generate(&source->spec, rate > 0 ? rate : 1, o->duration_s,
                                            rng_at(o->seed, (uint64_t)seed), &run->owned, err);
     if (status) return status;
@@ -96,12 +102,14 @@ static enum status run_of_file(const struct source *source, int32_t seed, double
     double own = source_rate(source);
     if (rate > 0 && own <= 0)
         return fail(err, ST_INVALID,
-                    "%s: its %zu requests all arrive at one time; there is no rate to scale",
+                    "%s: all requests in it (%zu) arrive at one time; there is no rate to scale",
                     o->path, trace->count);
     run->trace = trace;
     run->rate_scale = rate > 0 ? rate / own : 1;
     run->first = seed > 0 ? (size_t)(rng_at(o->seed, (uint64_t)seed) % trace->count) : 0;
-    double ms = span_ms(trace) / run->rate_scale + GUARD;
+    double ms = fmin(span_ms(trace) / run->rate_scale, SPAN_MOST_MS);
+    if (ms <= 0) return ST_OK; /* one moment: there is nothing to leave out at its ends */
+    ms += GUARD;
     if (o->duration_s > 0) ms = fmin(ms, o->duration_s * 1e3);
     /* Begun elsewhere, the gap from the last request to the first is a part of it. */
     if (run->first > 0 && trace->count > 1) ms *= 1 + 1 / (double)(trace->count - 1);
@@ -152,8 +160,8 @@ json_t *source_to_json(const struct source *source)
 {
     const struct source_options *o = &source->options;
     if (!source->trace) return preset_json(source);
-    json_t *json =
-        json_pack("{ss ss}", "file", o->path, "format", trace_format_name(source->counts.format));
+    json_t *json = json_pack("{so ss}", "file", results_text(o->path), "format",
+                             trace_format_name(source->counts.format));
     json_t *statistics = trace_statistics(source->trace);
     json_object_update_missing(json, statistics);
     json_decref(statistics);

@@ -19,7 +19,7 @@ struct source_run {
     const struct trace *trace;
     double rate_scale; /* as struct simulation_options has them */
     size_t first;
-    int64_t duration_us; /* from the first arrival to the last, at this rate */
+    int64_t duration_us; /* from the first arrival to the last, at this rate; 0: all at one time */
     struct trace *owned;
 };
 
