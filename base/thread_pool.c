@@ -155,7 +155,10 @@ enum status thread_pool_create(int threads, struct thread_pool **out, struct err
         struct member *member = &pool->team[pool->members];
         *member = (struct member){.pool = pool, .index = pool->members};
         int failed = pthread_create(&member->thread, NULL, member_main, member);
-        if (!failed) continue;
+        if (!failed) {
+            pthread_setname_np(member->thread, "compute");
+            continue;
+        }
         fail(err, ST_NO_MEMORY, "cannot start thread %d of %d: %s; give fewer --threads",
              pool->members + 1, members, strerror(failed));
         thread_pool_free(pool);

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define TERMS   (FIT_NODES + 3) /* the nodes, then row, context, prefill attention */
+#define TERMS   (FIT_NODES + 3) /* terms_of */
 #define SWEEPS  20000           /* of coordinate descent, each a few hundred operations */
 #define ROUNDS  4               /* of fitting and leaving out */
 #define FAR     3.0             /* deviations */
@@ -17,29 +17,18 @@ static int32_t load_tokens(const struct step_load *load)
     return load->decode_rows + load->prefill_tokens;
 }
 
-/* The fit is over what each node adds to the one before, so that gemm never falls.
- *
- * The two nodes around n and how near it is to the second. */
-static void place(const struct profile_fit *fit, double n, int32_t *node, double *share)
-{
-    int32_t at = 0;
-    while (at + 2 < fit->node_count && fit->nodes[at + 1] < n)
-        at++;
-    *node = at;
-    *share = fit->node_count < 2 ? 0 : (n - fit->nodes[at]) / (fit->nodes[at + 1] - fit->nodes[at]);
-}
-
+/* What is linear in the coefficients: the first node's time, what each further node adds to the one
+ * before it (so that no coefficient below 0 means that none falls), row, context, attention. */
 static void terms_of(const struct profile_fit *fit, const struct step_load *load,
                      double terms[TERMS])
 {
-    int32_t node;
-    double share;
-    for (int32_t i = 0; i < TERMS; i++)
-        terms[i] = 0;
-    place(fit, load_tokens(load), &node, &share);
-    for (int32_t i = 0; i <= node; i++)
-        terms[i] = 1;
-    if (fit->node_count > 1) terms[node + 1] = share;
+    double n = load_tokens(load);
+    terms[0] = 1;
+    for (int32_t i = 1; i < FIT_NODES; i++) {
+        bool known = i < fit->node_count;
+        double before = known ? fit->nodes[i - 1] : 0, at = known ? fit->nodes[i] : 1;
+        terms[i] = known ? fmin(1, fmax(0, (n - before) / (at - before))) : 0;
+    }
     terms[FIT_NODES] = load->decode_rows;
     terms[FIT_NODES + 1] = (double)load->context_read;
     terms[FIT_NODES + 2] = load->prefill_attention;
@@ -55,10 +44,10 @@ static double value_of(const double terms[TERMS], const double x[TERMS])
 
 double profile_fit_us(const struct profile_fit *fit, const struct step_load *load)
 {
-    double terms[TERMS], x[TERMS];
+    double terms[TERMS], x[TERMS] = {fit->node_us[0]};
     terms_of(fit, load, terms);
-    for (int32_t i = 0; i < FIT_NODES; i++)
-        x[i] = i > 0 ? fit->node_us[i] - fit->node_us[i - 1] : fit->node_us[i];
+    for (int32_t i = 1; i < fit->node_count; i++)
+        x[i] = fit->node_us[i] - fit->node_us[i - 1];
     x[FIT_NODES] = fit->row_us;
     x[FIT_NODES + 1] = fit->context_us;
     x[FIT_NODES + 2] = fit->prefill_context_us;
@@ -107,8 +96,9 @@ static void fit_kept(const struct step_sample *samples, const bool *kept, int64_
             gram[i][j] /= (double)used;
     }
     solve(gram, right, x);
-    for (int32_t i = 0; i < FIT_NODES; i++)
-        fit->node_us[i] = i > 0 ? fit->node_us[i - 1] + x[i] : x[i];
+    fit->node_us[0] = x[0];
+    for (int32_t i = 1; i < fit->node_count; i++)
+        fit->node_us[i] = fit->node_us[i - 1] + x[i];
     fit->row_us = x[FIT_NODES];
     fit->context_us = x[FIT_NODES + 1];
     fit->prefill_context_us = x[FIT_NODES + 2];

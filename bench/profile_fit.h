@@ -4,11 +4,11 @@
  *   step = fixed + gemm(n) + row_us * decode rows + context_us * context read
  *        + prefill_context_us * prefill attention,   n = decode rows + prefill tokens
  *
- * gemm is straight lines between nodes at powers of two, none lower than the one before: where no
- * step was recorded it stays level and does not fall to 0. Residuals are relative to the step,
- * because a short step's microseconds matter as much to its request as a long one's; samples
- * further out than three deviations are left out and the rest fitted again, because a machine that
- * did something else for a moment says nothing about the engine.
+ * gemm is straight lines between nodes at powers of two and never falls: more tokens do not take
+ * less time, and a node that no step came near lies on its neighbours' line. Residuals are relative
+ * to the step, because a short step's microseconds matter as much to its request as a long one's;
+ * samples further out than three deviations are left out and the rest fitted again, because a
+ * machine that did something else for a moment says nothing about the engine.
  */
 #ifndef BENCH_PROFILE_FIT_H
 #define BENCH_PROFILE_FIT_H

@@ -16,7 +16,7 @@
 #define ANSWER_SPREAD    56
 #define BRANCHING_SHARE  0.35
 #define MOST_BRANCHES    8
-#define PHASES_A_SECOND  1.0 /* a phase holds one number of clients */
+#define PHASE_STEPS      32 /* that one number of clients is held; none is sent in the second half */
 #define SAMPLES_AT_FIRST 4096
 
 struct recorder {
@@ -136,19 +136,17 @@ static enum status play(struct recorder *r, int32_t most_clients, struct error *
 {
     struct progress bar;
     int64_t begin_us = clock_now(&r->clock), total_us = llround(r->options->seconds * 1e6);
-    int64_t phase_us = llround(1e6 / PHASES_A_SECOND), phase_end_us = 0;
-    int32_t clients = 1;
+    int32_t clients = 1, step = 0;
     enum status status = ST_OK;
     progress_begin(&bar, "recording steps", total_us);
     r->now_us = begin_us;
     while (!status && r->now_us - begin_us < total_us) {
-        if (r->now_us >= phase_end_us) {
-            phase_end_us = r->now_us + phase_us;
-            clients = draw_clients(r, most_clients);
-        }
-        while (!status && r->active < clients)
+        if (step == 0) clients = draw_clients(r, most_clients);
+        bool sending = step < PHASE_STEPS / 2 || r->active == 0;
+        while (!status && sending && r->active < clients)
             status = send_one(r, err);
         if (!status) scheduler_tick(r->scheduler);
+        step = (step + 1) % PHASE_STEPS;
         progress_update(&bar, r->now_us - begin_us);
     }
     progress_end(&bar);

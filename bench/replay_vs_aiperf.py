@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """The same steady load measured by `espalier replay` and by aiperf: run by replay_vs_aiperf.sh.
 
-A request every 1 / --rate seconds (or, with --concurrency, a closed loop), prompts of --prompt tokens that nobody sent before, answers of --output tokens,
---requests of them. The two tools take turns on one server; each turn's figure is its mean over all requests, and the
-medians of the turns are compared: TPOT within 3 %, TTFT within the larger of 5 % and 3 ms (issue 7). The server has one
-thread and a core, replay another core, aiperf's processes what they find; all go before everything else on the machine
-where that is allowed. With --stub the server is bench/stub_server, whose times are known.
+A request every 1 / --rate seconds (or, with --concurrency, a closed loop), prompts of --prompt tokens that nobody
+sent before, answers of --output tokens, --requests of them. The two tools take turns on one server; each turn's
+figure is its median over all requests (other work on a machine disturbs single ones), and the medians of the turns
+are compared: TPOT within 3 %, TTFT within the larger of 5 % and 3 ms (issue 7). The server has one thread and a core,
+replay another core, aiperf's processes what they find; all go before everything else on the machine where that is
+allowed. A busy machine drowns the comparison all the same: give it an idle one. With --stub the server is
+bench/stub_server, whose times are known.
 """
 import argparse
 import json
@@ -36,8 +38,8 @@ def start(arguments, log):
     """(process, URL) of a server that serves."""
     command = [ROOT / "build" / "stub_server", "--ttft", 50, "--gap", 20] if arguments.stub else [
         ROOT / "build" / "espalier", "serve", "--model", arguments.model, "--port", 0, "--threads", 1]
-    process = subprocess.Popen(["taskset", "-c", "1", *map(str, command)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                               **FIRST)
+    process = subprocess.Popen(["taskset", "-c", "1", *map(str, command)], stdin=subprocess.DEVNULL,
+                               stdout=log, stderr=log, **FIRST)
     for _ in range(1200):
         found = re.search(rb"(?:on|listening on) (http://127\.0\.0\.1:\d+)", os.pread(log.fileno(), 1 << 20, 0))
         if found:
@@ -54,11 +56,12 @@ def by_replay(arguments, url, scratch, turn):
     trace.write_text("".join(json.dumps({"arrival_ms": i * gap_ms, "prompt_tokens": arguments.prompt,
                                          "stages": [arguments.output]}) + "\n" for i in range(arguments.requests)))
     load = ["--concurrency", arguments.concurrency] if arguments.concurrency else []
-    command = ["taskset", "-c", "0", ROOT / "build" / "espalier", "replay", "--trace", trace, "--url", url, "--json", *load]
+    command = ["taskset", "-c", "0", ROOT / "build" / "espalier", "replay", "--trace", trace, "--url", url, "--json",
+               *load]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True, **FIRST)
     figures = json.loads(done.stdout)
     assert figures["completed"] == arguments.requests, figures["reasons"]
-    return figures["ttft_ms"]["mean"], figures["tpot_ms"]["mean"]
+    return figures["ttft_ms"]["p50"], figures["tpot_ms"]["p50"]
 
 
 def by_aiperf(arguments, url, scratch, turn):
@@ -70,8 +73,8 @@ def by_aiperf(arguments, url, scratch, turn):
                "--endpoint-type", "completions", "--streaming", "--tokenizer", scratch / "tokenizer", *load,
                "--request-count", arguments.requests, "--num-dataset-entries", arguments.requests,
                "--synthetic-input-tokens-mean", arguments.prompt, "--synthetic-input-tokens-stddev", 0,
-               "--output-tokens-mean", arguments.output, "--output-tokens-stddev", 0, "--extra-inputs", "ignore_eos:true",
-               "--extra-inputs", "temperature:0", "--use-server-token-count", "--random-seed", turn + 1, "--ui", "none",
+               "--output-tokens-mean", arguments.output, "--output-tokens-stddev", 0,
+               "--extra-inputs", "ignore_eos:true", "--extra-inputs", "temperature:0", "--use-server-token-count", "--random-seed", turn + 1, "--ui", "none",
                "--artifact-dir", folder]
     environment = {**os.environ, "HOME": str(scratch), "OPENAI_API_KEY": "none", "DO_NOT_TRACK": "1"}
     done = subprocess.run(list(map(str, command)), env=environment, cwd=scratch, capture_output=True, text=True,
@@ -81,7 +84,7 @@ def by_aiperf(arguments, url, scratch, turn):
     report = json.loads((folder / "profile_export_aiperf.json").read_text())
     assert report["request_count"]["avg"] == arguments.requests
     assert report["output_sequence_length"]["min"] == arguments.output
-    return report["time_to_first_token"]["avg"], report["inter_token_latency"]["avg"]
+    return report["time_to_first_token"]["p50"], report["inter_token_latency"]["p50"]
 
 
 def main():
@@ -107,8 +110,8 @@ def main():
             for turn in range(arguments.turns):
                 for tool, measure in tools.items():
                     found[tool].append(measure(arguments, url, scratch, turn))
-                    print(f"turn {turn + 1} {tool:7} TTFT {found[tool][-1][0]:8.2f} ms  TPOT {found[tool][-1][1]:7.3f} ms",
-                          flush=True)
+                    ttft, tpot = found[tool][-1]
+                    print(f"turn {turn + 1} {tool:7} TTFT {ttft:8.2f} ms  TPOT {tpot:7.3f} ms", flush=True)
         finally:
             server.kill()
             server.wait()

@@ -1,7 +1,8 @@
 /* The engine: a thread around a scheduler, and the door through which other threads reach it.
  *
  * The inbox is a list of requests and a list of ids to cancel under one mutex, which the engine's
- * thread takes once a tick and only to empty it; nothing else in a tick locks. A request is checked
+ * thread takes once a tick and only to empty it; nothing else in a tick locks, save the door of
+ * `ticked`, which others take only to come and to go. A request is checked
  * and made (with all its memory) on the thread that submits it, so what is accepted cannot fail any
  * more.
  *
@@ -49,6 +50,10 @@ struct engine {
     _Atomic int32_t places; /* taken, of limits.max_queue */
     int32_t places_queued;  /* of them, those of the scheduler's queue; engine's thread only */
     struct inbox taken;     /* the inbox of this tick; engine's thread only */
+
+    pthread_mutex_t tick_lock; /* held while `ticked` runs, so that it can be taken away */
+    void (*ticked)(void *context);
+    void *ticked_context;
 
     _Atomic uint64_t version; /* odd while the words change */
     _Atomic uint64_t words[COUNTER_WORDS];
@@ -111,6 +116,7 @@ enum status engine_create(const struct scheduler_options *options, struct execut
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&engine->lock, NULL);
+    pthread_mutex_init(&engine->tick_lock, NULL);
     pthread_cond_init(&engine->wake, NULL);
     pthread_cond_init(&engine->idle_changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
@@ -243,6 +249,14 @@ void engine_cancel(struct engine *engine, uint64_t id)
     pthread_mutex_unlock(&engine->lock);
 }
 
+void engine_after_tick(struct engine *engine, void (*ticked)(void *context), void *context)
+{
+    pthread_mutex_lock(&engine->tick_lock);
+    engine->ticked = ticked;
+    engine->ticked_context = context;
+    pthread_mutex_unlock(&engine->tick_lock);
+}
+
 void engine_close(struct engine *engine)
 {
     pthread_mutex_lock(&engine->lock);
@@ -306,12 +320,20 @@ static void deliver(struct engine *engine)
     taken->cancelled_count = 0;
 }
 
+static void tell_ticked(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->tick_lock);
+    if (engine->ticked) engine->ticked(engine->ticked_context);
+    pthread_mutex_unlock(&engine->tick_lock);
+}
+
 /* Gives everything accepted its end. The engine is closed, so nothing more comes. */
 static void wind_up(struct engine *engine)
 {
     deliver(engine); /* taken with the order to stop */
     scheduler_wind_up(engine->scheduler);
     report(engine);
+    tell_ticked(engine);
 }
 
 static void *run(void *argument)
@@ -322,6 +344,7 @@ static void *run(void *argument)
         deliver(engine);
         busy = scheduler_tick(engine->scheduler);
         report(engine);
+        tell_ticked(engine); /* who hears of a token finds it in the counters */
     }
     wind_up(engine);
     return NULL;
@@ -354,6 +377,7 @@ void engine_free(struct engine *engine)
     pthread_cond_destroy(&engine->idle_changed);
     pthread_cond_destroy(&engine->wake);
     pthread_mutex_destroy(&engine->lock);
+    pthread_mutex_destroy(&engine->tick_lock);
     free(engine->inbox.cancelled);
     free(engine->taken.cancelled);
     free(engine);

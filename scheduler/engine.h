@@ -31,6 +31,11 @@ int32_t engine_max_queue(const struct engine *engine);
 /* From any thread, at any time; takes effect within one step. */
 void engine_cancel(struct engine *engine, uint64_t id);
 
+/* From any thread: from now on `ticked(context)` is called on the engine's thread after each tick,
+ * when its events are out and its counters published, and must not wait. NULL: no longer; it has
+ * returned for the last time when this returns. One at a time. */
+void engine_after_tick(struct engine *engine, void (*ticked)(void *context), void *context);
+
 /* From any thread: no more submissions; returns at once. */
 void engine_close(struct engine *engine);
 

@@ -115,15 +115,17 @@ void process(struct scheduler *s)
 {
     struct step *step = &s->steps[s->oldest];
     struct error err = {0};
+    int64_t since_us = clock_now(&s->clock);
     enum status status =
         s->executor.ops->collect(s->executor.self, step->ticket, step->results, &err);
+    int64_t now_us = clock_now(&s->clock);
+    s->counters.executor_us += now_us - since_us;
     s->oldest = (s->oldest + 1) % s->capacity.depth;
     s->in_flight--;
     if (status) {
         fail_step(s, step, status, &err);
         return;
     }
-    int64_t now_us = clock_now(&s->clock);
     for (int32_t at = 0; at < step->plan.row_count; at++)
         process_row(s, step->owners[at], &step->rows[at], &step->results[at], now_us);
 }

@@ -225,8 +225,10 @@ static struct step *schedule(struct scheduler *s)
 static void forward(struct scheduler *s, struct step *step)
 {
     struct error err = {0};
+    int64_t since_us = clock_now(&s->clock);
     enum status status =
         s->executor.ops->submit(s->executor.self, &step->plan, &step->ticket, &err);
+    s->counters.executor_us += clock_now(&s->clock) - since_us;
     s->counters.steps++;
     s->counters.step_rows = step->plan.row_count;
     s->counters.step_tokens = step->plan.token_count;

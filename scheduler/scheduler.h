@@ -44,6 +44,7 @@ struct scheduler_counters {
     int64_t finished[FINISH_REASONS]; /* sequences, by enum finish_reason */
     int64_t deferred_rows;            /* sequences that could have used a row and got none */
     int32_t step_rows, step_tokens;   /* the last step */
+    int64_t executor_us;              /* spent in the executor's submit and collect */
 };
 
 /* ST_INVALID: an option or a capacity of the executor out of range; ST_NO_MEMORY.

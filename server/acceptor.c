@@ -101,6 +101,7 @@ enum status acceptor_create(int listener, struct acceptor_work work, struct acce
         free(acceptor);
         return fail(err, ST_IO, "acceptor: no thread can be started");
     }
+    pthread_setname_np(acceptor->thread, "acceptor");
     return ST_OK;
 }
 

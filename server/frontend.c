@@ -113,6 +113,7 @@ enum status frontend_create(int threads, int32_t max_pending, struct frontend_wo
             frontend_free(frontend);
             return fail(err, ST_IO, "front-end: no thread can be started");
         }
+        pthread_setname_np(frontend->threads[i], "frontend");
         frontend->thread_count++;
     }
     *out = frontend;

@@ -149,6 +149,10 @@ static void engine(struct strbuf *out, const struct scheduler_counters *c)
            "Sequences that gave their blocks back and were computed again.",
            (double)c->preemptions);
     number(out, "espalier_steps_total", "counter", "Steps of the engine.", (double)c->steps);
+    number(
+        out, "espalier_executor_seconds_total", "counter",
+        "Time that the engine spent in the model's steps; all else of a busy second is overhead.",
+        (double)c->executor_us * 1e-6);
     number(out, "espalier_deferred_rows_total", "counter",
            "Sequences that could have used a row of a step and got none: the policy, or the most "
            "rows.",

@@ -25,6 +25,7 @@ struct renderer *renderer_create(const struct render_options *options)
         choice->shown.may_fail = choice->tokens.may_fail = !options->stream;
         if (options->echo) echo_prompt(options, i, choice);
     }
+    render_prepare_head(renderer);
     return renderer;
 }
 
@@ -40,6 +41,7 @@ void renderer_free(struct renderer *renderer)
         free(choice->tokens.ids);
     }
     strbuf_free(&renderer->piece);
+    strbuf_free(&renderer->head);
     free(renderer->choices);
     free(renderer);
 }

@@ -5,8 +5,9 @@
 #include <string.h>
 
 /* {"id":...,"object":...,"created":...,"model":..., */
-static void render_head(const struct renderer *renderer, struct strbuf *out)
+void render_prepare_head(struct renderer *renderer)
 {
+    struct strbuf *out = &renderer->head;
     const struct render_options *o = &renderer->options;
     const char *object = !o->chat    ? "text_completion"
                          : o->stream ? "chat.completion.chunk"
@@ -15,6 +16,11 @@ static void render_head(const struct renderer *renderer, struct strbuf *out)
                   object, o->created);
     render_json_string(out, o->model, strlen(o->model));
     strbuf_char(out, ',');
+}
+
+static void render_head(const struct renderer *renderer, struct strbuf *out)
+{
+    strbuf_append(out, strbuf_cstr(&renderer->head), renderer->head.length);
 }
 
 /* The prompt's ids: of a choice (completions) or of the answer (chat), as vLLM places them. */
@@ -72,7 +78,9 @@ void render_event(struct renderer *renderer, struct choice *choice, const struct
     int32_t index = (int32_t)(choice - renderer->choices);
     strbuf_text(out, "data: ");
     render_head(renderer, out);
-    strbuf_format(out, "\"choices\":[{\"index\":%d,", index);
+    strbuf_text(out, "\"choices\":[{\"index\":");
+    render_integer(out, index);
+    strbuf_char(out, ',');
     render_delta(renderer, choice, out);
     strbuf_char(out, ',');
     render_logprobs(renderer, choice, out);

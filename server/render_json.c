@@ -64,11 +64,25 @@ const char *finish_reason_name(enum finish_reason reason)
     }
 }
 
+void render_integer(struct strbuf *out, int32_t value)
+{
+    char digits[11];
+    size_t at = sizeof digits;
+    uint32_t left = value < 0 ? 0 - (uint32_t)value : (uint32_t)value;
+    do {
+        digits[--at] = (char)('0' + left % 10);
+    } while (left /= 10);
+    if (value < 0) digits[--at] = '-';
+    strbuf_append(out, digits + at, sizeof digits - at);
+}
+
 void render_ids(struct strbuf *out, const struct token_list *list)
 {
     strbuf_char(out, '[');
-    for (size_t i = 0; i < list->count; i++)
-        strbuf_format(out, i ? ",%d" : "%d", list->ids[i]);
+    for (size_t i = 0; i < list->count; i++) {
+        if (i) strbuf_char(out, ',');
+        render_integer(out, list->ids[i]);
+    }
     strbuf_char(out, ']');
 }
 

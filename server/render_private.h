@@ -55,6 +55,7 @@ struct renderer {
     size_t read;           /* records of the log, those that wait for their turn included */
     struct choice *behind; /* its turn has come to a branch whose records wait */
     struct strbuf piece;   /* scratch */
+    struct strbuf head;    /* what every event and document begins with */
 };
 
 /* --- render_stages.c */
@@ -71,6 +72,9 @@ void stage_release(struct stage *stage);
 
 /* --- render_events.c */
 
+/* Once, before the first event. */
+void render_prepare_head(struct renderer *renderer);
+
 /* What "espalier" says of an event. */
 struct event_label {
     int32_t stage, branch;
@@ -82,6 +86,8 @@ void render_event(struct renderer *renderer, struct choice *choice, const struct
                   struct strbuf *out);
 
 /* --- render_json.c */
+/* As "%d": once a token, where printf would take as long as all else of an event. */
+void render_integer(struct strbuf *out, int32_t value);
 void render_ids(struct strbuf *out, const struct token_list *list);
 void render_usage(struct strbuf *out, const struct usage *usage);
 void render_timings(struct strbuf *out, const struct timings *timings);

@@ -168,6 +168,7 @@ static void stop_accepting(struct server *server)
 static void release(struct server *server)
 {
     stop_accepting(server);
+    if (server->model.engine) engine_after_tick(server->model.engine, NULL, NULL);
     if (server->daemon) MHD_stop_daemon(server->daemon);
     frontend_free(server->frontend);
     watcher_free(server->watcher);
@@ -207,11 +208,17 @@ int server_port(const struct server *server)
     return server->port;
 }
 
+static void ring(void *watcher)
+{
+    watcher_ring(watcher);
+}
+
 void server_attach(struct server *server, const struct served_model *model)
 {
     server->model = *model;
     server->created = time(NULL);
     openapi_render(&server->options, model, &server->openapi);
+    engine_after_tick(model->engine, ring, server->watcher);
     atomic_store(&server->loaded, true);
 }
 

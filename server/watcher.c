@@ -63,8 +63,11 @@ void watcher_wake(struct watcher *watcher, struct exchange *exchange)
     do {
         exchange->wake_next = head;
     } while (!atomic_compare_exchange_weak(&watcher->wake_list, &head, exchange));
-    if (head) return; /* whoever made the list non-empty has rung already */
-    ring(watcher);
+}
+
+void watcher_ring(struct watcher *watcher)
+{
+    if (atomic_load(&watcher->wake_list)) ring(watcher);
 }
 
 static void resume_woken(struct watcher *watcher)
@@ -301,6 +304,7 @@ enum status watcher_create(const struct server_limits *limits, struct clock cloc
         release(watcher);
         return status;
     }
+    pthread_setname_np(watcher->thread, "watcher");
     *out = watcher;
     return ST_OK;
 }

@@ -1,7 +1,7 @@
 /* The thread between the engine and MHD, and the eyes on every socket.
  *
- * 1. It resumes connections for the engine's thread, which only pushes onto a lock-free list and
- * writes to an eventfd when the list was empty.
+ * 1. It resumes connections for the engine's thread, which only pushes onto a lock-free list and,
+ * once a tick, writes to an eventfd: one wake-up of this thread serves all streams of a step.
  * 2. MHD does not look at a suspended connection's socket, so a client that leaves would decode on.
  * The watcher polls each for hang-up (EPOLLRDHUP: also a client that closes only its sending half
  * is gone, as for nginx) and abandons the exchange.
@@ -40,8 +40,11 @@ void watcher_reads_body(struct watcher *watcher, struct watch_slot *slot);
 void watcher_busy(struct watcher *watcher, struct watch_slot *slot, struct exchange *exchange);
 void watcher_idle(struct watcher *watcher, struct watch_slot *slot);
 
-/* --- any thread, the engine's above all: unpark `exchange` soon. Lock-free. */
+/* --- the engine's thread. Lock-free. */
+/* Unpark `exchange` at the next watcher_ring. */
 void watcher_wake(struct watcher *watcher, struct exchange *exchange);
+/* After a tick: wakes the watcher once for all that the tick has news for. */
+void watcher_ring(struct watcher *watcher);
 
 /* Calls visit for each exchange that is busy; it is referenced meanwhile. */
 void watcher_each(struct watcher *watcher, void (*visit)(struct exchange *exchange));

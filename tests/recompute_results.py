@@ -207,6 +207,8 @@ def check_send(d, requests):
     d.check(("send", "late_share"), late)
     d.check(("send", "late"), late > 0.01)
     d.check(("send", "late_means_ms_over"), LATE_US / 1000)
+    last_due = max((r.line["due_us"] for r in requests), default=0)
+    d.check(("send", "rate_per_s"), 1e6 * len(requests) / last_due if last_due else None)
     check_distribution(d, ("send", "delay_ms"), delays, histogram=True, empty_is_null=False)
     check_distribution(d, ("send", "connect_ms"), connects, histogram=True, empty_is_null=False)
 
@@ -316,6 +318,24 @@ def searched_run(runs, document):
     return runs[next(i for i in passed if rates[i] == best)], d
 
 
+def differences(record, document, ttft_us=None, tpot_us=None):
+    """(figures compared, requests, [what differs or is not recomputed]) of a record file and a document."""
+    runs = read_runs(record, ttft_us, tpot_us)
+    found, checked, run = [], 0, runs[0]
+    if "goodput_search" in document:
+        run, search = searched_run(runs, document)
+        found += search.found
+        checked += search.checked
+    d = compare(run[0], run[1], document)
+    # What is left says in words how the run was made; most of it stands in the record's header.
+    told = set(run[0]) | {"end", "goodput_search", "notices"}
+    for path in d.unasked(document):
+        searched = "goodput_search" in document and path.startswith("goodput.max_rate")
+        if path.split(".")[0] not in told and not searched:
+            d.found.append(f"{path}: nothing recomputes it")
+    return checked + d.checked, len(run[1]), found + d.found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", help="the JSON lines of --record")
@@ -324,31 +344,15 @@ def main():
     parser.add_argument("--slo-tpot-us", type=int, help="where --from was given --slo-tpot")
     options = parser.parse_args()
     try:
-        runs = read_runs(options.record, options.slo_ttft_us, options.slo_tpot_us)
         with open(options.results, encoding="utf-8") as file:
             document = json.load(file)
+        checked, requests, found = differences(options.record, document, options.slo_ttft_us, options.slo_tpot_us)
     except (OSError, ValueError) as problem:
         print(f"{problem}", file=sys.stderr)
         return 2
-
-    found, checked, run = [], 0, runs[0]
-    if "goodput_search" in document:
-        run, search = searched_run(runs, document)
-        found += search.found
-        checked += search.checked
-    d = compare(run[0], run[1], document)
-    found += d.found
-    checked += d.checked
-
-    # What is left says how the run was made, and stands in the record's header word for word.
-    told = set(run[0]) | {"end", "goodput_search"}
-    for path in d.unasked(document):
-        searched = "goodput_search" in document and path.startswith("goodput.max_rate")
-        if path.split(".")[0] not in told and not searched:
-            found.append(f"{path}: nothing recomputes it")
     for line in found:
         print(line)
-    print(f"{checked} figures of {len(run[1])} requests: {len(found)} differ", file=sys.stderr)
+    print(f"{checked} figures of {requests} requests: {len(found)} differ", file=sys.stderr)
     return 1 if found else 0
 
 

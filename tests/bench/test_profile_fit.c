@@ -83,7 +83,24 @@ Test(profile_fit, has_no_negative_coefficient)
     cr_assert_geq(fit.context_us, 0);
     cr_assert_geq(fit.prefill_context_us, 0);
     for (int32_t i = 0; i < fit.node_count; i++)
-        cr_assert_geq(fit.node_us[i], 0);
+        cr_assert_geq(fit.node_us[i], i > 0 ? fit.node_us[i - 1] : 0);
+}
+
+/* Only steps of 20 rows and more: what one row takes is still no less than nothing and no more than
+ * twenty take. */
+Test(profile_fit, goes_on_where_no_step_was)
+{
+    static struct step_sample samples[SAMPLES];
+    struct profile_fit fit;
+    struct step_load one = {.decode_rows = 1};
+    make(samples, 0.05, 0);
+    for (int i = 0; i < SAMPLES; i++) {
+        samples[i].load.decode_rows = 20 + i % 13;
+        samples[i].us = known_us(&samples[i].load);
+    }
+    cr_assert_eq(profile_fit(samples, SAMPLES, &fit, NULL), ST_OK);
+    double us = profile_fit_us(&fit, &one);
+    cr_assert(us > 1000 && us < 4500, "one row: %g us", us);
 }
 
 Test(profile_fit, wants_steps)

@@ -368,3 +368,48 @@ Test(engine, several_requests_are_taken_together_or_not_at_all)
     remote_free(remotes[3]);
     close_house(&house);
 }
+
+/* What a listener finds when it is told that a tick is over. */
+struct listener {
+    struct house *house;
+    struct remote *remote;
+    _Atomic int32_t told, wrong;
+};
+
+static void on_tick(void *context)
+{
+    struct listener *listener = context;
+    struct scheduler_counters counters;
+    engine_counters(listener->house->engine, &counters);
+    int32_t tokens = atomic_load(&listener->remote->tokens);
+    atomic_fetch_add(&listener->told, 1);
+    if (counters.generated_tokens != tokens || tokens > atomic_load(&listener->told))
+        atomic_fetch_add(&listener->wrong, 1);
+}
+
+Test(engine, tells_once_after_each_tick)
+{
+    for (int32_t depth = 1; depth <= 2; depth++) {
+        struct house house = open_house(depth, 8, true);
+        struct error err;
+        struct remote *remote = remote_create(9, 20, 30, 1), *later = remote_create(9, 20, 30, 1);
+        struct listener listener = {.house = &house, .remote = remote};
+        engine_after_tick(house.engine, on_tick, &listener);
+        cr_assert_eq(submit(&house, remote, &err), ST_OK);
+        cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+        struct scheduler_counters counters;
+        engine_counters(house.engine, &counters);
+        int32_t told = atomic_load(&listener.told);
+        cr_assert_geq(told, (int32_t)counters.steps);
+        cr_assert_leq(told, (int32_t)counters.steps + 2, "%d told of %lld steps", told,
+                      (long long)counters.steps);
+        cr_assert_eq(atomic_load(&listener.wrong), 0, "events or counters were not out");
+        engine_after_tick(house.engine, NULL, NULL);
+        cr_assert_eq(submit(&house, later, &err), ST_OK);
+        cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+        cr_assert_eq(atomic_load(&listener.told), told, "told after it had left");
+        expect_right(remote, 9);
+        expect_right(later, 9);
+        close_house(&house);
+    }
+}

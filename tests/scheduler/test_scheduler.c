@@ -195,6 +195,24 @@ Test(scheduler, a_verdict_stops_and_the_next_rows_token_is_dropped)
     }
 }
 
+Test(scheduler, counts_the_time_in_the_executor)
+{
+    for (int32_t depth = 1; depth <= 2; depth++) {
+        struct bench *bench = bench_default(depth);
+        struct client *long_answer = add(bench, ask(12, 50));
+        struct client *long_prompt = add(bench, ask(30, 20));
+        bench->now_us += 5000; /* not in the executor */
+        run_out(bench);
+        struct scheduler_counters counters;
+        scheduler_counters(bench->s, &counters);
+        struct simulated_counts counts = simulated_counts(bench->sim);
+        cr_assert_eq(counters.executor_us, 1000 * counts.steps + 10 * counts.tokens);
+        expect_right(long_answer);
+        expect_right(long_prompt);
+        bench_close(bench);
+    }
+}
+
 Test(scheduler, sequences_of_a_request_draw_by_the_seed_rule)
 {
     struct bench *bench = bench_default(1);

@@ -113,6 +113,15 @@ static void put_idle(struct client *client, struct stream *stream)
 
 /* --- sending */
 
+/* The trace's own limits, or the run's. */
+static struct slo_target slo_of(const struct trace_request *request,
+                                const struct replay_settings *settings)
+{
+    if (request->ttft_ms <= 0 && request->tpot_ms <= 0) return settings->slo;
+    return (struct slo_target){(int64_t)(request->ttft_ms * 1e3 + 0.5),
+                               (int64_t)(request->tpot_ms * 1e3 + 0.5)};
+}
+
 /* The next request, ready to go: a long prompt takes a while to write, which must not make it late.
  */
 static void prepare_next(struct client *client)
@@ -127,16 +136,12 @@ static void prepare_next(struct client *client)
     const struct trace_request *request = pacing_take(&client->pacing, &flight->index);
     flight->due_us = due_us;
     flight->class_name = request->class_name;
-    bool own_slo = request->ttft_ms > 0 || request->tpot_ms > 0;
-    flight->slo = settings->slo;
-    if (own_slo)
-        flight->slo = (struct slo_target){(int64_t)(request->ttft_ms * 1e3 + 0.5),
-                                          (int64_t)(request->tpot_ms * 1e3 + 0.5)};
+    flight->slo = slo_of(request, settings);
     strbuf_clear(&client->prompt);
     strbuf_clear(&stream->body);
     flight->prompt_tokens =
         prompts_write(o->prompts, request, (uint64_t)flight->index, &client->prompt);
-    client->counts->cut_prompts += flight->prompt_tokens < request->prompt_tokens;
+    stream->cut = flight->prompt_tokens < request->prompt_tokens;
     body_write(settings, o->target->model, request, &client->prompt, &stream->body, flight);
     stream_prepare(stream);
     client->prepared = stream;
@@ -149,6 +154,7 @@ static void send_prepared(struct client *client)
     client->prepared = NULL;
     link_active(client, stream);
     client->counts->sent++;
+    client->counts->cut_prompts += stream->cut;
     curl_multi_add_handle(client->multi, stream->easy);
     flight->sent_us = stream->last_byte_us = now_of(client);
     if (client->options->settings->concurrency) flight->due_us = flight->sent_us;

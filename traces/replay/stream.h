@@ -31,6 +31,7 @@ struct stream {
     int64_t last_byte_us;    /* or when it was sent */
     int http_status;         /* 0: nothing came */
     bool is_stream, done;    /* done: [DONE] came */
+    bool cut;                /* its prompt, to --max-prompt */
     bool refused_descriptor; /* the system gave no socket */
     char failure[96];        /* found while reading; "": none */
 };

@@ -14,6 +14,7 @@
 
 #include "base/options.h"
 #include "traces/simulate/cells.h"
+#include "traces/simulate/estimate.h"
 
 #define SEARCH_SEEDS  32
 #define SEARCH_POINTS 96
@@ -61,17 +62,6 @@ double point_attainment(const struct point *point, int32_t seeds, enum slo_kind 
                         int32_t without);
 
 struct point *search_add_point(struct search *search);
-
-/* --- estimates */
-
-/* A value with its 95 % interval (Student's t). */
-struct estimate {
-    double mean, low, high;
-};
-
-/* From the value, which is never below 0, and its leave-one-out values (count >= 2; with 1 the
- * interval is the value). */
-struct estimate jackknife(double value, const double *without, int32_t count);
 
 /* a / b, paired: each seed left out of both. Its logarithm is what is normal. */
 struct estimate search_ratio(const struct search *a, const struct search *b);

@@ -10,9 +10,9 @@
 
 #include "traces/simulate/cell_cache.h"
 
-#define SWEEP_POLICIES 16
-#define SWEEP_CURVE_POINTS   12
-#define SWEEP_CURVE_SEEDS    2
+#define SWEEP_POLICIES     16
+#define SWEEP_CURVE_POINTS 12
+#define SWEEP_CURVE_SEEDS  2
 
 enum chunk_rule { CHUNK_FIXED, CHUNK_BEST, CHUNK_SLO };
 
