@@ -125,6 +125,26 @@ Test(search, closed_loop_takes_the_best_number_of_clients_that_holds)
     close_bed(&bed);
 }
 
+/* With a target that hardly anything misses the search ends where more clients bring no more. */
+Test(search, closed_loop_ends_where_the_engine_is_full)
+{
+    struct bed bed;
+    struct search search;
+    static const struct option_ints none;
+    open_bed(&bed, "W5", 20);
+    bed.setting.closed = true;
+    bed.setting.target = 1e-9;
+    find(&bed, &(struct search_options){.seeds = 1, .clients = &none}, &search);
+    cr_assert_geq(search.best, 0);
+    cr_assert_lt(search.count, 14);
+    for (int32_t i = 0; i < search.count; i++) {
+        cr_assert_lt(search.points[i].level, 4096);
+        cr_assert_leq(search.points[i].cells[0].slo[SLO_MEAN].requests_per_s, search.value);
+    }
+    search_release(&search);
+    close_bed(&bed);
+}
+
 Test(search, says_when_nothing_can_be_missed)
 {
     struct bed bed;

@@ -13,6 +13,7 @@
 #define WIDE_REACH   32   /* without a hint */
 #define NEAR_LEVELS  8    /* from a hint: there every run goes to its end, for the jackknife */
 #define SURELY       1.25 /* seeds have not quite the same number of requests */
+#define FULL         1.01 /* of more clients: goodput grew by less, so the engine is full */
 
 struct run {
     const struct setting *setting;
@@ -121,6 +122,16 @@ static bool passes(struct run *run, int32_t level)
 
 /* --- the search */
 
+static double goodput_of(const struct setting *setting, const struct search *search,
+                         const struct point *point, int32_t without)
+{
+    double sum = 0;
+    int32_t seeds = search->seeds - (without >= 0);
+    for (int32_t seed = 0; seed < search->seeds; seed++)
+        if (seed != without) sum += point->cells[seed].slo[setting->kind].requests_per_s;
+    return sum / seeds;
+}
+
 static int32_t clamp_level(const struct run *run, int64_t level)
 {
     int64_t least = run->setting->closed ? 0 : LEVEL_LEAST;
@@ -139,6 +150,16 @@ static void bisect(struct run *run, int32_t good, int32_t bad)
     }
 }
 
+/* Closed loop: twice the step brought no more goodput. The engine is full, and as nobody misses an
+ * SLO, more clients only wait longer. */
+static bool is_full(struct run *run, int32_t level, int32_t before)
+{
+    const struct point *points[] = {try_level(run, level), try_level(run, before)};
+    if (!run->setting->closed || !points[0] || !points[1]) return false;
+    return goodput_of(run->setting, run->search, points[0], -1) <
+           FULL * goodput_of(run->setting, run->search, points[1], -1);
+}
+
 /* From `start` in steps that double until the answer changes. false: it never does (nothing holds
  * the target, or there is no load that misses it). */
 static bool bracket(struct run *run, int32_t start, int32_t reach, int32_t *good, int32_t *bad)
@@ -155,6 +176,7 @@ static bool bracket(struct run *run, int32_t start, int32_t reach, int32_t *good
             *bad = up ? level : last;
             return true;
         }
+        if (up && is_full(run, level, last)) return false;
         last = level;
     }
     return false;
@@ -163,9 +185,9 @@ static bool bracket(struct run *run, int32_t start, int32_t reach, int32_t *good
 static enum status never_missed(struct run *run, int32_t level)
 {
     return fail(run->err, ST_INVALID,
-                "the target holds even at %.4g %s: the requests are too few to load the engine, or "
-                "too few of them have an SLO (--slo-ttft, --slo-tpot)",
-                load_of(run->setting, level), run->setting->closed ? "clients" : "requests/s");
+                "the target holds even at %.4g requests/s: the requests are too few to load the "
+                "engine, or too few of them have an SLO (--slo-ttft, --slo-tpot)",
+                load_of(run->setting, level));
 }
 
 static enum status find_load(struct run *run)
@@ -176,7 +198,7 @@ static enum status find_load(struct run *run)
     if (run->setting->closed) reach = max_i32(1, start / 4);
     if (bracket(run, start, reach, &good, &bad))
         bisect(run, good, bad);
-    else if (!run->status && passes(run, start))
+    else if (!run->status && !run->setting->closed && passes(run, start))
         run->status = never_missed(run, clamp_level(run, INT32_MAX));
     return run->status;
 }
@@ -215,16 +237,6 @@ enum status search_goodput(const struct setting *setting, const struct search_op
 }
 
 /* --- what the points say */
-
-static double goodput_of(const struct setting *setting, const struct search *search,
-                         const struct point *point, int32_t without)
-{
-    double sum = 0;
-    int32_t seeds = search->seeds - (without >= 0);
-    for (int32_t seed = 0; seed < search->seeds; seed++)
-        if (seed != without) sum += point->cells[seed].slo[setting->kind].requests_per_s;
-    return sum / seeds;
-}
 
 /* Where the straight line through two points meets the target. */
 static double crossing(const struct setting *setting, const struct search *search, int32_t without,

@@ -120,10 +120,11 @@ static void print_goodput(const struct sweep_options *options, const struct swee
 {
     bool closed = options->base.closed;
     printf("Simulated goodput: %s at which at least %.3g %% of\n"
-           "requests meet their SLO (%s), over %d seeds; 95 %% intervals by the jackknife\n\n",
+           "requests meet their SLO (%s), over %d seed%s; 95 %% intervals by the jackknife\n\n",
            closed ? "the most requests/s that met their SLO, over the numbers of clients"
                   : "the highest rate (requests/s)",
-           options->base.target * 100, slo_kind_name(options->base.kind), sweep->seeds);
+           options->base.target * 100, slo_kind_name(options->base.kind), sweep->seeds,
+           sweep->seeds == 1 ? "" : "s");
     printf("  %-12s %8s  %-16s %6s", "policy", "goodput", "interval", "chunk");
     for (int32_t b = 0; b + 1 < sweep->policy_count; b++)
         printf("  / %-16s", sweep->policies[b].setting.policy_name);
