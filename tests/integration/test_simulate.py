@@ -149,7 +149,7 @@ def test_the_same_bytes_on_any_number_of_threads_with_any_cache(simulate, docume
         assert document(*command, "--seed", "2")["policies"] != cold["policies"]
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_sweep_goes_on(document, tmp_path, ending):
     command = "--preset", "W5", "--duration", "40s", "--seeds", "3", "--policy", "eager,off,cap:2,cap:3", "--goodput"
     kept = tmp_path / "cache" / "espalier" / "simulate"
@@ -510,8 +510,8 @@ def test_an_interrupted_recording_leaves_what_was_there(tmp_path):
     recording = subprocess.Popen([ESPALIER, "profile", "--model", "synthetic:tiny", "--record", "p.json", "--seconds",
                                   "60"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     time.sleep(0.5)
-    recording.send_signal(signal.SIGINT)
+    recording.send_signal(signal.SIGTERM)
     out, _ = recording.communicate(timeout=PATIENCE)
-    assert out == b"" and recording.returncode == -signal.SIGINT
+    assert out == b"" and recording.returncode == -signal.SIGTERM
     assert {path.name for path in tmp_path.iterdir()} == {"p.json"}
     assert (tmp_path / "p.json").read_text() == "what was there\n"
