@@ -153,7 +153,8 @@ int command_profile(int argc, char **argv)
     struct option_spec table[8 + LOAD_OPTION_COUNT] = {
         {"record", OPT_STRING, &o.record, "FILE", "where the profile goes", 0, 0},
         {"name", OPT_STRING, &o.name, "NAME", "its name (default: the model's)", 0, 0},
-        {"seconds", OPT_REAL, &o.seconds, "S", "how long to record (default 30)", 0, 0},
+        {"seconds", OPT_REAL, &o.seconds, "S",
+         "how long to record (default 30; longer until there are 300 steps)", 0, 0},
         {"max-rows", OPT_INT, &o.max_rows, "N", "most rows of a step (default 64)", 1, 4096},
         {"prefill-chunk", OPT_INT, &o.chunk, "N", "prompt tokens of a step (default 512)", 1,
          1 << 16},

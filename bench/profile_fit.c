@@ -163,9 +163,9 @@ enum status profile_fit(const struct step_sample *samples, int64_t count, struct
                         struct error *err)
 {
     *fit = (struct profile_fit){.samples = count};
-    if (count < 100)
-        return fail(err, ST_INVALID, "%lld steps were recorded; at least 100 are needed",
-                    (long long)count);
+    if (count < FIT_LEAST)
+        return fail(err, ST_INVALID, "%lld steps were recorded; at least %d are needed",
+                    (long long)count, FIT_LEAST);
     for (int64_t s = 0; s < count; s++)
         if (!(samples[s].us > 0))
             return fail(err, ST_INVALID, "step %lld took %g us; more than 0 is needed",

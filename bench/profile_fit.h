@@ -31,7 +31,9 @@ struct profile_fit {
     int64_t samples, left_out;
 };
 
-/* At least 100 samples, each of more than 0 us: else ST_INVALID. */
+#define FIT_LEAST 100
+
+/* At least FIT_LEAST samples, each of more than 0 us: else ST_INVALID. */
 enum status profile_fit(const struct step_sample *samples, int64_t count, struct profile_fit *fit,
                         struct error *err);
 

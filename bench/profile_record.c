@@ -35,6 +35,7 @@ struct recorder {
     struct player_room room;
     int32_t active;
     int64_t sent;
+    struct error failure; /* of a step: the recording ends */
 };
 
 /* --- the executor in between */
@@ -72,6 +73,7 @@ static enum status note_collect(void *self, uint64_t ticket, struct row_result *
     struct recorder *r = self;
     enum status status = r->inner.ops->collect(r->inner.self, ticket, results, err);
     r->now_us = clock_now(&r->clock);
+    if (status) r->failure = *err;
     if (!status && r->now_us > r->since_us) add_sample(r, r->now_us - r->since_us);
     r->since_us = r->now_us;
     return status;
@@ -140,14 +142,16 @@ static enum status play(struct recorder *r, int32_t most_clients, struct error *
     enum status status = ST_OK;
     progress_begin(&bar, "recording steps", total_us);
     r->now_us = begin_us;
-    while (!status && r->now_us - begin_us < total_us) {
+    while (!status && (r->now_us - begin_us < total_us || r->steps->count < ENOUGH_STEPS)) {
         if (step == 0) clients = draw_clients(r, most_clients);
         bool sending = step < PHASE_STEPS / 2 || r->active == 0;
         while (!status && sending && r->active < clients)
             status = send_one(r, err);
         if (!status) scheduler_tick(r->scheduler);
+        if (r->failure.status) status = fail(err, r->failure.status, "%s", r->failure.text);
         step = (step + 1) % PHASE_STEPS;
-        progress_update(&bar, r->now_us - begin_us);
+        int64_t done_us = r->now_us - begin_us;
+        progress_update(&bar, done_us < total_us ? done_us : total_us);
     }
     progress_end(&bar);
     return status;

@@ -9,11 +9,13 @@
 
 #include "bench/profile_fit.h"
 
+#define ENOUGH_STEPS 300
+
 struct record_options {
     struct executor executor;
     enum shared_prefix shared; /* how the executor reads a prefix that rows share */
     int32_t max_rows, prefill_chunk;
-    double seconds;
+    double seconds; /* and as much longer as it takes to have ENOUGH_STEPS */
     uint64_t seed;
 };
 
