@@ -13,7 +13,7 @@ Example: bash test.sh
 Installs what is missing (as root or through sudo), builds with and without sanitizers, runs the unit
 tests, the golden data, fuzz targets, fault ladders, the real server under hostile and real clients,
 and every command once.
-About eighteen minutes on two cores. ../shared/data is used where it exists and never needed.
+About twenty-four minutes on two cores. ../shared/data is used where it exists and never needed.
 TEXT
     exit 0
     ;;
