@@ -314,7 +314,6 @@ static void close_run(struct run *run)
     if (run->scheduler) scheduler_counters(run->scheduler, &counters);
     run->result->virtual_us = run->now_us;
     run->result->preemptions = counters.preemptions;
-    run->result->deferred_rows = counters.deferred_rows;
     run->closing = true;
     scheduler_free(run->scheduler);
     cost_executor_free(run->cost);

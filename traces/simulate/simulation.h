@@ -58,7 +58,7 @@ struct simulation_result {
     double scored_s;
     bool gave_up;
     int64_t virtual_us; /* simulated time, for the speed beside real time */
-    int64_t preemptions, deferred_rows;
+    int64_t preemptions;
 };
 
 enum status simulation_run(const struct simulation_options *options, const struct trace *trace,

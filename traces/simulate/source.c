@@ -61,7 +61,8 @@ static double span_ms(const struct trace *trace)
     return trace->requests[trace->count - 1].arrival_ms - trace->requests[0].arrival_ms;
 }
 
-double source_rate(const struct source *source)
+/* Requests/s of its own; 0: a preset has none, nor has a trace of one moment. */
+static double source_rate(const struct source *source)
 {
     if (!source->trace || source->trace->count < 2) return 0;
     double span = span_ms(source->trace);

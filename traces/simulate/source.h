@@ -27,8 +27,7 @@ struct source_options {
     const char *preset; /* "W4", or NULL: `path` */
     const char *path;   /* "-": standard input */
     struct trace_read_options read;
-    double
-        duration_s; /* of a preset; of a file at most so much of it at the rate asked for, 0: all */
+    double duration_s; /* of a preset; of a file at most, at the rate asked for, 0: all of it */
     uint64_t seed;
 };
 
@@ -41,7 +40,6 @@ enum status source_run(const struct source *source, int32_t seed, double rate,
                        struct source_run *run, struct error *err);
 void source_run_release(struct source_run *run);
 
-double source_rate(const struct source *source); /* requests/s of its own; 0: a preset has none */
 bool source_is_preset(const struct source *source);
 
 /* For results: what it is and its statistics. */
