@@ -6,7 +6,7 @@
 #
 # --quick: three workloads, two seeds, one chunk; under two minutes, part of the tests.
 # --study: the cells of the controller study (chunk 256, off, eager, cap:2, cap:8) beside what the study measured.
-# Everything here is simulated (docs/workloads.md). A run that was stopped goes on where it stood. About 50 minutes on two cores.
+# Everything here is simulated (docs/workloads.md). A run that was stopped goes on where it stood. About 35 minutes on two cores.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"
 
