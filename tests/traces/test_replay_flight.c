@@ -316,6 +316,27 @@ Test(pacing, random_arrivals_have_their_rate_and_begin_the_trace_anew)
     trace_free(trace);
 }
 
+/* Times beyond what a record may hold are never reached: they stay there, in order. */
+Test(pacing, rates_next_to_nothing_overflow_nothing)
+{
+    struct trace *trace = three();
+    struct replay_settings settings[] = {{.rate_scale = 1, .rate = 1e-15, .requests = 9},
+                                         {.rate_scale = 1e-18},
+                                         {.rate_scale = 1, .rate = 1e300, .requests = 9}};
+    for (size_t i = 0; i < 3; i++) {
+        struct pacing pacing;
+        int64_t index, before = 0;
+        pacing_begin(&pacing, &settings[i], trace);
+        while (!pacing_over(&pacing, 0)) {
+            cr_assert(pacing.next_us >= before && pacing.next_us <= FLIGHT_LAST_US);
+            before = pacing.next_us;
+            pacing_take(&pacing, &index);
+        }
+        cr_assert_eq(before, i < 2 ? FLIGHT_LAST_US : 0);
+    }
+    trace_free(trace);
+}
+
 Test(pacing, a_closed_loop_ends_by_count_or_time)
 {
     struct trace *trace = three();

@@ -93,10 +93,17 @@ static bool read_usage(json_t *root, struct stream_event *event)
            small_int(details, "cached_tokens", -1, &event->usage_cached);
 }
 
-static bool read_event(json_t *root, struct stream_event *event, struct error *what)
+/* {"error": ...}; vLLM's earlier versions say {"object": "error", "message", "type", "code"}. */
+static bool is_error(json_t *root)
 {
     json_t *error = json_object_get(root, "error");
-    if (error && !json_is_null(error)) {
+    const char *object = json_string_value(json_object_get(root, "object"));
+    return (error && !json_is_null(error)) || (object && !strcmp(object, "error"));
+}
+
+static bool read_event(json_t *root, struct stream_event *event, struct error *what)
+{
+    if (is_error(root)) {
         event->failed = true;
         error_code(root, event->error_code);
         return true;

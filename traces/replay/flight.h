@@ -12,6 +12,8 @@
 #include "traces/results/record.h"
 #include "traces/results/results.h"
 
+#define FLIGHT_LAST_US (INT64_C(1) << 52) /* no time is later: no sum of two leaves an int64_t */
+
 /* How sure it is that a chunk held a token. */
 enum token_certainty {
     TOKEN_SURE,    /* text, ids, or a branch event that says so */

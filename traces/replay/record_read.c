@@ -37,11 +37,9 @@ static int64_t number(struct reading *r, const char *field, int64_t minimum, int
     return minimum;
 }
 
-#define LAST_US (INT64_C(1) << 52) /* no sum of two leaves an int64_t */
-
 static int64_t time_of(struct reading *r, const char *field)
 {
-    return number(r, field, 0, LAST_US);
+    return number(r, field, 0, FLIGHT_LAST_US);
 }
 
 /* null: -1. */
@@ -76,7 +74,7 @@ static bool row(const json_t *value, int64_t before, int64_t *us, int32_t *stage
 {
     const json_t *time = json_array_get(value, 0);
     *us = json_integer_value(time);
-    return json_is_integer(time) && *us >= before && *us <= LAST_US &&
+    return json_is_integer(time) && *us >= before && *us <= FLIGHT_LAST_US &&
            small(json_array_get(value, 1), stage) && small(json_array_get(value, 2), branch);
 }
 
@@ -101,8 +99,8 @@ static void read_result(struct reading *r, struct flight *f)
 {
     f->due_us = time_of(r, "due_us");
     f->sent_us = time_of(r, "sent_us");
-    f->connected_us = maybe(r, "connected_us", LAST_US);
-    f->first_byte_us = maybe(r, "first_byte_us", LAST_US);
+    f->connected_us = maybe(r, "connected_us", FLIGHT_LAST_US);
+    f->first_byte_us = maybe(r, "first_byte_us", FLIGHT_LAST_US);
     f->end_us = time_of(r, "end_us");
     f->http_status = (int)number(r, "status", 0, 999);
     f->usage_prompt = (int32_t)maybe(r, "usage_prompt", INT32_MAX);
