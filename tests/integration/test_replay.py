@@ -129,7 +129,8 @@ REASONS = {
     "error": ("failed", "error event stub_failure"), "html": ("failed", "200 without a stream"),
     "bad-http": ("failed", "malformed HTTP"), "bad-chunk": ("failed", "malformed HTTP"),
     "flood": ("failed", "far more tokens than were asked for"), "no-token": ("failed", "no token"),
-    "no-done": ("completed", ""), "none": ("completed", ""),
+    "no-done": ("completed", ""), "none": ("completed", ""), "open": ("completed", ""),
+    "comments": ("failed", "stalled"),
 }
 
 
@@ -146,6 +147,9 @@ def test_every_failure_is_told_from_every_other(stub, trace, replay):
     # What came before a failure is kept.
     halves = [record for record in done.records if record["reason"] in ("closed early", "connection reset", "stalled")]
     assert {len(record["tokens"]) for record in halves} == {0, 6}
+    # An answer ends with its last byte, not when it is given up.
+    ends = [record["end_us"] - record["sent_us"] for record in done.records if record["outcome"] == "completed"]
+    assert max(ends) < 1e6
     table = run("--from", done.path).stdout
     assert all(reason in table for _, reason in REASONS.values())
 
@@ -174,6 +178,15 @@ def test_a_closed_loop_ends_with_its_duration(stub, trace, replay):
     done = replay("--trace", trace(SERIAL), "--url", stub("--ttft", 5, "--gap", 1), "--concurrency", 2,
                   "--duration", "400ms")
     assert len(done.records) >= 2 and all(record["sent_us"] < 500000 for record in done.records)
+
+
+def test_answers_that_never_end_hold_up_no_closed_loop(stub, trace, replay):
+    url = stub("--ttft", 5, "--gap", 1, "--faults", "comments,open")
+    done = replay("--trace", trace(SERIAL), "--url", url, "--concurrency", 1, "--requests", 6, "--timeout", "1s")
+    assert [record["reason"] for record in done.records] == ["stalled", ""] * 3
+    opened = [record["end_us"] - record["sent_us"] for record in done.records[1::2]]
+    waited = [b["sent_us"] - a["end_us"] for a, b in zip(done.records[1::2], done.records[2::2])]
+    assert max(opened) < 500000 and max(waited) < 500000
 
 
 def test_random_arrivals_come_from_the_seed(stub, trace, replay):

@@ -166,7 +166,7 @@ int command_replay(int argc, char **argv)
         {"duration", OPT_TIME, &s->duration_us, "TIME", "send nothing later than this", 1,
          LONGEST_US},
         {"timeout", OPT_TIME, &s->stall_us, "TIME",
-         "an answer that brings no byte for so long has failed (default 300s)", 1, LONGEST_US},
+         "an answer that brings no token for so long has failed (default 300s)", 1, LONGEST_US},
         {"drain-timeout", OPT_TIME, &s->drain_us, "TIME",
          "wait so long for answers behind the last request (default 300s)", 0, LONGEST_US},
         {"seed", OPT_INT, &words.seed, "N", "of random arrivals (default 0)", INT64_MIN, INT64_MAX},

@@ -44,6 +44,7 @@ static bool take_choice(struct stream *stream, const struct event_choice *choice
     int32_t branch = ours ? event->branch : choice->index;
     int32_t tokens = tokens_of(event, choice, &certainty);
     bool room = true;
+    if (tokens) stream->progress_us = stream->last_byte_us;
     for (int32_t i = 0; i < tokens && room; i++)
         room = flight_token(&stream->flight, stream->last_byte_us, stage, branch, certainty);
     if (room && *choice->finish)
@@ -69,10 +70,12 @@ static bool take_event(struct stream *stream)
         return set_failure(stream, words);
     }
     take_usage(flight, event);
-    if (event->branch_event == BRANCH_FORK || event->branch_event == BRANCH_JOIN)
+    if (event->branch_event == BRANCH_FORK || event->branch_event == BRANCH_JOIN) {
+        stream->progress_us = stream->last_byte_us;
         return flight_event(flight, stream->last_byte_us, event->stage, event->branch,
                             event->branch_event) ||
                set_failure(stream, "far more branches than were asked for");
+    }
     for (int32_t i = 0; i < event->choice_count; i++)
         if (!take_choice(stream, &event->choices[i])) return false;
     return true;
@@ -85,6 +88,7 @@ static bool on_data(void *context, const char *data, size_t length)
     if (stream->done) return true; /* nothing counts any more */
     if (length == 6 && !memcmp(data, "[DONE]", 6)) {
         stream->done = true;
+        stream->progress_us = stream->last_byte_us;
         return true;
     }
     if (!event_parse(data, length, &stream->context->event, &what)) {
@@ -277,7 +281,7 @@ static void set_refusal(struct stream *stream)
 
 static bool finished(const struct stream *stream)
 {
-    return stream->done || stream->flight.finish_count >= (size_t)stream->flight.answers;
+    return stream->flight.finish_count >= (size_t)stream->flight.answers;
 }
 
 void stream_end(struct stream *stream, CURLcode code, const char *given_up)
@@ -287,13 +291,14 @@ void stream_end(struct stream *stream, CURLcode code, const char *given_up)
     curl_easy_getinfo(stream->easy, CURLINFO_RESPONSE_CODE, &status);
     if (!stream->http_status) stream->http_status = (int)status; /* an answer without a body */
     flight->http_status = stream->http_status;
-    flight->end_us = flight->first_byte_us >= 0 && !given_up ? stream->last_byte_us
-                                                             : stream_now(stream->context);
+    bool by_server = flight->first_byte_us >= 0 && (stream->done || !given_up);
+    flight->end_us = by_server ? stream->last_byte_us : stream_now(stream->context);
     flight_settle(flight);
     if (*stream->failure)
         set_outcome(flight, OUTCOME_FAILED, stream->failure);
-    else if (stream->done && flight->token_count)
-        set_outcome(flight, OUTCOME_COMPLETED, "");
+    else if (stream->done)
+        set_outcome(flight, flight->token_count ? OUTCOME_COMPLETED : OUTCOME_FAILED,
+                    flight->token_count ? "" : "no token");
     else if (given_up)
         set_outcome(flight, *given_up ? OUTCOME_FAILED : OUTCOME_UNFINISHED, given_up);
     else if (code != CURLE_OK)
