@@ -286,7 +286,7 @@ def test_long_prompts_are_cut_where_that_is_asked_for(stub, trace, replay):
 class Odd(http.server.BaseHTTPRequestHandler):
     """Answers completions with `events`, knows no /tokenize; keeps what was asked."""
     protocol_version = "HTTP/1.1"
-    events, asked = [], []
+    events, asked, kind = [], [], "text/event-stream"
 
     def log_message(self, *_):
         pass
@@ -308,7 +308,7 @@ class Odd(http.server.BaseHTTPRequestHandler):
             self.reply(404, "application/json", b"{}")
             return
         self.asked.append((dict(self.headers), body))
-        self.reply(200, "text/event-stream", b"".join(
+        self.reply(200, self.kind, b"".join(
             b"data: " + (event if isinstance(event, bytes) else json.dumps(event).encode()) + b"\n\n"
             for event in self.events))
 
@@ -347,6 +347,13 @@ def usage(completion, prompt=40):
     # A chat's first chunk only says who speaks.
     ([{"choices": [{"delta": {"role": "assistant", "content": ""}}]}] +
      [{"choices": [{"delta": {"content": "x"}}]}] * 12, 12),
+    # llama.cpp: the end has no text and the usage.
+    ([choice()] * 12 + [{**choice("", finish="length"), "usage": {"prompt_tokens": 40, "completion_tokens": 12}}], 12),
+    # SGLang: who speaks, null for content, an end of its own, usage last.
+    ([{"choices": [{"delta": {"role": "assistant", "content": "", "reasoning_content": None}}]}] +
+     [{"choices": [{"delta": {"role": None, "content": None, "reasoning_content": "x"}}]}] * 5 +
+     [{"choices": [{"delta": {"content": "x"}}]}] * 7 +
+     [{"choices": [{"delta": {"content": None}, "finish_reason": "length"}]}, usage(12)], 12),
     # Two choices in one event, and nulls as vLLM sends them.
     ([{"choices": choice()["choices"] + choice(index=1)["choices"], "usage": None, "error": None}] * 6, 12),
 ])
@@ -356,6 +363,19 @@ def test_tokens_are_counted_as_servers_mean_them(odd, trace, replay, events, tok
     assert done.figures["completed"] == 1 and done.figures["output_tokens"] == tokens
     assert not done.figures["prompts"]["exact"] and "no /tokenize" in done.figures["prompts"]["check"]
     assert "Prompt lengths are estimated" in run("--from", done.path).stdout
+
+
+@pytest.mark.parametrize("kind", ["Text/Event-Stream; charset=utf-8", "text/event-stream"])
+def test_a_stream_is_known_by_its_type(odd, trace, replay, kind):
+    odd.kind, odd.events = kind, [choice(), choice(finish="length"), b"[DONE]"]
+    assert replay("--trace", trace(SERIAL), "--url", odd.url).figures["completed"] == 1
+
+
+@pytest.mark.parametrize("reason", ["error", "abort"])
+def test_an_answer_that_was_given_up_is_none(odd, trace, replay, reason):
+    odd.events = [choice(), choice(finish=reason), usage(2), b"[DONE]"]
+    done = replay("--trace", trace(SERIAL), "--url", odd.url)
+    assert done.records[0]["reason"] == f"finish reason {reason}" and done.figures["failed"] == 1
 
 
 def test_limits_and_branches_reach_the_server(odd, trace, replay, tmp_path):

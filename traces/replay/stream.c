@@ -35,8 +35,15 @@ static int32_t tokens_of(const struct stream_event *event, const struct event_ch
     return 1;
 }
 
+/* Of vLLM and SGLang, where the engine gave the request up. */
+static bool gave_up(const char *finish)
+{
+    return !strcmp(finish, "error") || !strcmp(finish, "abort");
+}
+
 static bool take_choice(struct stream *stream, const struct event_choice *choice)
 {
+    char words[48];
     const struct stream_event *event = &stream->context->event;
     enum token_certainty certainty;
     bool ours = event->branch_event != BRANCH_NONE;
@@ -49,7 +56,10 @@ static bool take_choice(struct stream *stream, const struct event_choice *choice
         room = flight_token(&stream->flight, stream->last_byte_us, stage, branch, certainty);
     if (room && *choice->finish)
         room = flight_finish(&stream->flight, choice->index, choice->finish);
-    return room || set_failure(stream, "far more tokens than were asked for");
+    if (!room) return set_failure(stream, "far more tokens than were asked for");
+    if (!gave_up(choice->finish)) return true;
+    snprintf(words, sizeof words, "finish reason %s", choice->finish);
+    return set_failure(stream, words);
 }
 
 static void take_usage(struct flight *flight, const struct stream_event *event)
@@ -120,7 +130,7 @@ static void begin_answer(struct stream *stream)
     curl_easy_getinfo(stream->easy, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_getinfo(stream->easy, CURLINFO_CONTENT_TYPE, &type);
     stream->http_status = (int)status;
-    stream->is_stream = status == 200 && (!type || strstr(type, "event-stream"));
+    stream->is_stream = status == 200 && (!type || strcasestr(type, "event-stream"));
     stream->flight.first_byte_us = stream->last_byte_us;
 }
 
