@@ -540,7 +540,7 @@ def test_what_cannot_be_had_is_said(trace, stub, tmp_path):
 
 
 @pytest.mark.parametrize("line, words", [
-    ("{}", "expected a line with"), ("nothing", "no JSON object"), ("", "the file is empty"),
+    ("{}", "expected a line with"), ("nothing", "no JSON object"), ("", "the file has no run"),
     ('{"espalier_replay": 2}', "espalier_replay"),
     ('{"espalier_replay": 1}\n{"index": -1}', '"index": found -1'),
     ('{"espalier_replay": 1}\n{"index": 0, "class": 3}', '"class": found 3, expected a string'),
@@ -566,6 +566,79 @@ def test_a_record_is_judged_anew_by_other_limits(stub, trace, replay):
     assert done.figures["slo_attainment"] == 1
     again = json.loads(run("--from", done.path, "--json", "--slo-ttft", "20ms").stdout)
     assert again["slo_attainment"] == 0 and again["completed"] == 4
+
+
+def test_a_record_is_judged_as_its_run_was(stub, trace, replay, tmp_path):
+    # Replay itself compares with --from, which is told neither.
+    done = replay("--trace", trace(*[SERIAL] * 4), "--url", stub("--gap", 1), "--slo-kind", "gaps", "--slo-tpot", "1us",
+                  "--attainment", "0.5")
+    assert done.figures["slo_kind"] == "gaps" and done.figures["slo_attainment"] == 0
+    again = json.loads(run("--from", done.path, "--json", "--slo-kind", "mean", "--slo-tpot", "20s").stdout)
+    assert again["slo_kind"] == "mean" and again["slo_attainment"] == 1 and again["slo"]["tpot_ms"] == 20000
+    pages = tmp_path / "as it was.html", tmp_path / "anew.html"
+    run("--from", done.path, "--report", pages[0])
+    run("--from", done.path, "--report", pages[1], "--slo-tpot", "21ms", "--attainment", "0.9")
+    was, anew = (page.read_text() for page in pages)
+    assert "by gaps); target 50 %" in was and "SLO 21 ms" not in was
+    assert "by gaps); target 90 %" in anew and "SLO 21 ms" in anew
+
+
+def test_a_search_is_judged_anew_by_another_target(stub, trace, replay):
+    done = replay("--trace", trace(SERIAL), "--url", stub("--ttft", 1, "--gap", 1, "--faults", "none,503"),
+                  "--goodput", "--rate", 400, "--requests", 20)
+    again = json.loads(run("--from", done.path, "--json", "--attainment", "0.4").stdout)
+    assert done.figures["goodput"]["max_rate"] is None and again["goodput"]["max_rate"] == 400
+    agreed(done.path, done.figures)
+
+
+def test_an_interrupted_run_reaches_no_target(stub, trace, tmp_path):
+    record = tmp_path / "record.jsonl"
+    process = subprocess.Popen([ESPALIER, "replay", "--trace", trace(SERIAL), "--url", stub("--ttft", 1, "--gap", 1),
+                                "--json", "--goodput", "--rate", "5", "--requests", "1000", "--record", record],
+                               stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + PATIENCE
+    while not record.exists() or not record.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGTERM)
+    figures = json.loads(process.communicate(timeout=PATIENCE)[0])
+    assert figures["end"]["interrupted"] and figures["goodput"]["max_rate"] is None
+    assert [probe["passed"] for probe in figures["goodput_search"]["probes"]] == [False]
+    agreed(record, figures)
+    assert json.loads(run("--from", record, "--json").stdout) == figures
+
+
+def test_a_record_may_have_been_through_an_editor(stub, trace, replay, tmp_path):
+    done = replay("--trace", trace(*[SERIAL] * 3), "--url", stub("--gap", 1))
+    edited = tmp_path / "edited.jsonl"
+    text = "\ufeff\r\n" + done.path.read_text().replace("\n", "\r\n\r\n") + "  \r\n\t"
+    edited.write_bytes(text.encode())
+    assert json.loads(run("--from", edited, "--json").stdout) == done.figures
+
+
+def test_a_record_of_nonsense_is_none(stub, trace, replay, tmp_path):
+    done = replay("--trace", trace(SERIAL, SERIAL), "--url", stub("--gap", 1))
+    lines, changed = done.path.read_text().splitlines(), tmp_path / "changed.jsonl"
+    record = json.loads(lines[1])
+    changed.write_text("\n".join([lines[0], json.dumps({**record, "end_us": record["tokens"][-1][0] - 1})]) + "\n")
+    said = run("--from", changed, status=1)
+    assert 'changed.jsonl:2: "end_us"' in said.stderr and not said.stdout
+    changed.write_text("\n".join(lines * 2) + "\n")
+    said = run("--from", changed, status=1)
+    assert "a second run" in said.stderr and not said.stdout
+
+
+def test_a_model_that_is_no_text_is_said(stub, trace):
+    said = run("--trace", trace(SERIAL), "--url", stub(), "--model", b"\xff".decode(errors="surrogateescape"), status=2)
+    assert "--model: " in said.stderr
+
+
+def test_a_report_that_cannot_be_spares_the_record(stub, trace, tmp_path):
+    record = tmp_path / "record.jsonl"
+    record.write_text("precious\n")
+    run("--trace", trace(SERIAL), "--url", stub(), "--record", record, "--report", tmp_path / "no" / "x.html", status=1)
+    assert record.read_text() == "precious\n"
 
 
 def test_the_independent_check_can_fail(stub, trace, replay, tmp_path):

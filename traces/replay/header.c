@@ -115,6 +115,8 @@ json_t *header_make(const struct header_facts *facts)
     set(json, "slo",
         json_pack("{s:f, s:f}", "ttft_ms", (double)s->slo.ttft_us / 1e3, "tpot_ms",
                   (double)s->slo.tpot_us / 1e3));
+    set(json, "slo_kind", json_string(slo_kind_name(facts->options->kind)));
+    set(json, "attainment_target", json_real(facts->options->attainment));
     set(json, "seed", json_integer((json_int_t)s->seed));
     set(json, "pacing", pacing_json(s));
     set(json, "trace", trace_json(facts));

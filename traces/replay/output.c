@@ -10,12 +10,14 @@ static json_t *probes_json(const struct replay_runs *runs)
         const struct replay_run *run = &runs->list[i];
         const struct group_results *all = &run->summary->results->all;
         const struct slo_result *slo = &all->slo[run->summary->kind];
-        json_array_append_new(list, json_pack("{s:f, s:I, s:f, s:f, s:f, s:b, s:b}", "rate_per_s",
-                                              run->rate, "requests", (json_int_t)all->requests,
-                                              "attainment", slo->attainment, "requests_per_s",
-                                              slo->requests_per_s, "tokens_per_s",
-                                              slo->tokens_per_s, "passed", replay_run_passed(run),
-                                              "late", summary_late(run->summary)));
+        bool any = all->requests > 0, timed = run->summary->results->scored_s > 0;
+        json_array_append_new(
+            list,
+            json_pack("{s:f, s:I, s:o, s:o, s:o, s:b, s:b}", "rate_per_s", run->rate, "requests",
+                      (json_int_t)all->requests, "attainment", results_real(slo->attainment, any),
+                      "requests_per_s", results_real(slo->requests_per_s, timed), "tokens_per_s",
+                      results_real(slo->tokens_per_s, timed), "passed", replay_run_passed(run),
+                      "late", summary_late(run->summary)));
     }
     return list;
 }

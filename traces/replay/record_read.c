@@ -162,6 +162,16 @@ static void read_finishes(struct reading *r, struct flight *f)
     }
 }
 
+/* The last thing that happened; a time that was never, -1, is before all others. */
+static int64_t last_moment(const struct flight *f)
+{
+    int64_t last = f->sent_us;
+    if (f->token_count) last = f->tokens[f->token_count - 1].us;
+    if (f->event_count && f->events[f->event_count - 1].us > last)
+        last = f->events[f->event_count - 1].us;
+    return f->first_byte_us > last ? f->first_byte_us : last;
+}
+
 static enum status take_line(struct reading *r, const struct record_reader *reader,
                              struct flight *flight, bool *headed)
 {
@@ -183,9 +193,32 @@ static enum status take_line(struct reading *r, const struct record_reader *read
     read_tokens(r, flight);
     read_events(r, flight);
     read_finishes(r, flight);
+    if (flight->end_us < last_moment(flight)) complain(r, "end_us", "none before the last token");
     if (r->bad) return r->err->status;
     reader->on_flight(reader->context, flight);
     return ST_OK;
+}
+
+/* An editor may leave a byte order mark, and empty lines. */
+static enum status read_line(struct reading *r, const char *line, size_t length,
+                             const struct record_reader *reader, struct flight *flight,
+                             bool *headed)
+{
+    json_error_t problem;
+    bool marked = ++r->line == 1 && length >= 3 && !memcmp(line, "\xef\xbb\xbf", 3);
+    if (marked) line += 3, length -= 3;
+    if (strspn(line, " \t\r\n") == length) return ST_OK;
+    r->root = json_loadb(line, length, JSON_ALLOW_NUL, &problem);
+    if (!r->root && line[length - 1] != '\n') {
+        log_warn("%s:%lld: the last line is cut off and left out", r->path, (long long)r->line);
+        return ST_OK;
+    }
+    if (!r->root)
+        return fail(r->err, ST_BAD_FILE, "%s:%lld: no JSON object: %s (column %d)", r->path,
+                    (long long)r->line, problem.text, problem.column);
+    enum status status = take_line(r, reader, flight, headed);
+    json_decref(r->root);
+    return status;
 }
 
 static enum status read_lines(FILE *in, const char *path, const struct record_reader *reader,
@@ -198,21 +231,10 @@ static enum status read_lines(FILE *in, const char *path, const struct record_re
     ssize_t length;
     bool headed = false;
     enum status status = ST_OK;
-    while (!status && (length = getline(&line, &room, in)) >= 0) {
-        json_error_t problem;
-        r.line++;
-        r.root = json_loadb(line, (size_t)length, JSON_ALLOW_NUL, &problem);
-        if (!r.root && line[length - 1] != '\n')
-            log_warn("%s:%lld: the last line is cut off and left out", path, (long long)r.line);
-        else if (!r.root)
-            status = fail(err, ST_BAD_FILE, "%s:%lld: no JSON object: %s (column %d)", path,
-                          (long long)r.line, problem.text, problem.column);
-        else
-            status = take_line(&r, reader, &flight, &headed);
-        json_decref(r.root);
-    }
+    while (!status && (length = getline(&line, &room, in)) >= 0)
+        status = read_line(&r, line, (size_t)length, reader, &flight, &headed);
     if (!status && ferror(in)) status = fail(err, ST_IO, "%s: %s", path, strerror(errno));
-    if (!status && !headed) status = fail(err, ST_BAD_FILE, "%s: the file is empty", path);
+    if (!status && !headed) status = fail(err, ST_BAD_FILE, "%s: the file has no run", path);
     flight_free(&flight);
     free(line);
     return status;

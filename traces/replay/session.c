@@ -123,8 +123,8 @@ static enum status open_session(struct session *session, struct error *err)
     if (!status) status = target_open(o->url, o->model, o->key_file, &session->target, err);
     if (!status) status = prompts_create(&how, &session->target, &session->prompts, err);
     if (!status) count_beyond_context(session);
-    if (!status && o->record) status = record_file_create(o->record, &session->record, err);
     if (!status && o->report) status = report_check(o->report, err);
+    if (!status && o->record) status = record_file_create(o->record, &session->record, err);
     if (!status && prompts_check(session->prompts) == PROMPTS_ESTIMATED)
         log_warn("prompt lengths are estimated, one token a word: %s",
                  prompts_check_words(session->prompts));
