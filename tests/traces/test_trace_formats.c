@@ -220,6 +220,17 @@ static const struct {
     {MOONCAKE "null\n", "line 2: found 'null', expected a JSON object"},
 };
 
+/* As programs write it whose tables have gaps. */
+Test(trace_formats, null_is_nothing)
+{
+    expect_detected(MOONCAKE "{\"timestamp\": 1, \"input_length\": 5, \"output_length\": 5, "
+                             "\"hash_ids\": null}\n",
+                    TRACE_MOONCAKE, 2);
+    expect_detected("{\"arrival_ms\": 0, \"prompt_tokens\": 1, \"stages\": [1], \"slo\": null, "
+                    "\"class\": null, \"prefix\": null, \"cached_tokens\": null}\n",
+                    TRACE_NATIVE, 1);
+}
+
 Test(trace_formats, malformed_lines)
 {
     for (size_t i = 0; i < COUNT_OF(malformed); i++) {
