@@ -1,5 +1,6 @@
 """`espalier replay` against a stub of known behaviour, odd servers, and the real one."""
 import collections
+import html
 import http.server
 import json
 import os
@@ -507,8 +508,14 @@ def test_a_terminal_sees_where_the_run_is(stub, trace):
 
 def test_a_page_is_written(stub, trace, replay, tmp_path):
     page = tmp_path / "page.html"
-    replay("--trace", trace(*[SERIAL] * 5), "--url", stub("--gap", 1), "--report", page)
-    text = page.read_text()
+    replay("--trace", trace(*[SERIAL] * 5), "--url", stub("--gap", 1), "--report", page, "--rate", 40, "--requests", 4,
+           "--slo-tpot", "50ms", "--prompt-seed", 7)
+    text = html.unescape(page.read_text())
+    facts = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", text))
+    assert facts["arrivals"] == "Poisson, 40 requests/s, seed 0; at most 4 requests"
+    assert facts["trace"].endswith("trace.jsonl (espalier), 4 requests") and facts["SLO"].startswith("TPOT 50 ms, ")
+    assert facts["prompts"] == "words, checked with /tokenize; seed 7" and "{" not in "".join(facts.values())
+    assert facts["sent as"] == "/v1/completions, branches as stages" and "libcurl" in facts["version"]
     assert "<svg" in text and "espalier replay --trace" in text and not re.search(r"(src|href)=.?https?:", text)
 
 
