@@ -140,9 +140,8 @@ int trace_convert(int argc, char **argv)
         "espalier trace convert",
         "espalier trace convert --in azure_llm_2023_conv.csv --branching 0.5 --width 2:8 --seed 1 "
         "--out conv.jsonl",
-        "Any trace as a native one. With --branching a share of its requests, drawn by --seed, "
-        "gets "
-        "the\nstages of a branching request for its output; arrivals and prompts stay."};
+        "Any trace as a native one. With --branching a share of its requests, drawn by --seed,\n"
+        "gets the stages of a branching request for its output; arrivals and prompts stay."};
     struct conversion c = {.out = "-", .texts = workload_texts_none()};
     const char *format = "auto";
     struct option_spec table[] = {

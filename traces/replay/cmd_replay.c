@@ -117,9 +117,8 @@ int command_replay(int argc, char **argv)
         "espalier replay",
         "espalier replay --trace azure_llm_2023_conv.csv --url http://127.0.0.1:8000 --requests 40 "
         "--rate 2 --slo-ttft 2s --slo-tpot 50ms --record run.jsonl",
-        "Sends a trace's requests to an OpenAI-style server, branches included, and says what "
-        "became "
-        "of them.\n"
+        "Sends a trace's requests to an OpenAI-style server, branches included, and says what\n"
+        "became of them.\n"
         "  espalier replay --from run.jsonl --json   makes the figures again without a run"};
     struct words words = {"auto", "stages", "completions", NULL, 0, -1};
     struct replay_options o = {.settings = {.temperature = -1,

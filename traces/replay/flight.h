@@ -1,7 +1,6 @@
 /* All that is known of one request of a run: what was asked, when it went out, when each token
- * came, how it ended. It is what a line of --record holds and what --from reads, and both a live
- * run and
- * --from make their figures from it (flight_score), so they agree.
+ * came, how it ended. It is what a line of --record holds and what --from reads, and the figures of
+ * both are made from it (flight_score), so they agree.
  *
  * Times are microseconds since the run's beginning; -1: it did not happen.
  */
