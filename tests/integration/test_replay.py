@@ -288,6 +288,7 @@ class Odd(http.server.BaseHTTPRequestHandler):
     """Answers completions with `events`, knows no /tokenize; keeps what was asked."""
     protocol_version = "HTTP/1.1"
     events, asked, kind = [], [], "text/event-stream"
+    tokenize = staticmethod(lambda body: None)
 
     def log_message(self, *_):
         pass
@@ -306,7 +307,8 @@ class Odd(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/tokenize":
-            self.reply(404, "application/json", b"{}")
+            found = self.tokenize(body)
+            self.reply(200 if found else 404, "application/json", json.dumps(found or {}).encode())
             return
         self.asked.append((dict(self.headers), body))
         self.reply(200, self.kind, b"".join(
@@ -377,6 +379,17 @@ def test_an_answer_that_was_given_up_is_none(odd, trace, replay, reason):
     odd.events = [choice(), choice(finish=reason), usage(2), b"[DONE]"]
     done = replay("--trace", trace(SERIAL), "--url", odd.url)
     assert done.records[0]["reason"] == f"finish reason {reason}" and done.figures["failed"] == 1
+
+
+def test_llama_servers_tokenize_is_understood(odd, trace, replay):
+    # Its text is "content", and without "add_special" it counts no BOS, which its completions have.
+    def tokenize(body):
+        words = body.get("content", "").split()
+        return {"tokens": [1] * bool(body.get("add_special")) + [2 + sum(word.encode()) for word in words]}
+    odd.tokenize, odd.events = staticmethod(tokenize), [choice(finish="length"), b"[DONE]"]
+    done = replay("--trace", trace(SERIAL), "--url", odd.url)
+    assert done.figures["prompts"]["exact"] and done.figures["prompts"]["added_by_server"] == 1
+    assert len(odd.asked[0][1]["prompt"].split()) == 39
 
 
 def test_limits_and_branches_reach_the_server(odd, trace, replay, tmp_path):

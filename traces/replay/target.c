@@ -194,12 +194,15 @@ void target_free(struct target *target)
     *target = (struct target){0};
 }
 
+/* vLLM and SGLang read "prompt" and count what a completion's prompt has; llama.cpp reads
+ * "content", and counts that only with "add_special". */
 static char *tokenize_body(const struct target *target, const char *text, size_t length, bool chat)
 {
     json_t *content = json_stringn(text, length);
     json_t *body = chat ? json_pack("{s:s, s:[{s:s, s:o}]}", "model", target->model, "messages",
                                     "role", "user", "content", content)
-                        : json_pack("{s:s, s:o}", "model", target->model, "prompt", content);
+                        : json_pack("{s:s, s:O, s:o, s:b}", "model", target->model, "prompt",
+                                    content, "content", content, "add_special", 1);
     char *dumped = json_dumps(body, JSON_COMPACT);
     invariant(dumped, "the body of /tokenize could not be made");
     json_decref(body);
