@@ -162,16 +162,6 @@ static void read_finishes(struct reading *r, struct flight *f)
     }
 }
 
-/* The last thing that happened; a time that was never, -1, is before all others. */
-static int64_t last_moment(const struct flight *f)
-{
-    int64_t last = f->sent_us;
-    if (f->token_count) last = f->tokens[f->token_count - 1].us;
-    if (f->event_count && f->events[f->event_count - 1].us > last)
-        last = f->events[f->event_count - 1].us;
-    return f->first_byte_us > last ? f->first_byte_us : last;
-}
-
 static enum status take_line(struct reading *r, const struct record_reader *reader,
                              struct flight *flight, bool *headed)
 {
@@ -193,7 +183,9 @@ static enum status take_line(struct reading *r, const struct record_reader *read
     read_tokens(r, flight);
     read_events(r, flight);
     read_finishes(r, flight);
-    if (flight->end_us < last_moment(flight)) complain(r, "end_us", "none before the last token");
+    size_t count = flight->token_count;
+    if (flight->end_us < (count ? flight->tokens[count - 1].us : flight->sent_us))
+        complain(r, "end_us", "none before the last token");
     if (r->bad) return r->err->status;
     reader->on_flight(reader->context, flight);
     return ST_OK;
