@@ -248,6 +248,14 @@ Test(trace_formats, malformed_lines)
 
 /* --- what the formats carry */
 
+Test(trace_formats, burstgpt_times_far_from_zero_are_whole)
+{
+    struct trace *trace = load_good(BURST "19440110.123,ChatGPT,472,18,490,Conversation log\n"
+                                          "19440110.3231,ChatGPT,472,18,490,Conversation log\n");
+    cr_assert_eq(trace->requests[1].arrival_ms, 200.1); /* not 200.10000228881836 */
+    trace_free(trace);
+}
+
 Test(trace_formats, burstgpt_leaves_failed_requests_out)
 {
     struct loaded loaded = load_text(BURST "105,ChatGPT,472,18,490,Conversation log\n"

@@ -3,35 +3,21 @@
  * column. Without a header line there are three. */
 #include "traces/formats/csv_trace.h"
 
-#define TIME "TIMESTAMP"
-
 static const struct csv_columns *shape_of(const struct csv_field *fields, int count)
 {
     static const struct csv_columns shape = {3, 0, 1, 2, -1};
     return count == shape.count && csv_is_time(fields[0]) ? &shape : NULL;
 }
 
-static bool read_time(struct parser *parser, struct csv_field field, bool counts, struct error *err)
-{
-    int64_t ticks;
-    if (!csv_time(field, TIME, &ticks, err)) return false;
-    if (counts && !parser->has_base) {
-        parser->base_ticks = ticks;
-        parser->has_base = true;
-    }
-    parser->request.arrival_ms = (double)(ticks - parser->base_ticks) / 1e4;
-    return true;
-}
-
 static const struct csv_trace azure = {
     .owner = "an Azure",
-    .header = TIME ",ContextTokens,GeneratedTokens",
+    .header = "TIMESTAMP,ContextTokens,GeneratedTokens",
     .fields = "3",
-    .time = TIME,
+    .time = "TIMESTAMP",
     .prompt = "ContextTokens",
     .output = "GeneratedTokens",
     .shape_of = shape_of,
-    .read_time = read_time,
+    .read_time = csv_time,
 };
 
 static bool recognises(const struct line *first)

@@ -4,33 +4,33 @@
  * the request's class. */
 #include "traces/formats/csv_trace.h"
 
-#define TIME "Timestamp"
+#include <math.h>
 
 static const struct csv_columns *shape_of(const struct csv_field *fields, int count)
 {
     static const struct csv_columns short_shape = {6, 0, 2, 3, 5}, long_shape = {8, 0, 4, 5, 7};
     const struct csv_columns *shape = count == 8 ? &long_shape : &short_shape;
     double seconds;
-    if (count != shape->count || !csv_seconds(fields[0], TIME, &seconds, NULL)) return NULL;
+    if (count != shape->count || !csv_seconds(fields[0], "", &seconds, NULL)) return NULL;
     bool counts = csv_is_whole(fields[shape->prompt]) && csv_is_whole(fields[shape->output]);
     return counts ? shape : NULL;
 }
 
-static bool read_time(struct parser *parser, struct csv_field field, bool counts, struct error *err)
+static bool read_time(struct csv_field field, const char *column, int64_t *ticks, struct error *err)
 {
     double seconds;
-    (void)counts;
-    if (!csv_seconds(field, TIME, &seconds, err)) return false;
-    parser->request.arrival_ms = seconds * 1000;
+    if (!csv_seconds(field, column, &seconds, err)) return false;
+    *ticks = (int64_t)llround(seconds * 1e7);
     return true;
 }
 
 static const struct csv_trace burstgpt = {
     .owner = "a BurstGPT",
-    .header = TIME ",[Session ID,Elapsed time,]Model,Request tokens,Response tokens,Total tokens,"
-                   "Log Type",
+    .header =
+        "Timestamp,[Session ID,Elapsed time,]Model,Request tokens,Response tokens,Total tokens,"
+        "Log Type",
     .fields = "6 or 8",
-    .time = TIME,
+    .time = "Timestamp",
     .prompt = "Request tokens",
     .output = "Response tokens",
     .class_name = "Log Type",

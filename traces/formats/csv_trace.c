@@ -43,6 +43,14 @@ static bool has_all_fields(const struct csv_trace *trace, const struct csv_colum
     return false;
 }
 
+/* Counted from the first request's, so that a double has its fraction whole. */
+static void set_arrival(struct parser *parser, int64_t ticks)
+{
+    if (!parser->has_base) parser->base_ticks = ticks;
+    parser->has_base = true;
+    parser->request.arrival_ms = (double)(ticks - parser->base_ticks) / 1e4;
+}
+
 static void set_class(struct parser *parser, struct csv_field field)
 {
     strbuf_clear(&parser->class_name);
@@ -58,17 +66,19 @@ enum line_kind csv_trace_parse(const struct csv_trace *trace, struct parser *par
     struct csv_field fields[CSV_MAX_FIELDS];
     int count = csv_split(line, fields);
     int32_t output;
+    int64_t ticks;
     if (columns->count == 0 && count <= CSV_MAX_FIELDS) {
         enum line_kind kind = read_header(trace, columns, fields, count, err);
         if (kind != LINE_REQUEST) return kind;
     }
     if (!has_all_fields(trace, columns, count, err) ||
+        !trace->read_time(fields[columns->time], trace->time, &ticks, err) ||
         !csv_count(fields[columns->output], trace->output, 0, &output, err) ||
         !csv_count(fields[columns->prompt], trace->prompt, output > 0,
-                   &parser->request.prompt_tokens, err) ||
-        !trace->read_time(parser, fields[columns->time], output > 0, err))
+                   &parser->request.prompt_tokens, err))
         return LINE_BAD;
     if (output == 0) return LINE_FAILED;
+    set_arrival(parser, ticks);
     if (columns->class_name >= 0) set_class(parser, fields[columns->class_name]);
     parser_set_serial(parser, output);
     return LINE_REQUEST;

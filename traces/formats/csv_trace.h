@@ -15,8 +15,8 @@ struct csv_trace {
     const char *class_name; /* NULL: none */
     /* The columns of a first line that is a request; NULL: it is none. */
     const struct csv_columns *(*shape_of)(const struct csv_field *fields, int count);
-    /* Into request.arrival_ms; `counts`: the request is not one of those left out. */
-    bool (*read_time)(struct parser *parser, struct csv_field field, bool counts,
+    /* In units of 100 ns, from whatever zero. */
+    bool (*read_time)(struct csv_field field, const char *column, int64_t *ticks,
                       struct error *err);
 };
 
