@@ -163,11 +163,7 @@ int trace_convert(int argc, char **argv)
     int parsed = options_parse(&help, table, COUNT_OF(table), argc, argv);
     if (parsed) return parsed < 0 ? 2 : 0;
     if (misused(&c)) return 2;
-    if (!trace_format_parse(format, &c.options.format)) {
-        log_error("--format: found '%s', allowed is auto, azure, mooncake, burstgpt or espalier",
-                  format);
-        return 2;
-    }
+    if (!trace_choose_format(format, &c.options.format)) return 2;
     c.command = trace_command_text("espalier trace convert", argc, argv);
     int code = run(&c);
     free(c.command);

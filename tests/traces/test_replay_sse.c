@@ -155,6 +155,9 @@ Test(event, a_chats_chunk)
     cr_assert(
         parse("{\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"x\"}}]}", &event));
     cr_assert(!event.choices[0].role_only && event.choices[0].has_text);
+    /* SGLang's later chunks: a part of a character, and not who speaks. */
+    cr_assert(parse("{\"choices\":[{\"delta\":{\"role\":null,\"content\":\"\"}}]}", &event));
+    cr_assert(!event.choices[0].role_only && !event.choices[0].has_text);
     cr_assert(parse("{\"choices\":[{\"delta\":{\"reasoning_content\":\"x\"}}]}", &event));
     cr_assert(event.choices[0].has_text);
 }

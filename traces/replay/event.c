@@ -53,7 +53,7 @@ static bool read_choice(json_t *value, struct event_choice *choice)
     choice->token_ids = json_is_array(ids) ? (int32_t)json_array_size(ids) : -1;
     choice->has_text = text_is(value, "text") || text_is(delta, "content") ||
                        text_is(delta, "reasoning_content") || text_is(delta, "reasoning");
-    choice->role_only = !choice->has_text && json_object_get(delta, "role");
+    choice->role_only = !choice->has_text && json_is_string(json_object_get(delta, "role"));
     if (finish && !json_is_null(finish) && !json_is_string(finish)) return false;
     copy_text(finish, choice->finish, sizeof choice->finish);
     return true;

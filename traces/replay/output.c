@@ -50,7 +50,7 @@ static void print_search(const struct replay_runs *runs)
     for (size_t i = 0; i < runs->count; i++) {
         const struct replay_run *run = &runs->list[i];
         const struct group_results *all = &run->summary->results->all;
-        printf("%10.4g %10lld %10.1f %% %12.4g  %s%s\n", run->rate, (long long)all->requests,
+        printf("%10.4g %10lld %10.2f %% %12.4g  %s%s\n", run->rate, (long long)all->requests,
                100 * replay_run_attainment(run), all->slo[run->summary->kind].requests_per_s,
                replay_run_passed(run) ? "reached" : "missed",
                summary_late(run->summary) ? ", the generator was late" : "");
