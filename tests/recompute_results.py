@@ -288,7 +288,7 @@ def read_runs(path, ttft_us, tpot_us):
 
 def searched_run(runs, document):
     """Of a search: its probes are checked, and the run at the highest rate that passed is returned (the lowest rate
-    when none did). What was stopped passes nothing."""
+    when none did). What was stopped, or sent late, passes nothing."""
     d, kind = Difference(document), document["slo_kind"]
     rates = [header["search"]["rate_per_s"] for header, _, _ in runs]
     passed = []
@@ -298,7 +298,8 @@ def searched_run(runs, document):
         path, scored_s = ("goodput_search", "probes", i), scored_seconds(requests)
         met = [r for r in requests if r.meets(kind)]
         attainment = len(met) / len(requests) if requests else None
-        if requests and attainment >= header["search"]["attainment"] and end and not end["interrupted"]:
+        whole = end and not end["interrupted"] and late_share(requests) <= 0.01
+        if requests and attainment >= header["search"]["attainment"] and whole:
             passed.append(i)
         d.check(path + ("rate_per_s",), rates[i])
         d.check(path + ("requests",), len(requests))

@@ -358,12 +358,11 @@ struct server {
     int probes, stop_after;
 };
 
-static enum status probe(void *context, double rate, double *attainment, bool *go_on,
-                         struct error *err)
+static enum status probe(void *context, double rate, bool *passed, bool *go_on, struct error *err)
 {
     struct server *server = context;
     (void)err;
-    *attainment = rate <= server->capacity ? 1 : 0.5;
+    *passed = rate <= server->capacity;
     *go_on = ++server->probes != server->stop_after;
     return ST_OK;
 }
@@ -371,7 +370,7 @@ static enum status probe(void *context, double rate, double *attainment, bool *g
 static int probes_for(double capacity, double first)
 {
     struct server server = {.capacity = capacity};
-    cr_assert_eq(search_rate(first, 0.95, probe, &server, NULL), ST_OK);
+    cr_assert_eq(search_rate(first, probe, &server, NULL), ST_OK);
     return server.probes;
 }
 
@@ -382,6 +381,6 @@ Test(search, ends_near_the_edge)
     cr_assert_eq(probes_for(0, 100), SEARCH_DOWN);
     cr_assert_eq(probes_for(1e99, 1), SEARCH_PROBES);
     struct server server = {.capacity = 5, .stop_after = 2};
-    cr_assert_eq(search_rate(1, 0.95, probe, &server, NULL), ST_OK);
+    cr_assert_eq(search_rate(1, probe, &server, NULL), ST_OK);
     cr_assert_eq(server.probes, 2);
 }

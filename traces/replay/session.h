@@ -46,7 +46,7 @@ struct replay_run *replay_runs_add(struct replay_runs *runs, json_t *header);
 const struct replay_run *replay_runs_best(const struct replay_runs *runs);
 
 double replay_run_attainment(const struct replay_run *run);
-/* Of a search: it came to its end and reached the target. */
+/* Of a search: its load was the one asked for, came to its end, and reached the target. */
 bool replay_run_passed(const struct replay_run *run);
 
 /* Of a search: puts the rate that was found into the best run's results. Its interval reaches to
