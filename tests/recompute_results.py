@@ -5,7 +5,7 @@
     tests/recompute_results.py run.jsonl run.json
 
 Shares no code and no running sums with traces/results: each definition is written down again from
-docs/workloads.md, over whole lists of token times. Prints what differs; exit status 0: nothing does,
+docs/results.md, over whole lists of token times. Prints what differs; exit status 0: nothing does,
 1: something does, 2: a file cannot be read.
 """
 
@@ -130,10 +130,10 @@ def nearest_rank(values, percent):
     return ordered[max(math.ceil(len(ordered) * percent / 100), 1) - 1]
 
 
-def check_distribution(d, path, values, histogram=False, empty_is_null=True):
+def check_distribution(d, path, values, histogram=False):
     d.check(path + ("count",), len(values))
     if not values:
-        for key in ("mean", *PERCENTILES, "max") if empty_is_null else ():
+        for key in ("mean", *PERCENTILES, "max"):
             d.check(path + (key,), None)
         return
     d.check(path + ("mean",), math.fsum(values) / len(values))
@@ -209,8 +209,8 @@ def check_send(d, requests):
     d.check(("send", "late_means_ms_over"), LATE_US / 1000)
     last_due = max((r.line["due_us"] for r in requests), default=0)
     d.check(("send", "rate_per_s"), 1e6 * len(requests) / last_due if last_due else None)
-    check_distribution(d, ("send", "delay_ms"), delays, histogram=True, empty_is_null=False)
-    check_distribution(d, ("send", "connect_ms"), connects, histogram=True, empty_is_null=False)
+    check_distribution(d, ("send", "delay_ms"), delays, histogram=True)
+    check_distribution(d, ("send", "connect_ms"), connects, histogram=True)
 
 
 def check_lengths(d, requests):
@@ -288,23 +288,24 @@ def read_runs(path, ttft_us, tpot_us):
 
 def searched_run(runs, document):
     """Of a search: its probes are checked, and the run at the highest rate that passed is returned (the lowest rate
-    when none did)."""
+    when none did). What was stopped, or sent late, passes nothing."""
     d, kind = Difference(document), document["slo_kind"]
     rates = [header["search"]["rate_per_s"] for header, _, _ in runs]
     passed = []
     if len(document["goodput_search"]["probes"]) != len(runs):
         d.found.append(f"goodput_search.probes: not the {len(runs)} of the record")
-    for i, (header, requests, _) in enumerate(runs):
+    for i, (header, requests, end) in enumerate(runs):
         path, scored_s = ("goodput_search", "probes", i), scored_seconds(requests)
         met = [r for r in requests if r.meets(kind)]
-        attainment = len(met) / len(requests) if requests else 0.0
-        if attainment >= header["search"]["attainment"]:
+        attainment = len(met) / len(requests) if requests else None
+        whole = end and not end["interrupted"] and late_share(requests) <= 0.01
+        if requests and attainment >= header["search"]["attainment"] and whole:
             passed.append(i)
         d.check(path + ("rate_per_s",), rates[i])
         d.check(path + ("requests",), len(requests))
         d.check(path + ("attainment",), attainment)
-        d.check(path + ("requests_per_s",), len(met) / scored_s if scored_s else 0)
-        d.check(path + ("tokens_per_s",), sum(len(r.times) for r in met) / scored_s if scored_s else 0)
+        d.check(path + ("requests_per_s",), len(met) / scored_s if scored_s else None)
+        d.check(path + ("tokens_per_s",), sum(len(r.times) for r in met) / scored_s if scored_s else None)
         d.check(path + ("passed",), i in passed)
         d.check(path + ("late",), late_share(requests) > 0.01)
     if not passed:

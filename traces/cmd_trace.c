@@ -30,6 +30,13 @@ char *trace_command_text(const char *command, int argc, char **argv)
     return strbuf_take(&text);
 }
 
+bool trace_choose_format(const char *text, enum trace_format *format)
+{
+    if (trace_format_parse(text, format)) return true;
+    log_error("--format: found '%s', allowed is auto, azure, mooncake, burstgpt or espalier", text);
+    return false;
+}
+
 void trace_print_json(json_t *object)
 {
     json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(8));
@@ -140,13 +147,6 @@ static void print_inspection(const struct inspection *i)
     statistics_print(i->statistics, stdout);
 }
 
-static bool choose_format(const char *text, enum trace_format *format)
-{
-    if (trace_format_parse(text, format)) return true;
-    log_error("--format: found '%s', allowed is auto, azure, mooncake, burstgpt or espalier", text);
-    return false;
-}
-
 int trace_inspect(int argc, char **argv)
 {
     static const struct command_help help = {
@@ -171,7 +171,7 @@ int trace_inspect(int argc, char **argv)
         log_error("--in is missing: a trace file, or - for standard input");
         return 2;
     }
-    if (!choose_format(format, &i.options.format)) return 2;
+    if (!trace_choose_format(format, &i.options.format)) return 2;
     struct error err = {0};
     i.statistics = statistics_create();
     enum status status = inspect(&i, &err);

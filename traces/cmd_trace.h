@@ -17,6 +17,9 @@ int trace_generate(int argc, char **argv);
 /* 1, or 2 for wrong usage, behind the message. */
 int trace_failed(const struct error *err);
 
+/* Of --format; false: said what is allowed. */
+bool trace_choose_format(const char *text, enum trace_format *format);
+
 /* What was typed, without where the result goes: the same trace has the same header. Caller frees.
  */
 char *trace_command_text(const char *command, int argc, char **argv);

@@ -140,9 +140,8 @@ int trace_convert(int argc, char **argv)
         "espalier trace convert",
         "espalier trace convert --in azure_llm_2023_conv.csv --branching 0.5 --width 2:8 --seed 1 "
         "--out conv.jsonl",
-        "Any trace as a native one. With --branching a share of its requests, drawn by --seed, "
-        "gets "
-        "the\nstages of a branching request for its output; arrivals and prompts stay."};
+        "Any trace as a native one. With --branching a share of its requests, drawn by --seed,\n"
+        "gets the stages of a branching request for its output; arrivals and prompts stay."};
     struct conversion c = {.out = "-", .texts = workload_texts_none()};
     const char *format = "auto";
     struct option_spec table[] = {
@@ -164,11 +163,7 @@ int trace_convert(int argc, char **argv)
     int parsed = options_parse(&help, table, COUNT_OF(table), argc, argv);
     if (parsed) return parsed < 0 ? 2 : 0;
     if (misused(&c)) return 2;
-    if (!trace_format_parse(format, &c.options.format)) {
-        log_error("--format: found '%s', allowed is auto, azure, mooncake, burstgpt or espalier",
-                  format);
-        return 2;
-    }
+    if (!trace_choose_format(format, &c.options.format)) return 2;
     c.command = trace_command_text("espalier trace convert", argc, argv);
     int code = run(&c);
     free(c.command);

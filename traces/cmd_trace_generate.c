@@ -30,7 +30,8 @@ struct generation {
 /* Until the time or the number is reached. */
 static enum status generate_all(struct generation *g, struct error *err)
 {
-    double end_ms = g->duration_us ? (double)g->duration_us / 1000 : TRACE_MAX_MS;
+    double end_ms = g->duration_us ? fmin((double)g->duration_us / 1000, TRACE_MAX_MS)
+                                   : TRACE_MAX_MS; /* no arrival is later */
     double expected = fmin(end_ms / 1000 * g->rate, g->requests ? (double)g->requests : 1e18);
     enum status status = ST_OK;
     struct progress bar;

@@ -8,9 +8,9 @@
 #define LONG_LINE (3u << 20)
 
 const char *const fault_names[FAULTS] = {
-    "none",     "429",      "503",       "500",   "400",     "stall",     "silent",
-    "bad-json", "bad-line", "long-line", "early", "reset",   "no-answer", "error",
-    "html",     "bad-http", "bad-chunk", "flood", "no-done", "no-token",  "die",
+    "none",      "429",       "503",     "500",      "400",       "stall",    "silent", "bad-json",
+    "bad-line",  "long-line", "early",   "reset",    "no-answer", "error",    "html",   "bad-http",
+    "bad-chunk", "flood",     "no-done", "no-token", "die",       "comments", "open",
 };
 
 /* A wait with its jitter; the n-th of request `number` is the same in every run. */
@@ -81,7 +81,7 @@ static void put_end(struct connection *connection)
         put_event(connection, usage);
     }
     if (connection->fault != FAULT_NO_DONE) put_event(connection, "[DONE]");
-    strbuf_text(&connection->out, "0\r\n\r\n");
+    if (connection->fault != FAULT_OPEN) strbuf_text(&connection->out, "0\r\n\r\n");
     connection->streaming = false;
 }
 
@@ -140,16 +140,31 @@ static bool fail_now(struct connection *connection)
     }
 }
 
+static bool is_half(const struct connection *connection)
+{
+    return connection->sent * 2 >= connection->total;
+}
+
+/* A token of each answer. */
+static void put_next(struct connection *connection)
+{
+    static const char comment[] = ": alive\n\n";
+    if (is_half(connection) && connection->fault == FAULT_COMMENTS) {
+        put_chunk(connection, comment, sizeof comment - 1);
+        return;
+    }
+    for (int32_t i = 0; i < connection->answers && connection->sent < connection->total; i++)
+        put_token(connection);
+}
+
 void answer_due(struct connection *connection)
 {
     const struct stub_options *o = &connection->stub->options;
     int64_t due_us = connection->due_us;
     if (connection->sent == 0) put_head(connection);
     if (connection->fault == FAULT_NO_TOKEN) connection->total = 0;
-    for (int32_t i = 0; i < connection->answers && connection->sent < connection->total; i++)
-        put_token(connection);
-    bool half = connection->sent * 2 >= connection->total;
-    bool failed = half && fail_now(connection);
+    put_next(connection);
+    bool failed = is_half(connection) && fail_now(connection);
     if (connection->fd < 0) return;
     if (!failed && connection->sent >= connection->total) put_end(connection);
     connection_flush(connection);

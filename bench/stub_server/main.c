@@ -186,7 +186,7 @@ int main(int argc, char **argv)
         {"faults", OPT_STRING, &faults, "A,B,...",
          "request i goes wrong in way i modulo their number: none, 429, 503, 500, 400,\n"
          "stall, silent, bad-json, bad-line, long-line, early, reset, no-answer, error, html,\n"
-         "bad-http, bad-chunk, flood, no-done, no-token, die",
+         "bad-http, bad-chunk, flood, no-done, no-token, die, comments, open",
          0, 0},
     };
     int parsed = options_parse(&help, table, COUNT_OF(table), argc, argv);

@@ -36,6 +36,8 @@ enum fault {
     FAULT_NO_DONE,   /* a finish reason, then the end without [DONE]: complete all the same */
     FAULT_NO_TOKEN,  /* [DONE] at once */
     FAULT_DIE,       /* the process ends */
+    FAULT_COMMENTS,  /* half of the tokens, then comments without end */
+    FAULT_OPEN,      /* [DONE], and then the answer does not end */
     FAULTS
 };
 

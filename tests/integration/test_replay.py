@@ -1,5 +1,6 @@
 """`espalier replay` against a stub of known behaviour, odd servers, and the real one."""
 import collections
+import html
 import http.server
 import json
 import os
@@ -129,7 +130,8 @@ REASONS = {
     "error": ("failed", "error event stub_failure"), "html": ("failed", "200 without a stream"),
     "bad-http": ("failed", "malformed HTTP"), "bad-chunk": ("failed", "malformed HTTP"),
     "flood": ("failed", "far more tokens than were asked for"), "no-token": ("failed", "no token"),
-    "no-done": ("completed", ""), "none": ("completed", ""),
+    "no-done": ("completed", ""), "none": ("completed", ""), "open": ("completed", ""),
+    "comments": ("failed", "stalled"),
 }
 
 
@@ -146,6 +148,9 @@ def test_every_failure_is_told_from_every_other(stub, trace, replay):
     # What came before a failure is kept.
     halves = [record for record in done.records if record["reason"] in ("closed early", "connection reset", "stalled")]
     assert {len(record["tokens"]) for record in halves} == {0, 6}
+    # An answer ends with its last byte, not when it is given up.
+    ends = [record["end_us"] - record["sent_us"] for record in done.records if record["outcome"] == "completed"]
+    assert max(ends) < 1e6
     table = run("--from", done.path).stdout
     assert all(reason in table for _, reason in REASONS.values())
 
@@ -174,6 +179,15 @@ def test_a_closed_loop_ends_with_its_duration(stub, trace, replay):
     done = replay("--trace", trace(SERIAL), "--url", stub("--ttft", 5, "--gap", 1), "--concurrency", 2,
                   "--duration", "400ms")
     assert len(done.records) >= 2 and all(record["sent_us"] < 500000 for record in done.records)
+
+
+def test_answers_that_never_end_hold_up_no_closed_loop(stub, trace, replay):
+    url = stub("--ttft", 5, "--gap", 1, "--faults", "comments,open")
+    done = replay("--trace", trace(SERIAL), "--url", url, "--concurrency", 1, "--requests", 6, "--timeout", "1s")
+    assert [record["reason"] for record in done.records] == ["stalled", ""] * 3
+    opened = [record["end_us"] - record["sent_us"] for record in done.records[1::2]]
+    waited = [b["sent_us"] - a["end_us"] for a, b in zip(done.records[1::2], done.records[2::2])]
+    assert max(opened) < 500000 and max(waited) < 500000
 
 
 def test_random_arrivals_come_from_the_seed(stub, trace, replay):
@@ -231,8 +245,19 @@ def test_a_search_finds_the_rate_at_which_the_server_gives_in(stub, trace, repla
     assert rates == [400, 200, 100, 50, 25] and len(never.runs) == len(rates)
     always = replay("--trace", trace(SERIAL), "--url", stub("--ttft", 1, "--gap", 1), "--goodput", "--rate", 400,
                     "--requests", 20)
-    assert always.figures["goodput"]["max_rate"] > 400 and always.figures["slo_attainment"] == 1
+    # As far as this machine's generator keeps up.
+    probes = always.figures["goodput_search"]["probes"]
+    assert all(probe["attainment"] == 1 and probe["passed"] != probe["late"] for probe in probes)
+    assert always.figures["goodput"]["max_rate"] == max((one["rate_per_s"] for one in probes if one["passed"]), default=None)
     assert "no steady load" in always.figures["notices"]
+
+
+def test_a_generator_that_is_late_reaches_no_target(stub, trace, replay):
+    done = replay("--trace", trace({"prompt_tokens": 4000, "stages": [1]}), "--url", stub("--ttft", 1, "--gap", 1),
+                  "--goodput", "--rate", 1000000, "--requests", 1000)
+    first = done.figures["goodput_search"]["probes"][0]
+    assert first["late"] and first["attainment"] == 1 and not first["passed"]
+    assert (done.figures["goodput"]["max_rate"] or 0) < 1000000
 
 
 def test_no_proxy_stands_between(stub, trace, replay):
@@ -273,7 +298,8 @@ def test_long_prompts_are_cut_where_that_is_asked_for(stub, trace, replay):
 class Odd(http.server.BaseHTTPRequestHandler):
     """Answers completions with `events`, knows no /tokenize; keeps what was asked."""
     protocol_version = "HTTP/1.1"
-    events, asked = [], []
+    events, asked, kind = [], [], "text/event-stream"
+    tokenize = staticmethod(lambda body: None)
 
     def log_message(self, *_):
         pass
@@ -292,10 +318,11 @@ class Odd(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/tokenize":
-            self.reply(404, "application/json", b"{}")
+            found = self.tokenize(body)
+            self.reply(200 if found else 404, "application/json", json.dumps(found or {}).encode())
             return
         self.asked.append((dict(self.headers), body))
-        self.reply(200, "text/event-stream", b"".join(
+        self.reply(200, self.kind, b"".join(
             b"data: " + (event if isinstance(event, bytes) else json.dumps(event).encode()) + b"\n\n"
             for event in self.events))
 
@@ -334,6 +361,13 @@ def usage(completion, prompt=40):
     # A chat's first chunk only says who speaks.
     ([{"choices": [{"delta": {"role": "assistant", "content": ""}}]}] +
      [{"choices": [{"delta": {"content": "x"}}]}] * 12, 12),
+    # llama.cpp: the end has no text and the usage.
+    ([choice()] * 12 + [{**choice("", finish="length"), "usage": {"prompt_tokens": 40, "completion_tokens": 12}}], 12),
+    # SGLang: who speaks, null for content, an end of its own, usage last.
+    ([{"choices": [{"delta": {"role": "assistant", "content": "", "reasoning_content": None}}]}] +
+     [{"choices": [{"delta": {"role": None, "content": None, "reasoning_content": "x"}}]}] * 5 +
+     [{"choices": [{"delta": {"content": "x"}}]}] * 7 +
+     [{"choices": [{"delta": {"content": None}, "finish_reason": "length"}]}, usage(12)], 12),
     # Two choices in one event, and nulls as vLLM sends them.
     ([{"choices": choice()["choices"] + choice(index=1)["choices"], "usage": None, "error": None}] * 6, 12),
 ])
@@ -343,6 +377,30 @@ def test_tokens_are_counted_as_servers_mean_them(odd, trace, replay, events, tok
     assert done.figures["completed"] == 1 and done.figures["output_tokens"] == tokens
     assert not done.figures["prompts"]["exact"] and "no /tokenize" in done.figures["prompts"]["check"]
     assert "Prompt lengths are estimated" in run("--from", done.path).stdout
+
+
+@pytest.mark.parametrize("kind", ["Text/Event-Stream; charset=utf-8", "text/event-stream"])
+def test_a_stream_is_known_by_its_type(odd, trace, replay, kind):
+    odd.kind, odd.events = kind, [choice(), choice(finish="length"), b"[DONE]"]
+    assert replay("--trace", trace(SERIAL), "--url", odd.url).figures["completed"] == 1
+
+
+@pytest.mark.parametrize("reason", ["error", "abort"])
+def test_an_answer_that_was_given_up_is_none(odd, trace, replay, reason):
+    odd.events = [choice(), choice(finish=reason), usage(2), b"[DONE]"]
+    done = replay("--trace", trace(SERIAL), "--url", odd.url)
+    assert done.records[0]["reason"] == f"finish reason {reason}" and done.figures["failed"] == 1
+
+
+def test_llama_servers_tokenize_is_understood(odd, trace, replay):
+    # Its text is "content", and without "add_special" it counts no BOS, which its completions have.
+    def tokenize(body):
+        words = body.get("content", "").split()
+        return {"tokens": [1] * bool(body.get("add_special")) + [2 + sum(word.encode()) for word in words]}
+    odd.tokenize, odd.events = staticmethod(tokenize), [choice(finish="length"), b"[DONE]"]
+    done = replay("--trace", trace(SERIAL), "--url", odd.url)
+    assert done.figures["prompts"]["exact"] and done.figures["prompts"]["added_by_server"] == 1
+    assert len(odd.asked[0][1]["prompt"].split()) == 39
 
 
 def test_limits_and_branches_reach_the_server(odd, trace, replay, tmp_path):
@@ -474,8 +532,14 @@ def test_a_terminal_sees_where_the_run_is(stub, trace):
 
 def test_a_page_is_written(stub, trace, replay, tmp_path):
     page = tmp_path / "page.html"
-    replay("--trace", trace(*[SERIAL] * 5), "--url", stub("--gap", 1), "--report", page)
-    text = page.read_text()
+    replay("--trace", trace(*[SERIAL] * 5), "--url", stub("--gap", 1), "--report", page, "--rate", 40, "--requests", 4,
+           "--slo-tpot", "50ms", "--prompt-seed", 7)
+    text = html.unescape(page.read_text())
+    facts = dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", text))
+    assert facts["arrivals"] == "Poisson, 40 requests/s, seed 0; at most 4 requests"
+    assert facts["trace"].endswith("trace.jsonl (espalier), 4 requests") and facts["SLO"].startswith("TPOT 50 ms, ")
+    assert facts["prompts"] == "words, checked with /tokenize; seed 7" and "{" not in "".join(facts.values())
+    assert facts["sent as"] == "/v1/completions, branches as stages" and "libcurl" in facts["version"]
     assert "<svg" in text and "espalier replay --trace" in text and not re.search(r"(src|href)=.?https?:", text)
 
 
@@ -507,7 +571,7 @@ def test_what_cannot_be_had_is_said(trace, stub, tmp_path):
 
 
 @pytest.mark.parametrize("line, words", [
-    ("{}", "expected a line with"), ("nothing", "no JSON object"), ("", "the file is empty"),
+    ("{}", "expected a line with"), ("nothing", "no JSON object"), ("", "the file has no run"),
     ('{"espalier_replay": 2}', "espalier_replay"),
     ('{"espalier_replay": 1}\n{"index": -1}', '"index": found -1'),
     ('{"espalier_replay": 1}\n{"index": 0, "class": 3}', '"class": found 3, expected a string'),
@@ -533,6 +597,80 @@ def test_a_record_is_judged_anew_by_other_limits(stub, trace, replay):
     assert done.figures["slo_attainment"] == 1
     again = json.loads(run("--from", done.path, "--json", "--slo-ttft", "20ms").stdout)
     assert again["slo_attainment"] == 0 and again["completed"] == 4
+
+
+def test_a_record_is_judged_as_its_run_was(stub, trace, replay, tmp_path):
+    # Replay itself compares with --from, which is told neither.
+    done = replay("--trace", trace(*[SERIAL] * 4), "--url", stub("--gap", 1), "--slo-kind", "gaps", "--slo-tpot", "1us",
+                  "--attainment", "0.5")
+    assert done.figures["slo_kind"] == "gaps" and done.figures["slo_attainment"] == 0
+    again = json.loads(run("--from", done.path, "--json", "--slo-kind", "mean", "--slo-tpot", "20s").stdout)
+    assert again["slo_kind"] == "mean" and again["slo_attainment"] == 1 and again["slo"]["tpot_ms"] == 20000
+    pages = tmp_path / "as it was.html", tmp_path / "anew.html"
+    run("--from", done.path, "--report", pages[0])
+    run("--from", done.path, "--report", pages[1], "--slo-tpot", "21ms", "--attainment", "0.9")
+    was, anew = (page.read_text() for page in pages)
+    assert "by gaps); target 50 %" in was and "SLO 21 ms" not in was
+    assert "by gaps); target 90 %" in anew and "SLO 21 ms" in anew
+
+
+def test_a_search_is_judged_anew_by_another_target(stub, trace, replay):
+    done = replay("--trace", trace(SERIAL), "--url", stub("--ttft", 1, "--gap", 1, "--faults", "none,503"),
+                  "--goodput", "--rate", 400, "--requests", 20)
+    again = json.loads(run("--from", done.path, "--json", "--attainment", "0.4").stdout)
+    in_time = [probe["rate_per_s"] for probe in again["goodput_search"]["probes"] if not probe["late"]]
+    assert done.figures["goodput"]["max_rate"] is None and again["goodput"]["max_rate"] == max(in_time, default=None)
+    agreed(done.path, done.figures)
+
+
+def test_an_interrupted_run_reaches_no_target(stub, trace, tmp_path):
+    record = tmp_path / "record.jsonl"
+    process = subprocess.Popen([ESPALIER, "replay", "--trace", trace(SERIAL), "--url", stub("--ttft", 1, "--gap", 1),
+                                "--json", "--goodput", "--rate", "5", "--requests", "1000", "--record", record],
+                               stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + PATIENCE
+    while not record.exists() or not record.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGTERM)
+    figures = json.loads(process.communicate(timeout=PATIENCE)[0])
+    assert figures["end"]["interrupted"] and figures["goodput"]["max_rate"] is None
+    assert [probe["passed"] for probe in figures["goodput_search"]["probes"]] == [False]
+    agreed(record, figures)
+    assert json.loads(run("--from", record, "--json").stdout) == figures
+
+
+def test_a_record_may_have_been_through_an_editor(stub, trace, replay, tmp_path):
+    done = replay("--trace", trace(*[SERIAL] * 3), "--url", stub("--gap", 1))
+    edited = tmp_path / "edited.jsonl"
+    text = "\ufeff\r\n" + done.path.read_text().replace("\n", "\r\n\r\n") + "  \r\n\t"
+    edited.write_bytes(text.encode())
+    assert json.loads(run("--from", edited, "--json").stdout) == done.figures
+
+
+def test_a_record_of_nonsense_is_none(stub, trace, replay, tmp_path):
+    done = replay("--trace", trace(SERIAL, SERIAL), "--url", stub("--gap", 1))
+    lines, changed = done.path.read_text().splitlines(), tmp_path / "changed.jsonl"
+    record = json.loads(lines[1])
+    changed.write_text("\n".join([lines[0], json.dumps({**record, "end_us": record["tokens"][-1][0] - 1})]) + "\n")
+    said = run("--from", changed, status=1)
+    assert 'changed.jsonl:2: "end_us"' in said.stderr and not said.stdout
+    changed.write_text("\n".join(lines * 2) + "\n")
+    said = run("--from", changed, status=1)
+    assert "a second run" in said.stderr and not said.stdout
+
+
+def test_a_model_that_is_no_text_is_said(stub, trace):
+    said = run("--trace", trace(SERIAL), "--url", stub(), "--model", b"\xff".decode(errors="surrogateescape"), status=2)
+    assert "--model: " in said.stderr
+
+
+def test_a_report_that_cannot_be_spares_the_record(stub, trace, tmp_path):
+    record = tmp_path / "record.jsonl"
+    record.write_text("precious\n")
+    run("--trace", trace(SERIAL), "--url", stub(), "--record", record, "--report", tmp_path / "no" / "x.html", status=1)
+    assert record.read_text() == "precious\n"
 
 
 def test_the_independent_check_can_fail(stub, trace, replay, tmp_path):

@@ -58,6 +58,21 @@ Test(sse, events_come_whole_however_their_bytes_do)
     expect("\n\nevent: nothing\n\n", SSE_OK, "");
 }
 
+Test(sse, a_byte_order_mark_opens_a_stream_and_nothing_else)
+{
+    expect("\xef\xbb\xbf"
+           "data: a\n\ndata: b\n\n",
+           SSE_OK, "a|b|");
+    expect("\xef\xbb\xbf\n\ndata: b\n\n", SSE_OK, "b|");
+    expect("\xef\xbb\xbf", SSE_OK, "");
+    expect("data: a\n\n\xef\xbb\xbf"
+           "data: b\n\n",
+           SSE_BAD_LINE, "a|");
+    expect("\xef\xbb\xbf\xef\xbb\xbf"
+           "data: a\n\n",
+           SSE_BAD_LINE, "");
+}
+
 Test(sse, what_is_not_complete_is_no_event)
 {
     expect("data: a\n\ndata: b", SSE_OK, "a|");
@@ -140,6 +155,9 @@ Test(event, a_chats_chunk)
     cr_assert(
         parse("{\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"x\"}}]}", &event));
     cr_assert(!event.choices[0].role_only && event.choices[0].has_text);
+    /* SGLang's later chunks: a part of a character, and not who speaks. */
+    cr_assert(parse("{\"choices\":[{\"delta\":{\"role\":null,\"content\":\"\"}}]}", &event));
+    cr_assert(!event.choices[0].role_only && !event.choices[0].has_text);
     cr_assert(parse("{\"choices\":[{\"delta\":{\"reasoning_content\":\"x\"}}]}", &event));
     cr_assert(event.choices[0].has_text);
 }
@@ -169,6 +187,10 @@ Test(event, errors_have_codes)
     cr_assert_str_eq(event.error_code, "503");
     cr_assert(parse("{\"error\":\"out of \\u0007luck\"}", &event));
     cr_assert_str_eq(event.error_code, "out of ?luck");
+    cr_assert(
+        parse("{\"object\":\"error\",\"message\":\"m\",\"code\":400}", &event)); /* old vLLM */
+    cr_assert(event.failed);
+    cr_assert_str_eq(event.error_code, "400");
     char code[64];
     event_error_code("<html>", 6, code);
     cr_assert_str_eq(code, "");

@@ -220,6 +220,17 @@ static const struct {
     {MOONCAKE "null\n", "line 2: found 'null', expected a JSON object"},
 };
 
+/* As programs write it whose tables have gaps. */
+Test(trace_formats, null_is_nothing)
+{
+    expect_detected(MOONCAKE "{\"timestamp\": 1, \"input_length\": 5, \"output_length\": 5, "
+                             "\"hash_ids\": null}\n",
+                    TRACE_MOONCAKE, 2);
+    expect_detected("{\"arrival_ms\": 0, \"prompt_tokens\": 1, \"stages\": [1], \"slo\": null, "
+                    "\"class\": null, \"prefix\": null, \"cached_tokens\": null}\n",
+                    TRACE_NATIVE, 1);
+}
+
 Test(trace_formats, malformed_lines)
 {
     for (size_t i = 0; i < COUNT_OF(malformed); i++) {
@@ -236,6 +247,14 @@ Test(trace_formats, malformed_lines)
 }
 
 /* --- what the formats carry */
+
+Test(trace_formats, burstgpt_times_far_from_zero_are_whole)
+{
+    struct trace *trace = load_good(BURST "19440110.123,ChatGPT,472,18,490,Conversation log\n"
+                                          "19440110.3231,ChatGPT,472,18,490,Conversation log\n");
+    cr_assert_eq(trace->requests[1].arrival_ms, 200.1); /* not 200.10000228881836 */
+    trace_free(trace);
+}
 
 Test(trace_formats, burstgpt_leaves_failed_requests_out)
 {

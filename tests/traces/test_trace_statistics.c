@@ -1,7 +1,7 @@
 /* Statistics against figures by hand, and quantiles against sorting. */
 #include "support_trace_files.h"
 #include "base/base.h"
-#include "traces/workload/histogram.h"
+#include "traces/workload/count_histogram.h"
 #include "traces/workload/prefix_reuse.h"
 #include "traces/workload/statistics.h"
 #include "traces/workload/generate.h"
@@ -109,19 +109,19 @@ Test(trace_statistics, quantiles_against_sorting)
     enum { COUNT = 5000 };
     static int32_t values[COUNT];
     static const int32_t ranges[] = {10, 4096, 8191, 1000000, INT32_MAX};
-    struct histogram *histogram = must_alloc(sizeof *histogram);
+    struct count_histogram *histogram = must_alloc(sizeof *histogram);
     for (size_t r = 0; r < COUNT_OF(ranges); r++) {
         struct rng rng = {r};
         memset(histogram, 0, sizeof *histogram);
         for (int i = 0; i < COUNT; i++) {
             values[i] = (int32_t)rng_below(&rng, (uint64_t)ranges[r]);
             if (i == 0) values[i] = ranges[r] - (r == 4 ? 0 : 1);
-            histogram_add(histogram, values[i]);
+            count_histogram_add(histogram, values[i]);
         }
         qsort(values, COUNT, sizeof *values, by_value);
         for (double percent = 0; percent <= 100; percent += 0.5) {
             int rank = max_i32((int)ceil(percent / 100 * COUNT), 1);
-            int64_t exact = values[rank - 1], found = histogram_quantile(histogram, percent);
+            int64_t exact = values[rank - 1], found = count_histogram_quantile(histogram, percent);
             int64_t slack = exact < 4096 ? 0 : exact / 2048;
             cr_assert(found <= exact && found >= exact - slack, "%g %%: %lld, not %lld", percent,
                       (long long)found, (long long)exact);

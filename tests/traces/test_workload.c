@@ -40,6 +40,15 @@ Test(workload, a_seed_gives_the_same_again_and_another_does_not)
     trace_free(c);
 }
 
+Test(workload, a_duration_beyond_the_latest_arrival_ends_there, .timeout = 20)
+{
+    struct workload_spec spec = preset("W1");
+    struct trace *trace = generate(&spec, 1e-6, 1e13, 7);
+    cr_assert_gt(trace->count, 800); /* 1e9 s: a thousand */
+    cr_assert_lt(trace->requests[trace->count - 1].arrival_ms, TRACE_MAX_MS);
+    trace_free(trace);
+}
+
 Test(workload, the_rate_scales_arrivals_and_changes_no_request)
 {
     static const char *const names[] = {"W1", "W7"};

@@ -36,7 +36,7 @@ struct parser {
     int64_t lines; /* parsed before this one */
     struct csv_columns columns;
     bool has_base;
-    int64_t base_ticks; /* of Azure's first time, in 100 ns */
+    int64_t base_ticks; /* of a CSV's first request, in 100 ns */
     json_t *header;     /* native */
 };
 

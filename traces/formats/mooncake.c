@@ -21,7 +21,7 @@ static bool read_blocks(struct parser *parser, const json_t *ids, struct error *
     struct trace_request *request = &parser->request;
     size_t count = json_array_size(ids);
     size_t most = ((size_t)request->prompt_tokens + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
-    if (!ids) return true;
+    if (!ids || json_is_null(ids)) return true;
     if (!json_is_array(ids) || count > most) {
         fail(err, ST_INVALID,
              "hash_ids: found %s%zu ids, expected a list of at most %zu for %d tokens in blocks "

@@ -21,7 +21,7 @@ static bool recognises(const struct line *first)
 /* [[id, tokens], ...] */
 static bool read_prefixes(struct parser *parser, const json_t *list, struct error *err)
 {
-    if (!list) return true;
+    if (!list || json_is_null(list)) return true;
     if (!json_is_array(list)) {
         fail(err, ST_INVALID, "prefix: found %s, expected a list of [id, tokens]",
              show_value(list).text);
@@ -128,7 +128,7 @@ static bool read_request(struct parser *parser, const json_t *object, struct err
                    err) &&
            json_count(json_object_get(object, "prompt_tokens"), 1, JSON_KEY("prompt_tokens"),
                       &request->prompt_tokens, err) &&
-           (!cached ||
+           (!cached || json_is_null(cached) ||
             json_count(cached, 0, JSON_KEY("cached_tokens"), &request->cached_tokens, err)) &&
            read_prefixes(parser, json_object_get(object, "prefix"), err) &&
            read_stages(parser, json_object_get(object, "stages"), err) &&

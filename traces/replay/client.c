@@ -16,6 +16,7 @@
 #define EVENTS       256    /* of one epoll_wait */
 #define TICK_US      100000 /* progress, stalled streams, signals */
 #define IDLE_KEPT    10000L /* connections kept open between requests */
+#define DONE_WAIT    100000 /* us; behind [DONE] the answer should end, its connection be free */
 #define REFUSED_WAIT 100000 /* us; in a closed loop, behind a server that cannot be reached */
 
 struct client {
@@ -156,7 +157,7 @@ static void send_prepared(struct client *client)
     client->counts->sent++;
     client->counts->cut_prompts += stream->cut;
     curl_multi_add_handle(client->multi, stream->easy);
-    flight->sent_us = stream->last_byte_us = now_of(client);
+    flight->sent_us = stream->last_byte_us = stream->progress_us = now_of(client);
     if (client->options->settings->concurrency) flight->due_us = flight->sent_us;
     act(client, CURL_SOCKET_TIMEOUT, 0); /* it connects, or writes, now */
 }
@@ -235,7 +236,8 @@ static void end_stalled(struct client *client, int64_t now)
     int64_t stall_us = client->options->settings->stall_us;
     for (struct stream *stream = client->active, *next; stream; stream = next) {
         next = stream->next;
-        if (now - stream->last_byte_us > stall_us) end_stream(client, stream, CURLE_OK, "stalled");
+        if (now - stream->progress_us > (stream->done ? DONE_WAIT : stall_us))
+            end_stream(client, stream, CURLE_OK, "stalled");
     }
 }
 

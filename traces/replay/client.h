@@ -29,7 +29,6 @@ struct client_options {
     const struct target *target;
     const struct trace *trace; /* not empty */
     const struct prompts *prompts;
-    uint64_t own_prompts;              /* makes prompts differ from those of another run */
     const volatile sig_atomic_t *stop; /* not 0: end the run */
 
     /* A request has ended; a view. And, ten times a second or so, where the run is. */

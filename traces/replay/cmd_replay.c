@@ -7,6 +7,7 @@
 #include "traces/replay/session.h"
 
 #include <curl/curl.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -57,7 +58,8 @@ static bool read_words(const struct words *words, struct replay_options *o)
                   words->format);
         return false;
     }
-    if (slo_kind_parse(words->kind, &o->kind)) return true;
+    o->kind_given = words->kind != NULL;
+    if (!words->kind || slo_kind_parse(words->kind, &o->kind)) return true;
     log_error("--slo-kind: found \"%s\", allowed are mean, envelope, gaps, stages", words->kind);
     return false;
 }
@@ -65,6 +67,7 @@ static bool read_words(const struct words *words, struct replay_options *o)
 static const char *misuse(const struct replay_options *o)
 {
     const struct replay_settings *s = &o->settings;
+    if (!(o->attainment > 0 && o->attainment <= 1)) return "--attainment: allowed is above 0, to 1";
     if (o->from) {
         if (o->trace || o->url || o->record || o->goodput)
             return "--from reads a record: give no --trace, --url, --record or --goodput with it";
@@ -83,7 +86,6 @@ static const char *misuse(const struct replay_options *o)
     if (o->goodput && s->concurrency) return "--goodput searches a rate: give no --concurrency";
     if (o->goodput && !s->requests && !s->duration_us)
         return "--goodput needs --requests N or --duration T, the length of each run";
-    if (!(o->attainment > 0 && o->attainment <= 1)) return "--attainment: allowed is above 0, to 1";
     return NULL;
 }
 
@@ -115,18 +117,19 @@ int command_replay(int argc, char **argv)
         "espalier replay",
         "espalier replay --trace azure_llm_2023_conv.csv --url http://127.0.0.1:8000 --requests 40 "
         "--rate 2 --slo-ttft 2s --slo-tpot 50ms --record run.jsonl",
-        "Sends a trace's requests to an OpenAI-style server, branches included, and says what "
-        "became "
-        "of them.\n"
+        "Sends a trace's requests to an OpenAI-style server, branches included, and says what\n"
+        "became of them.\n"
         "  espalier replay --from run.jsonl --json   makes the figures again without a run"};
-    struct words words = {"auto", "stages", "completions", "mean", 0, -1};
+    struct words words = {"auto", "stages", "completions", NULL, 0, -1};
     struct replay_options o = {.settings = {.temperature = -1,
                                             .rate_scale = 1,
                                             .drain_us = 300000000,
                                             .stall_us = 300000000},
-                               .attainment = 0.95};
+                               .attainment = 0.95,
+                               .kind = SLO_MEAN};
     struct replay_settings *s = &o.settings;
     int64_t ttft_us = -1, tpot_us = -1;
+    double attainment = NAN;
     struct option_spec table[] = {
         {NULL, OPT_FLAG, NULL, NULL, "What is sent where", 0, 0},
         {"trace", OPT_STRING, &o.trace, "FILE|-",
@@ -166,7 +169,7 @@ int command_replay(int argc, char **argv)
         {"duration", OPT_TIME, &s->duration_us, "TIME", "send nothing later than this", 1,
          LONGEST_US},
         {"timeout", OPT_TIME, &s->stall_us, "TIME",
-         "an answer that brings no byte for so long has failed (default 300s)", 1, LONGEST_US},
+         "an answer that brings no token for so long has failed (default 300s)", 1, LONGEST_US},
         {"drain-timeout", OPT_TIME, &s->drain_us, "TIME",
          "wait so long for answers behind the last request (default 300s)", 0, LONGEST_US},
         {"seed", OPT_INT, &words.seed, "N", "of random arrivals (default 0)", INT64_MIN, INT64_MAX},
@@ -183,7 +186,7 @@ int command_replay(int argc, char **argv)
          "search the highest rate at the target, from --rate on; each run as long as\n"
          "--requests or --duration says",
          0, 0},
-        {"attainment", OPT_REAL, &o.attainment, "SHARE", "its target (default 0.95)", 0, 0},
+        {"attainment", OPT_REAL, &attainment, "SHARE", "its target (default 0.95)", 0, 0},
         {NULL, OPT_FLAG, NULL, NULL, "What stays", 0, 0},
         {"record", OPT_STRING, &o.record, "FILE", "every request's times as JSON lines", 0, 0},
         {"from", OPT_STRING, &o.from, "FILE|-", "make the figures from such a file", 0, 0},
@@ -195,6 +198,8 @@ int command_replay(int argc, char **argv)
     if (!read_words(&words, &o)) return 2;
     o.slo_ttft_given = ttft_us >= 0;
     o.slo_tpot_given = tpot_us >= 0;
+    o.attainment_given = !isnan(attainment);
+    if (o.attainment_given) o.attainment = attainment;
     if (o.slo_ttft_given) s->slo.ttft_us = ttft_us;
     if (o.slo_tpot_given) s->slo.tpot_us = tpot_us;
     const char *wrong = misuse(&o);

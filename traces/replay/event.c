@@ -53,7 +53,7 @@ static bool read_choice(json_t *value, struct event_choice *choice)
     choice->token_ids = json_is_array(ids) ? (int32_t)json_array_size(ids) : -1;
     choice->has_text = text_is(value, "text") || text_is(delta, "content") ||
                        text_is(delta, "reasoning_content") || text_is(delta, "reasoning");
-    choice->role_only = !choice->has_text && json_object_get(delta, "role");
+    choice->role_only = !choice->has_text && json_is_string(json_object_get(delta, "role"));
     if (finish && !json_is_null(finish) && !json_is_string(finish)) return false;
     copy_text(finish, choice->finish, sizeof choice->finish);
     return true;
@@ -93,10 +93,17 @@ static bool read_usage(json_t *root, struct stream_event *event)
            small_int(details, "cached_tokens", -1, &event->usage_cached);
 }
 
-static bool read_event(json_t *root, struct stream_event *event, struct error *what)
+/* {"error": ...}; vLLM's earlier versions say {"object": "error", "message", "type", "code"}. */
+static bool is_error(json_t *root)
 {
     json_t *error = json_object_get(root, "error");
-    if (error && !json_is_null(error)) {
+    const char *object = json_string_value(json_object_get(root, "object"));
+    return (error && !json_is_null(error)) || (object && !strcmp(object, "error"));
+}
+
+static bool read_event(json_t *root, struct stream_event *event, struct error *what)
+{
+    if (is_error(root)) {
         event->failed = true;
         error_code(root, event->error_code);
         return true;

@@ -1,7 +1,6 @@
 /* All that is known of one request of a run: what was asked, when it went out, when each token
- * came, how it ended. It is what a line of --record holds and what --from reads, and both a live
- * run and
- * --from make their figures from it (flight_score), so they agree.
+ * came, how it ended. It is what a line of --record holds and what --from reads, and the figures of
+ * both are made from it (flight_score), so they agree.
  *
  * Times are microseconds since the run's beginning; -1: it did not happen.
  */
@@ -11,6 +10,8 @@
 #include "traces/replay/event.h"
 #include "traces/results/record.h"
 #include "traces/results/results.h"
+
+#define FLIGHT_LAST_US (INT64_C(1) << 52) /* no time is later: no sum of two leaves an int64_t */
 
 /* How sure it is that a chunk held a token. */
 enum token_certainty {

@@ -15,14 +15,49 @@ static void end_replaying(struct replaying *replaying)
     replaying->builder = NULL;
 }
 
+/* Puts what --from was told in the place of what the run was told. */
+static void judge_anew(const struct replay_options *o, json_t *header)
+{
+    json_t *slo = json_object_get(header, "slo"), *search = json_object_get(header, "search");
+    const struct slo_target *limits = &o->settings.slo;
+    if (o->slo_ttft_given)
+        json_object_set_new(slo, "ttft_ms", json_real((double)limits->ttft_us / 1e3));
+    if (o->slo_tpot_given)
+        json_object_set_new(slo, "tpot_ms", json_real((double)limits->tpot_us / 1e3));
+    if (o->kind_given) {
+        json_object_set_new(header, "slo_kind", json_string(slo_kind_name(o->kind)));
+        json_object_set_new(search, "slo_kind", json_string(slo_kind_name(o->kind)));
+    }
+    if (o->attainment_given) {
+        json_object_set_new(header, "attainment_target", json_real(o->attainment));
+        json_object_set_new(search, "attainment", json_real(o->attainment));
+    }
+}
+
+static enum slo_kind kind_of(const json_t *header)
+{
+    enum slo_kind kind = SLO_MEAN;
+    const char *name = json_string_value(json_object_get(header, "slo_kind"));
+    if (name) slo_kind_parse(name, &kind);
+    return kind;
+}
+
+/* Only the runs of a search belong together. */
 static enum status take_header(void *context, json_t *header, struct error *err)
 {
     struct replaying *replaying = context;
-    (void)err;
+    struct replay_runs *runs = replaying->runs;
+    header = json_deep_copy(header);
+    judge_anew(replaying->options, header);
     end_replaying(replaying);
-    replay_runs_add(replaying->runs, json_deep_copy(header));
-    replaying->builder = summary_begin(replaying->options->kind);
-    return ST_OK;
+    replay_runs_add(runs, header);
+    replaying->builder = summary_begin(kind_of(header));
+    if (runs->count == 1 || (runs->list[0].rate > 0 && runs->list[runs->count - 1].rate > 0))
+        return ST_OK;
+    return fail(err, ST_BAD_FILE,
+                "%s: found a second run, expected one, or those of a search: are these several "
+                "records one behind the other?",
+                replaying->options->from);
 }
 
 /* With another limit the same run is judged anew. */

@@ -3,11 +3,8 @@
 
 #include <curl/curl.h>
 #include <jansson.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/utsname.h>
+#include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 static void set(json_t *object, const char *key, json_t *value)
 {
@@ -19,30 +16,12 @@ static json_t *text_or_null(const char *text)
     return text ? results_text(text) : json_null();
 }
 
-static void read_cpu(char model[128])
-{
-    char line[512];
-    FILE *in = fopen("/proc/cpuinfo", "re");
-    snprintf(model, 128, "unknown processor");
-    while (in && fgets(line, sizeof line, in)) {
-        char *colon = strchr(line, ':');
-        if (strncmp(line, "model name", 10) || !colon) continue;
-        line[strcspn(line, "\n")] = 0;
-        snprintf(model, 128, "%.120s", colon + 2);
-        break;
-    }
-    if (in) fclose(in);
-}
-
 static json_t *machine(void)
 {
-    char cpu[128], words[400];
-    struct utsname system = {0};
-    read_cpu(cpu);
-    uname(&system);
-    snprintf(words, sizeof words, "%s, %ld cores, %.60s %.60s", cpu, sysconf(_SC_NPROCESSORS_ONLN),
-             system.sysname, system.release);
-    return results_text(words);
+    char *words = report_machine();
+    json_t *json = results_text(words);
+    free(words);
+    return json;
 }
 
 static json_t *date(void)
@@ -115,6 +94,8 @@ json_t *header_make(const struct header_facts *facts)
     set(json, "slo",
         json_pack("{s:f, s:f}", "ttft_ms", (double)s->slo.ttft_us / 1e3, "tpot_ms",
                   (double)s->slo.tpot_us / 1e3));
+    set(json, "slo_kind", json_string(slo_kind_name(facts->options->kind)));
+    set(json, "attainment_target", json_real(facts->options->attainment));
     set(json, "seed", json_integer((json_int_t)s->seed));
     set(json, "pacing", pacing_json(s));
     set(json, "trace", trace_json(facts));

@@ -10,12 +10,14 @@ static json_t *probes_json(const struct replay_runs *runs)
         const struct replay_run *run = &runs->list[i];
         const struct group_results *all = &run->summary->results->all;
         const struct slo_result *slo = &all->slo[run->summary->kind];
-        json_array_append_new(list, json_pack("{s:f, s:I, s:f, s:f, s:f, s:b, s:b}", "rate_per_s",
-                                              run->rate, "requests", (json_int_t)all->requests,
-                                              "attainment", slo->attainment, "requests_per_s",
-                                              slo->requests_per_s, "tokens_per_s",
-                                              slo->tokens_per_s, "passed", replay_run_passed(run),
-                                              "late", summary_late(run->summary)));
+        bool any = all->requests > 0, timed = run->summary->results->scored_s > 0;
+        json_array_append_new(
+            list,
+            json_pack("{s:f, s:I, s:o, s:o, s:o, s:b, s:b}", "rate_per_s", run->rate, "requests",
+                      (json_int_t)all->requests, "attainment", results_real(slo->attainment, any),
+                      "requests_per_s", results_real(slo->requests_per_s, timed), "tokens_per_s",
+                      results_real(slo->tokens_per_s, timed), "passed", replay_run_passed(run),
+                      "late", summary_late(run->summary)));
     }
     return list;
 }
@@ -48,7 +50,7 @@ static void print_search(const struct replay_runs *runs)
     for (size_t i = 0; i < runs->count; i++) {
         const struct replay_run *run = &runs->list[i];
         const struct group_results *all = &run->summary->results->all;
-        printf("%10.4g %10lld %10.1f %% %12.4g  %s%s\n", run->rate, (long long)all->requests,
+        printf("%10.4g %10lld %10.2f %% %12.4g  %s%s\n", run->rate, (long long)all->requests,
                100 * replay_run_attainment(run), all->slo[run->summary->kind].requests_per_s,
                replay_run_passed(run) ? "reached" : "missed",
                summary_late(run->summary) ? ", the generator was late" : "");

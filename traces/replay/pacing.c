@@ -1,10 +1,17 @@
 #include "traces/replay/pacing.h"
+#include "traces/replay/flight.h"
 
 #include <math.h>
 
 static bool wraps(const struct replay_settings *settings)
 {
     return settings->concurrency > 0 || settings->rate > 0;
+}
+
+/* A rate next to nothing leads beyond any run, not out of an int64_t. */
+static int64_t later(int64_t us, double by_us)
+{
+    return by_us < (double)(FLIGHT_LAST_US - us) ? us + (int64_t)llround(by_us) : FLIGHT_LAST_US;
 }
 
 static void next(struct pacing *pacing)
@@ -14,10 +21,10 @@ static void next(struct pacing *pacing)
     if (settings->concurrency > 0) return;
     if (settings->rate > 0) { /* exponential gaps, the first before the first request */
         double gap_s = -log(1 - rng_unit(&pacing->rng)) / settings->rate;
-        pacing->next_us += (int64_t)llround(gap_s * 1e6);
+        pacing->next_us = later(pacing->next_us, gap_s * 1e6);
     } else if (pacing->sent < (int64_t)trace->count) {
         double since_ms = trace->requests[pacing->sent].arrival_ms - trace->requests[0].arrival_ms;
-        pacing->next_us = (int64_t)llround(since_ms * 1e3 / settings->rate_scale);
+        pacing->next_us = later(0, since_ms * 1e3 / settings->rate_scale);
     }
 }
 

@@ -1,32 +1,9 @@
 #include "traces/replay/page.h"
 #include "base/base.h"
+#include "traces/replay/page_facts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-/* Values of the header that a reader wants to see; objects as JSON. */
-static const char *const shown[] = {"url",      "model",    "server_version", "trace",  "pacing",
-                                    "branches", "endpoint", "prompts",        "machine"};
-
-#define SHOWN COUNT_OF(shown)
-
-static char *words_of(const json_t *value)
-{
-    if (json_is_string(value)) return must_strdup(json_string_value(value));
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
-    return text ? text : must_strdup("");
-}
-
-static size_t collect_facts(const json_t *header, struct report_fact facts[SHOWN])
-{
-    size_t count = 0;
-    for (size_t i = 0; i < SHOWN; i++) {
-        const json_t *value = json_object_get(header, shown[i]);
-        if (!value || json_is_null(value)) continue;
-        facts[count++] = (struct report_fact){shown[i], words_of(value)};
-    }
-    return count;
-}
 
 static double offered(const struct replay_run *run)
 {
@@ -49,9 +26,9 @@ enum status page_write(const struct replay_options *options, const struct replay
                        struct error *err)
 {
     const struct replay_run *best = replay_runs_best(runs);
-    struct report_fact facts[SHOWN];
+    struct page_facts facts;
     char note[80];
-    size_t fact_count = collect_facts(best->header, facts);
+    page_facts_make(best->header, &facts);
     struct report_point *points = make_points(runs);
     char *notice = summary_notices(best->summary, best->header, best->end);
     const json_t *slo = json_object_get(best->header, "slo");
@@ -68,17 +45,16 @@ enum status page_write(const struct replay_options *options, const struct replay
         .command = json_string_value(json_object_get(best->header, "command")),
         .when = json_string_value(json_object_get(best->header, "started")),
         .notice = *notice ? notice : NULL,
-        .kind = options->kind,
-        .target = options->attainment,
+        .kind = best->summary->kind,
+        .target = json_number_value(json_object_get(best->header, "attainment_target")),
         .slo = {(int64_t)(1e3 * json_number_value(json_object_get(slo, "ttft_ms"))),
                 (int64_t)(1e3 * json_number_value(json_object_get(slo, "tpot_ms")))},
-        .facts = facts,
-        .fact_count = fact_count,
+        .facts = facts.list,
+        .fact_count = facts.count,
         .runs = &run,
         .run_count = 1};
     enum status status = report_write(&report, options->report, err);
-    for (size_t i = 0; i < fact_count; i++)
-        free((char *)facts[i].text);
+    page_facts_free(&facts);
     free(notice);
     free(points);
     return status;

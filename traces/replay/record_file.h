@@ -1,7 +1,6 @@
 /* The file of --record: JSON lines, docs/replay.md describes each field.
  *
- *   {"espalier_replay": 1, ...}   the run: command, server, machine, limits (whoever writes
- * decides)
+ *   {"espalier_replay": 1, ...}   the run: command, server, machine, limits (header.h)
  *   {"index": 0, ...}             a request, in the order of their ends
  *   {"end": {...}}                the run's end; missing when the writer was killed
  *

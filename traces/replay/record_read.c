@@ -37,11 +37,9 @@ static int64_t number(struct reading *r, const char *field, int64_t minimum, int
     return minimum;
 }
 
-#define LAST_US (INT64_C(1) << 52) /* no sum of two leaves an int64_t */
-
 static int64_t time_of(struct reading *r, const char *field)
 {
-    return number(r, field, 0, LAST_US);
+    return number(r, field, 0, FLIGHT_LAST_US);
 }
 
 /* null: -1. */
@@ -76,7 +74,7 @@ static bool row(const json_t *value, int64_t before, int64_t *us, int32_t *stage
 {
     const json_t *time = json_array_get(value, 0);
     *us = json_integer_value(time);
-    return json_is_integer(time) && *us >= before && *us <= LAST_US &&
+    return json_is_integer(time) && *us >= before && *us <= FLIGHT_LAST_US &&
            small(json_array_get(value, 1), stage) && small(json_array_get(value, 2), branch);
 }
 
@@ -101,8 +99,8 @@ static void read_result(struct reading *r, struct flight *f)
 {
     f->due_us = time_of(r, "due_us");
     f->sent_us = time_of(r, "sent_us");
-    f->connected_us = maybe(r, "connected_us", LAST_US);
-    f->first_byte_us = maybe(r, "first_byte_us", LAST_US);
+    f->connected_us = maybe(r, "connected_us", FLIGHT_LAST_US);
+    f->first_byte_us = maybe(r, "first_byte_us", FLIGHT_LAST_US);
     f->end_us = time_of(r, "end_us");
     f->http_status = (int)number(r, "status", 0, 999);
     f->usage_prompt = (int32_t)maybe(r, "usage_prompt", INT32_MAX);
@@ -185,9 +183,34 @@ static enum status take_line(struct reading *r, const struct record_reader *read
     read_tokens(r, flight);
     read_events(r, flight);
     read_finishes(r, flight);
+    size_t count = flight->token_count;
+    if (flight->end_us < (count ? flight->tokens[count - 1].us : flight->sent_us))
+        complain(r, "end_us", "none before the last token");
     if (r->bad) return r->err->status;
     reader->on_flight(reader->context, flight);
     return ST_OK;
+}
+
+/* An editor may leave a byte order mark, and empty lines. */
+static enum status read_line(struct reading *r, const char *line, size_t length,
+                             const struct record_reader *reader, struct flight *flight,
+                             bool *headed)
+{
+    json_error_t problem;
+    bool marked = ++r->line == 1 && length >= 3 && !memcmp(line, "\xef\xbb\xbf", 3);
+    if (marked) line += 3, length -= 3;
+    if (strspn(line, " \t\r\n") == length) return ST_OK;
+    r->root = json_loadb(line, length, JSON_ALLOW_NUL, &problem);
+    if (!r->root && line[length - 1] != '\n') {
+        log_warn("%s:%lld: the last line is cut off and left out", r->path, (long long)r->line);
+        return ST_OK;
+    }
+    if (!r->root)
+        return fail(r->err, ST_BAD_FILE, "%s:%lld: no JSON object: %s (column %d)", r->path,
+                    (long long)r->line, problem.text, problem.column);
+    enum status status = take_line(r, reader, flight, headed);
+    json_decref(r->root);
+    return status;
 }
 
 static enum status read_lines(FILE *in, const char *path, const struct record_reader *reader,
@@ -200,21 +223,10 @@ static enum status read_lines(FILE *in, const char *path, const struct record_re
     ssize_t length;
     bool headed = false;
     enum status status = ST_OK;
-    while (!status && (length = getline(&line, &room, in)) >= 0) {
-        json_error_t problem;
-        r.line++;
-        r.root = json_loadb(line, (size_t)length, JSON_ALLOW_NUL, &problem);
-        if (!r.root && line[length - 1] != '\n')
-            log_warn("%s:%lld: the last line is cut off and left out", path, (long long)r.line);
-        else if (!r.root)
-            status = fail(err, ST_BAD_FILE, "%s:%lld: no JSON object: %s (column %d)", path,
-                          (long long)r.line, problem.text, problem.column);
-        else
-            status = take_line(&r, reader, &flight, &headed);
-        json_decref(r.root);
-    }
+    while (!status && (length = getline(&line, &room, in)) >= 0)
+        status = read_line(&r, line, (size_t)length, reader, &flight, &headed);
     if (!status && ferror(in)) status = fail(err, ST_IO, "%s: %s", path, strerror(errno));
-    if (!status && !headed) status = fail(err, ST_BAD_FILE, "%s: the file is empty", path);
+    if (!status && !headed) status = fail(err, ST_BAD_FILE, "%s: the file has no run", path);
     flight_free(&flight);
     free(line);
     return status;

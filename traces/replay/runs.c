@@ -29,8 +29,12 @@ double replay_run_attainment(const struct replay_run *run)
     return run->summary->results->all.slo[run->summary->kind].attainment;
 }
 
+/* A run that was stopped met its easy beginning only, and where the generator was late, a load that
+ * was easier than the one asked for. */
 bool replay_run_passed(const struct replay_run *run)
 {
+    if (summary_late(run->summary)) return false;
+    if (!run->end || json_is_true(json_object_get(run->end, "interrupted"))) return false;
     const json_t *search = json_object_get(run->header, "search");
     return replay_run_attainment(run) >= json_number_value(json_object_get(search, "attainment"));
 }

@@ -2,16 +2,15 @@
 
 #include <math.h>
 
-enum status search_rate(double first, double target, search_probe *probe, void *context,
-                        struct error *err)
+enum status search_rate(double first, search_probe *probe, void *context, struct error *err)
 {
     double passed = 0, failed = INFINITY, rate = first;
     bool go_on = true;
     for (int i = 0; i < SEARCH_PROBES && go_on; i++) {
-        double attainment = 0;
-        enum status status = probe(context, rate, &attainment, &go_on, err);
+        bool reached = false;
+        enum status status = probe(context, rate, &reached, &go_on, err);
         if (status) return status;
-        if (attainment >= target)
+        if (reached)
             passed = rate;
         else
             failed = rate;

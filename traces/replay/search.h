@@ -14,10 +14,9 @@
 #define SEARCH_DOWN   5    /* or where none of so many passed: each halving takes twice as long */
 
 /* Runs one load at `rate`; `go_on` false: end the search (a signal). */
-typedef enum status search_probe(void *context, double rate, double *attainment, bool *go_on,
+typedef enum status search_probe(void *context, double rate, bool *passed, bool *go_on,
                                  struct error *err);
 
-enum status search_rate(double first, double target, search_probe *probe, void *context,
-                        struct error *err);
+enum status search_rate(double first, search_probe *probe, void *context, struct error *err);
 
 #endif

@@ -123,8 +123,8 @@ static enum status open_session(struct session *session, struct error *err)
     if (!status) status = target_open(o->url, o->model, o->key_file, &session->target, err);
     if (!status) status = prompts_create(&how, &session->target, &session->prompts, err);
     if (!status) count_beyond_context(session);
-    if (!status && o->record) status = record_file_create(o->record, &session->record, err);
     if (!status && o->report) status = report_check(o->report, err);
+    if (!status && o->record) status = record_file_create(o->record, &session->record, err);
     if (!status && prompts_check(session->prompts) == PROMPTS_ESTIMATED)
         log_warn("prompt lengths are estimated, one token a word: %s",
                  prompts_check_words(session->prompts));
@@ -191,8 +191,7 @@ static enum status run_once(struct session *session, const struct replay_setting
 
 /* --- the search, and all */
 
-static enum status probe(void *context, double rate, double *attainment, bool *go_on,
-                         struct error *err)
+static enum status probe(void *context, double rate, bool *passed, bool *go_on, struct error *err)
 {
     struct session *session = context;
     struct replay_settings settings = session->options->settings;
@@ -204,9 +203,10 @@ static enum status probe(void *context, double rate, double *attainment, bool *g
     enum status status = run_once(session, &settings, label, err);
     if (status) return status;
     const struct replay_run *run = &session->runs->list[session->runs->count - 1];
-    *attainment = run->summary->results->all.slo[session->options->kind].attainment;
+    *passed = replay_run_passed(run);
     *go_on = !stop;
-    log_info("%.4g requests/s: attainment %.1f %%", rate, 100 * *attainment);
+    log_info("%.4g requests/s: attainment %.2f %%%s", rate, 100 * replay_run_attainment(run),
+             summary_late(run->summary) ? ", the generator was late" : "");
     return ST_OK;
 }
 
@@ -226,7 +226,7 @@ enum status session_live(const struct replay_options *options, struct replay_run
     enum status status = open_session(&session, err);
     if (!status && options->goodput) {
         double first = s->rate > 0 ? s->rate : trace_rate(&session) * s->rate_scale;
-        status = search_rate(first, options->attainment, probe, &session, err);
+        status = search_rate(first, probe, &session, err);
     } else if (!status) {
         status = run_once(&session, s, "replay", err);
     }

@@ -14,7 +14,8 @@ struct replay_options {
     double attainment; /* the target */
     enum slo_kind kind;
     const char *command; /* the command line */
-    bool slo_ttft_given, slo_tpot_given;
+    /* What --from is told to judge by; the rest stands in the record. */
+    bool slo_ttft_given, slo_tpot_given, kind_given, attainment_given;
 };
 
 /* One run. */
@@ -45,7 +46,8 @@ struct replay_run *replay_runs_add(struct replay_runs *runs, json_t *header);
 const struct replay_run *replay_runs_best(const struct replay_runs *runs);
 
 double replay_run_attainment(const struct replay_run *run);
-bool replay_run_passed(const struct replay_run *run); /* of a search: it reached the target */
+/* Of a search: its load was the one asked for, came to its end, and reached the target. */
+bool replay_run_passed(const struct replay_run *run);
 
 /* Of a search: puts the rate that was found into the best run's results. Its interval reaches to
  * the lowest rate above it that missed the target, to itself when none was tried. */

@@ -24,7 +24,7 @@ struct replay_settings {
     int64_t requests;    /* at most; 0: the trace's */
     int64_t duration_us; /* nothing is sent later; 0: no such end */
     int64_t drain_us;    /* how long what is under way may go on behind the last sending */
-    int64_t stall_us;    /* an answer that brings no byte for so long has stalled */
+    int64_t stall_us;    /* an answer that brings no token for so long has stalled */
 
     struct slo_target slo; /* of requests whose trace names none */
     uint64_t seed;         /* of Poisson arrivals */

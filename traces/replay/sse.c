@@ -60,6 +60,11 @@ static enum sse_status end_event(struct sse_reader *reader, struct view *view, s
 static enum sse_status take_line(struct sse_reader *reader, const char *line, size_t length,
                                  bool stays, struct view *view, sse_data_fn *on_data, void *context)
 {
+    if (!reader->begun && length >= 3 && !memcmp(line, "\xef\xbb\xbf", 3)) {
+        line += 3;
+        length -= 3;
+    }
+    reader->begun = true;
     if (length > 0 && line[length - 1] == '\r') length--;
     if (length == 0) return end_event(reader, view, on_data, context);
     const char *colon = memchr(line, ':', length);
@@ -103,7 +108,7 @@ void sse_reset(struct sse_reader *reader)
 {
     strbuf_clear(&reader->line);
     strbuf_clear(&reader->data);
-    reader->has_data = false;
+    reader->has_data = reader->begun = false;
 }
 
 void sse_free(struct sse_reader *reader)

@@ -1,8 +1,8 @@
 /* Server-sent events out of bytes as they come (WHATWG HTML, "Server-sent events"; lines end in LF
- * or CR LF, a CR alone ends none). Only `data` matters to OpenAI-style streams; `event`, `id`,
- * `retry` and comments are read and dropped. A line with another name is an error here, where the
- * specification ignores it: no server of this kind sends one, and a page of HTML must not pass for
- * a silent stream.
+ * or CR LF, a CR alone ends none; a byte order mark may open the stream). Only `data` matters to
+ * OpenAI-style streams; `event`, `id`, `retry` and comments are read and dropped. A line with
+ * another name is an error here, where the specification ignores it: no server of this kind sends
+ * one, and a page of HTML must not pass for a silent stream.
  */
 #ifndef TRACES_REPLAY_SSE_H
 #define TRACES_REPLAY_SSE_H
@@ -24,6 +24,7 @@ struct sse_reader {
     struct strbuf line; /* the beginning of a line whose end has not come yet */
     struct strbuf data; /* of an event whose end has not come yet */
     bool has_data;
+    bool begun; /* a line has come */
 };
 
 /* One event's data, without a NUL; a view until it returns. false: stop reading. */

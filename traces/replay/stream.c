@@ -35,8 +35,15 @@ static int32_t tokens_of(const struct stream_event *event, const struct event_ch
     return 1;
 }
 
+/* Of vLLM and SGLang, where the engine gave the request up. */
+static bool gave_up(const char *finish)
+{
+    return !strcmp(finish, "error") || !strcmp(finish, "abort");
+}
+
 static bool take_choice(struct stream *stream, const struct event_choice *choice)
 {
+    char words[48];
     const struct stream_event *event = &stream->context->event;
     enum token_certainty certainty;
     bool ours = event->branch_event != BRANCH_NONE;
@@ -44,11 +51,15 @@ static bool take_choice(struct stream *stream, const struct event_choice *choice
     int32_t branch = ours ? event->branch : choice->index;
     int32_t tokens = tokens_of(event, choice, &certainty);
     bool room = true;
+    if (tokens) stream->progress_us = stream->last_byte_us;
     for (int32_t i = 0; i < tokens && room; i++)
         room = flight_token(&stream->flight, stream->last_byte_us, stage, branch, certainty);
     if (room && *choice->finish)
         room = flight_finish(&stream->flight, choice->index, choice->finish);
-    return room || set_failure(stream, "far more tokens than were asked for");
+    if (!room) return set_failure(stream, "far more tokens than were asked for");
+    if (!gave_up(choice->finish)) return true;
+    snprintf(words, sizeof words, "finish reason %s", choice->finish);
+    return set_failure(stream, words);
 }
 
 static void take_usage(struct flight *flight, const struct stream_event *event)
@@ -69,10 +80,12 @@ static bool take_event(struct stream *stream)
         return set_failure(stream, words);
     }
     take_usage(flight, event);
-    if (event->branch_event == BRANCH_FORK || event->branch_event == BRANCH_JOIN)
+    if (event->branch_event == BRANCH_FORK || event->branch_event == BRANCH_JOIN) {
+        stream->progress_us = stream->last_byte_us;
         return flight_event(flight, stream->last_byte_us, event->stage, event->branch,
                             event->branch_event) ||
                set_failure(stream, "far more branches than were asked for");
+    }
     for (int32_t i = 0; i < event->choice_count; i++)
         if (!take_choice(stream, &event->choices[i])) return false;
     return true;
@@ -85,6 +98,7 @@ static bool on_data(void *context, const char *data, size_t length)
     if (stream->done) return true; /* nothing counts any more */
     if (length == 6 && !memcmp(data, "[DONE]", 6)) {
         stream->done = true;
+        stream->progress_us = stream->last_byte_us;
         return true;
     }
     if (!event_parse(data, length, &stream->context->event, &what)) {
@@ -116,7 +130,7 @@ static void begin_answer(struct stream *stream)
     curl_easy_getinfo(stream->easy, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_getinfo(stream->easy, CURLINFO_CONTENT_TYPE, &type);
     stream->http_status = (int)status;
-    stream->is_stream = status == 200 && (!type || strstr(type, "event-stream"));
+    stream->is_stream = status == 200 && (!type || strcasestr(type, "event-stream"));
     stream->flight.first_byte_us = stream->last_byte_us;
 }
 
@@ -277,7 +291,7 @@ static void set_refusal(struct stream *stream)
 
 static bool finished(const struct stream *stream)
 {
-    return stream->done || stream->flight.finish_count >= (size_t)stream->flight.answers;
+    return stream->flight.finish_count >= (size_t)stream->flight.answers;
 }
 
 void stream_end(struct stream *stream, CURLcode code, const char *given_up)
@@ -287,13 +301,14 @@ void stream_end(struct stream *stream, CURLcode code, const char *given_up)
     curl_easy_getinfo(stream->easy, CURLINFO_RESPONSE_CODE, &status);
     if (!stream->http_status) stream->http_status = (int)status; /* an answer without a body */
     flight->http_status = stream->http_status;
-    flight->end_us = flight->first_byte_us >= 0 && !given_up ? stream->last_byte_us
-                                                             : stream_now(stream->context);
+    bool by_server = flight->first_byte_us >= 0 && (stream->done || !given_up);
+    flight->end_us = by_server ? stream->last_byte_us : stream_now(stream->context);
     flight_settle(flight);
     if (*stream->failure)
         set_outcome(flight, OUTCOME_FAILED, stream->failure);
-    else if (stream->done && flight->token_count)
-        set_outcome(flight, OUTCOME_COMPLETED, "");
+    else if (stream->done)
+        set_outcome(flight, flight->token_count ? OUTCOME_COMPLETED : OUTCOME_FAILED,
+                    flight->token_count ? "" : "no token");
     else if (given_up)
         set_outcome(flight, *given_up ? OUTCOME_FAILED : OUTCOME_UNFINISHED, given_up);
     else if (code != CURLE_OK)

@@ -29,6 +29,7 @@ struct stream {
     struct strbuf refusal; /* the body of an answer that is no stream */
     struct flight flight;
     int64_t last_byte_us;    /* or when it was sent */
+    int64_t progress_us;     /* the last token, branch event or [DONE], or when it was sent */
     int http_status;         /* 0: nothing came */
     bool is_stream, done;    /* done: [DONE] came */
     bool cut;                /* its prompt, to --max-prompt */

@@ -75,23 +75,6 @@ int64_t summary_met(const struct summary_builder *builder)
     return results_met(builder->results, builder->kind);
 }
 
-int64_t summary_ended(const struct summary_builder *builder)
-{
-    return results_requests(builder->results);
-}
-
-static struct distribution milliseconds(const struct histogram *us)
-{
-    struct distribution ms = {.count = us->count};
-    if (us->count == 0) return ms;
-    ms.mean = us->sum / (double)us->count / 1e3;
-    ms.p50 = histogram_percentile(us, 50) / 1e3;
-    ms.p90 = histogram_percentile(us, 90) / 1e3;
-    ms.p99 = histogram_percentile(us, 99) / 1e3;
-    ms.max = (double)us->max / 1e3;
-    return ms;
-}
-
 static int by_time(const void *a, const void *b)
 {
     const struct change *left = a, *right = b;
@@ -118,8 +101,8 @@ struct summary *summary_end(struct summary_builder *builder)
     *summary = (struct summary){
         .tally = builder->tally,
         .results = results_end(builder->results, (double)builder->tally.last_us / 1e6),
-        .delay_ms = milliseconds(&builder->delay),
-        .connect_ms = milliseconds(&builder->connect),
+        .delay_ms = results_distribution(&builder->delay, 1e3),
+        .connect_ms = results_distribution(&builder->connect, 1e3),
         .tokens = builder->tokens,
         .attainment = builder->attainment,
         .in_flight = in_flight(builder),

@@ -42,7 +42,6 @@ struct summary_builder;
 struct summary_builder *summary_begin(enum slo_kind kind);
 void summary_add(struct summary_builder *builder, const struct flight *flight);
 int64_t summary_met(const struct summary_builder *builder); /* so far, by `kind` */
-int64_t summary_ended(const struct summary_builder *builder);
 /* Frees the builder; caller frees with summary_free. */
 struct summary *summary_end(struct summary_builder *builder);
 void summary_free(struct summary *summary);

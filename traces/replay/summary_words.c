@@ -6,18 +6,11 @@
 
 #define STEADY 10 /* a load must last so many times as long as a request */
 
-static json_t *distribution_json(const struct distribution *d)
-{
-    if (d->count == 0) return json_pack("{s:i}", "count", 0);
-    return json_pack("{s:I, s:f, s:f, s:f, s:f, s:f}", "count", (json_int_t)d->count, "mean",
-                     d->mean, "p50", d->p50, "p90", d->p90, "p99", d->p99, "max", d->max);
-}
-
 /* Over the time in which requests were due; null for one moment. */
 static json_t *rate_json(const struct summary_tally *tally)
 {
-    if (tally->last_due_us == 0) return json_null();
-    return json_real(1e6 * (double)tally->flights / (double)tally->last_due_us);
+    return results_real(1e6 * (double)tally->flights / (double)tally->last_due_us,
+                        tally->last_due_us > 0);
 }
 
 static void set(json_t *document, const char *key, json_t *value)
@@ -35,8 +28,8 @@ void summary_json(const struct summary *summary, const json_t *end, json_t *docu
         json_pack("{s:b, s:f, s:i, s:o, s:o, s:o}", "late", summary_late(summary), "late_share",
                   tally->flights ? (double)tally->late / (double)tally->flights : 0.0,
                   "late_means_ms_over", LATE_US / 1000, "rate_per_s", rate_json(tally), "delay_ms",
-                  distribution_json(&summary->delay_ms), "connect_ms",
-                  distribution_json(&summary->connect_ms)));
+                  results_distribution_json(&summary->delay_ms), "connect_ms",
+                  results_distribution_json(&summary->connect_ms)));
     set(document, "lengths",
         json_pack("{s:I, s:I, s:I, s:I, s:I}", "prompts_counted_by_server",
                   (json_int_t)tally->prompts_told, "prompts_of_other_length",

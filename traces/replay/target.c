@@ -164,11 +164,19 @@ static enum status read_key(const char *path, struct target *target, struct erro
     return target->key ? ST_OK : fail(err, ST_INVALID, "--api-key-file: no key in %s", path);
 }
 
+static enum status check_model(const char *model, struct error *err)
+{
+    json_t *text = model ? json_string(model) : json_null();
+    json_decref(text);
+    return text ? ST_OK : fail(err, ST_USAGE, "--model: found bytes that are no UTF-8 text");
+}
+
 enum status target_open(const char *url, const char *model, const char *key_file,
                         struct target *out, struct error *err)
 {
     *out = (struct target){0};
     enum status status = read_url(url, out, err);
+    if (!status) status = check_model(model, err);
     if (!status) status = read_key(key_file, out, err);
     if (!status && model) out->model = must_strdup(model);
     if (!status) status = ask_model(out, err);
@@ -186,12 +194,15 @@ void target_free(struct target *target)
     *target = (struct target){0};
 }
 
+/* vLLM and SGLang read "prompt" and count what a completion's prompt has; llama.cpp reads
+ * "content", and counts that only with "add_special". */
 static char *tokenize_body(const struct target *target, const char *text, size_t length, bool chat)
 {
     json_t *content = json_stringn(text, length);
     json_t *body = chat ? json_pack("{s:s, s:[{s:s, s:o}]}", "model", target->model, "messages",
                                     "role", "user", "content", content)
-                        : json_pack("{s:s, s:o}", "model", target->model, "prompt", content);
+                        : json_pack("{s:s, s:O, s:o, s:b}", "model", target->model, "prompt",
+                                    content, "content", content, "add_special", 1);
     char *dumped = json_dumps(body, JSON_COMPACT);
     invariant(dumped, "the body of /tokenize could not be made");
     json_decref(body);

@@ -74,4 +74,7 @@ char *report_html(const struct report *report);
  * command's name, as commands get it. Caller frees. */
 char *report_command_line(int argc, char *const *argv);
 
+/* This one, in words: processor, memory, system. Caller frees. */
+char *report_machine(void);
+
 #endif

@@ -37,6 +37,19 @@ static bool processor_name(char *name, int size)
     return found;
 }
 
+char *report_machine(void)
+{
+    struct strbuf text = {0};
+    struct utsname system;
+    char name[192];
+    if (processor_name(name, sizeof name)) strbuf_format(&text, "%s, ", name);
+    double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / 0x1p30;
+    strbuf_format(&text, "%ld processors, %.1f GiB", sysconf(_SC_NPROCESSORS_ONLN), memory);
+    if (!uname(&system))
+        strbuf_format(&text, ", %s %s %s", system.sysname, system.release, system.machine);
+    return strbuf_take(&text);
+}
+
 static void add_fact(struct strbuf *out, const char *name, const char *text)
 {
     strbuf_text(out, "<dt>");
@@ -48,16 +61,9 @@ static void add_fact(struct strbuf *out, const char *name, const char *text)
 
 static void add_machine(struct strbuf *out)
 {
-    struct strbuf text = {0};
-    struct utsname system;
-    char name[192];
-    if (processor_name(name, sizeof name)) strbuf_format(&text, "%s, ", name);
-    double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / 0x1p30;
-    strbuf_format(&text, "%ld processors, %.1f GiB", sysconf(_SC_NPROCESSORS_ONLN), memory);
-    if (!uname(&system))
-        strbuf_format(&text, ", %s %s %s", system.sysname, system.release, system.machine);
-    add_fact(out, "machine", strbuf_cstr(&text));
-    strbuf_free(&text);
+    char *words = report_machine();
+    add_fact(out, "machine", words);
+    free(words);
 }
 
 static bool has_fact(const struct report *report, const char *name)

@@ -332,7 +332,7 @@ static void set_reasons(struct results_builder *b, struct results *results)
     qsort(results->reasons, count, sizeof *results->reasons, compare_reasons);
 }
 
-static struct distribution histogram_distribution(const struct histogram *h, double unit)
+struct distribution results_distribution(const struct histogram *h, double unit)
 {
     struct distribution d = {0};
     if (!h || !h->count) return d;
@@ -347,8 +347,8 @@ static struct distribution histogram_distribution(const struct histogram *h, dou
 
 static void set_steps(const struct results_builder *b, struct step_results *steps)
 {
-    steps->latency_ms = histogram_distribution(b->latencies, 1e3);
-    steps->width = histogram_distribution(b->widths, 1);
+    steps->latency_ms = results_distribution(b->latencies, 1e3);
+    steps->width = results_distribution(b->widths, 1);
     steps->count = steps->latency_ms.count;
     steps->predictions = b->predictions;
     if (b->predictions) steps->predicted_error = b->prediction_error / (double)b->predictions;
@@ -366,7 +366,7 @@ struct results *results_end(struct results_builder *b, double scored_s)
     set_classes(b, results);
     set_reasons(b, results);
     set_all_distributions(b, results);
-    results->itl_ms = histogram_distribution(b->gaps, 1e3);
+    results->itl_ms = results_distribution(b->gaps, 1e3);
     set_steps(b, &results->steps);
     builder_free(b);
     return results;

@@ -109,8 +109,12 @@ void results_free(struct results *results);
 json_t *results_json(const struct results *results, enum slo_kind kind);
 #define RESULTS_JSON_FLAGS (JSON_INDENT(2) | JSON_REAL_PRECISION(12))
 
-/* A JSON string of text that may not be UTF-8 (bytes that are not become '?'). Never NULL. */
-json_t *results_text(const char *text);
+/* The same for what stands beside them. Never NULL. `unit`: values are divided by it. */
+struct histogram;
+struct distribution results_distribution(const struct histogram *histogram, double unit);
+json_t *results_distribution_json(const struct distribution *distribution);
+json_t *results_real(double value, bool defined); /* null: it is not */
+json_t *results_text(const char *text);           /* bytes that are no UTF-8 become '?' */
 
 /* What attainment, goodput and the four definitions mean, in one sentence or two. */
 const char *results_slo_words(enum slo_kind kind);

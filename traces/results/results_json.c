@@ -23,21 +23,21 @@ static void set(json_t *object, const char *key, json_t *value)
     invariant(!json_object_set_new(object, key, value), "the JSON of results could not be made");
 }
 
-static json_t *real_or_null(double value, bool defined)
+json_t *results_real(double value, bool defined)
 {
     return defined ? json_real(value) : json_null();
 }
 
-static json_t *distribution_json(const struct distribution *d)
+json_t *results_distribution_json(const struct distribution *d)
 {
     bool any = d->count > 0;
     json_t *json = json_object();
     set(json, "count", json_integer(d->count));
-    set(json, "mean", real_or_null(d->mean, any));
-    set(json, "p50", real_or_null(d->p50, any));
-    set(json, "p90", real_or_null(d->p90, any));
-    set(json, "p99", real_or_null(d->p99, any));
-    set(json, "max", real_or_null(d->max, any));
+    set(json, "mean", results_real(d->mean, any));
+    set(json, "p50", results_real(d->p50, any));
+    set(json, "p90", results_real(d->p90, any));
+    set(json, "p99", results_real(d->p99, any));
+    set(json, "max", results_real(d->max, any));
     return json;
 }
 
@@ -47,9 +47,9 @@ static void add_slo(json_t *json, const char *attainment_key, const struct group
     const struct slo_result *slo = &group->slo[kind];
     bool timed = scored_s > 0;
     if (attainment_key)
-        set(json, attainment_key, real_or_null(slo->attainment, group->requests > 0));
-    set(json, "requests_per_s", real_or_null(slo->requests_per_s, timed));
-    set(json, "tokens_per_s", real_or_null(slo->tokens_per_s, timed));
+        set(json, attainment_key, results_real(slo->attainment, group->requests > 0));
+    set(json, "requests_per_s", results_real(slo->requests_per_s, timed));
+    set(json, "tokens_per_s", results_real(slo->tokens_per_s, timed));
 }
 
 static void add_group(json_t *json, const struct group_results *group, enum slo_kind kind,
@@ -61,7 +61,7 @@ static void add_group(json_t *json, const struct group_results *group, enum slo_
     set(json, "failed", json_integer(group->outcomes[OUTCOME_FAILED]));
     set(json, "unfinished", json_integer(group->outcomes[OUTCOME_UNFINISHED]));
     set(json, "output_tokens", json_integer(group->output_tokens));
-    set(json, "slo_attainment", real_or_null(group->slo[kind].attainment, group->requests > 0));
+    set(json, "slo_attainment", results_real(group->slo[kind].attainment, group->requests > 0));
     json_t *goodput = json_object();
     add_slo(goodput, NULL, group, kind, scored_s);
     set(goodput, "max_rate", json_null());
@@ -75,9 +75,9 @@ static void add_group(json_t *json, const struct group_results *group, enum slo_
         set(kinds, slo_kind_name((enum slo_kind)k), one);
     }
     set(json, "slo_kinds", kinds);
-    set(json, "ttft_ms", distribution_json(&group->ttft_ms));
-    set(json, "tpot_ms", distribution_json(&group->tpot_ms));
-    set(json, "e2e_ms", distribution_json(&group->e2e_ms));
+    set(json, "ttft_ms", results_distribution_json(&group->ttft_ms));
+    set(json, "tpot_ms", results_distribution_json(&group->tpot_ms));
+    set(json, "e2e_ms", results_distribution_json(&group->e2e_ms));
 }
 
 static json_t *group_json(const struct group_results *group, enum slo_kind kind, double scored_s)
@@ -117,9 +117,9 @@ static json_t *steps_json(const struct step_results *steps)
 {
     json_t *json = json_object();
     set(json, "count", json_integer(steps->count));
-    set(json, "latency_ms", distribution_json(&steps->latency_ms));
-    set(json, "width", distribution_json(&steps->width));
-    set(json, "predicted_error", real_or_null(steps->predicted_error, steps->predictions > 0));
+    set(json, "latency_ms", results_distribution_json(&steps->latency_ms));
+    set(json, "width", results_distribution_json(&steps->width));
+    set(json, "predicted_error", results_real(steps->predicted_error, steps->predictions > 0));
     return json;
 }
 
@@ -135,13 +135,13 @@ json_t *results_json(const struct results *results, enum slo_kind kind)
             json_pack("[f, f]", results->max_rate_low, results->max_rate_high));
     }
     set(json, "slo_kind", json_string(slo_kind_name(kind)));
-    set(json, "itl_ms", distribution_json(&results->itl_ms));
+    set(json, "itl_ms", results_distribution_json(&results->itl_ms));
     set(json, "serial", group_json(&results->serial, kind, scored_s));
     set(json, "branching", group_json(&results->branching, kind, scored_s));
     set(json, "classes", classes_json(results, kind));
     set(json, "reasons", reasons_json(results));
     set(json, "steps", steps_json(&results->steps));
     set(json, "scored_s", json_real(scored_s));
-    set(json, "offered_rate", real_or_null(results->offered_rate, scored_s > 0));
+    set(json, "offered_rate", results_real(results->offered_rate, scored_s > 0));
     return json;
 }

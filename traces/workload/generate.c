@@ -172,9 +172,10 @@ enum status workload_generate(const struct workload_spec *spec, double rate, dou
     enum status status = workload_open(spec, rate, seed, &w, err);
     if (status) return status;
     struct trace *trace = trace_create();
+    double end_ms = fmin(duration_s * 1000, TRACE_MAX_MS); /* no arrival is later */
     for (;;) {
         const struct trace_request *request = workload_next(w);
-        if (request->arrival_ms >= duration_s * 1000) break;
+        if (request->arrival_ms >= end_ms) break;
         trace_add(trace, request);
     }
     workload_close(w);

@@ -1,5 +1,5 @@
 #include "traces/workload/statistics.h"
-#include "traces/workload/histogram.h"
+#include "traces/workload/count_histogram.h"
 #include "traces/workload/prefix_reuse.h"
 #include "base/base.h"
 
@@ -16,7 +16,7 @@ struct class_count {
 };
 
 struct statistics {
-    struct histogram prompt, output, branch, width;
+    struct count_histogram prompt, output, branch, width;
     double first_ms, last_ms, gaps, gap_squares;
     int64_t branching, parallel_stages;
     double balance_sum, branch_tokens, path_tokens;
@@ -86,14 +86,14 @@ static void add_stage(struct statistics *s, const struct trace_stage *stage)
     for (int32_t b = 0; b < stage->branch_count; b++) {
         sum += stage->branch_tokens[b];
         most = max_i32(most, stage->branch_tokens[b]);
-        if (stage->parallel) histogram_add(&s->branch, stage->branch_tokens[b]);
+        if (stage->parallel) count_histogram_add(&s->branch, stage->branch_tokens[b]);
     }
     s->path_tokens += most;
     if (!stage->parallel) return;
     s->parallel_stages++;
     s->branch_tokens += sum;
     s->balance_sum += sum / stage->branch_count / most;
-    histogram_add(&s->width, stage->branch_count);
+    count_histogram_add(&s->width, stage->branch_count);
 }
 
 void statistics_add(struct statistics *s, const struct trace_request *request)
@@ -105,8 +105,8 @@ void statistics_add(struct statistics *s, const struct trace_request *request)
     s->branching += trace_request_branches(request);
     s->shared_tokens += prefix_reuse_add(&s->reuse, request);
     s->cached_tokens += request->cached_tokens;
-    histogram_add(&s->prompt, request->prompt_tokens);
-    histogram_add(&s->output, (int32_t)trace_request_output(request));
+    count_histogram_add(&s->prompt, request->prompt_tokens);
+    count_histogram_add(&s->output, (int32_t)trace_request_output(request));
 }
 
 /* --- what comes out; NAN: there is no such figure */
@@ -139,7 +139,7 @@ static struct figures figures_of(const struct statistics *s)
     f.rate = ratio(gaps, f.duration_s);
     f.formula = s->parallel_stages == 0
                     ? f.degree /* nothing branches: 1 */
-                    : 1 / (1 - f.share * (1 - 1 / (histogram_mean(&s->width) * f.balance)));
+                    : 1 / (1 - f.share * (1 - 1 / (count_histogram_mean(&s->width) * f.balance)));
     return f;
 }
 
@@ -178,12 +178,12 @@ json_t *statistics_json(const struct statistics *s)
     set(object, "duration_s", f.duration_s);
     set(object, "rate_per_s", f.rate);
     set(object, "gap_cv", f.gap_cv);
-    json_object_set_new(object, "prompt_tokens", histogram_json(&s->prompt));
-    json_object_set_new(object, "output_tokens", histogram_json(&s->output));
-    json_object_set_new(object, "branch_tokens", histogram_json(&s->branch));
+    json_object_set_new(object, "prompt_tokens", count_histogram_json(&s->prompt));
+    json_object_set_new(object, "output_tokens", count_histogram_json(&s->output));
+    json_object_set_new(object, "branch_tokens", count_histogram_json(&s->branch));
     set(object, "branching_share", f.branching_share);
     set(object, "stages_per_request", f.stages);
-    json_object_set_new(object, "width", histogram_json(&s->width));
+    json_object_set_new(object, "width", count_histogram_json(&s->width));
     set(object, "balance", f.balance);
     set(object, "token_share_in_branches", f.share);
     set(object, "degree_of_parallelism", f.degree);
@@ -199,13 +199,14 @@ json_t *statistics_json(const struct statistics *s)
 
 /* --- the table */
 
-static void print_lengths(FILE *out, const char *name, const struct histogram *histogram)
+static void print_lengths(FILE *out, const char *name, const struct count_histogram *histogram)
 {
     if (histogram->count == 0) return;
-    fprintf(out, "  %-15s %9.1f %7lld", name, histogram_mean(histogram),
+    fprintf(out, "  %-15s %9.1f %7lld", name, count_histogram_mean(histogram),
             (long long)histogram->least);
-    for (int i = 0; i < HISTOGRAM_QUANTILES; i++)
-        fprintf(out, " %7lld", (long long)histogram_quantile(histogram, histogram_percents[i]));
+    for (int i = 0; i < COUNT_HISTOGRAM_QUANTILES; i++)
+        fprintf(out, " %7lld",
+                (long long)count_histogram_quantile(histogram, count_histogram_percents[i]));
     fprintf(out, " %7lld\n", (long long)histogram->most);
 }
 
@@ -217,7 +218,7 @@ static void print_branches(FILE *out, const struct statistics *s, const struct f
     }
     fprintf(out, "branches         %.1f %% of the requests, %.2f parallel stages in each\n",
             100 * f->branching_share, f->stages);
-    fprintf(out, "  width          %.2f (%lld to %lld)\n", histogram_mean(&s->width),
+    fprintf(out, "  width          %.2f (%lld to %lld)\n", count_histogram_mean(&s->width),
             (long long)s->width.least, (long long)s->width.most);
     fprintf(out, "  balance        %.2f (mean over longest branch of a stage)\n", f->balance);
     fprintf(out, "  tokens         %.1f %% of all output tokens\n", 100 * f->share);
@@ -249,8 +250,8 @@ void statistics_print(const struct statistics *s, FILE *out)
         return;
     }
     fprintf(out, "\n  %-15s %9s %7s", "tokens", "mean", "min");
-    for (int i = 0; i < HISTOGRAM_QUANTILES; i++)
-        fprintf(out, " %6.0f%%", histogram_percents[i]);
+    for (int i = 0; i < COUNT_HISTOGRAM_QUANTILES; i++)
+        fprintf(out, " %6.0f%%", count_histogram_percents[i]);
     fprintf(out, " %7s\n", "max");
     print_lengths(out, "prompt", &s->prompt);
     print_lengths(out, "output", &s->output);

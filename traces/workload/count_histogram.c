@@ -1,16 +1,16 @@
-#include "traces/workload/histogram.h"
+#include "traces/workload/count_histogram.h"
 #include "base/base.h"
 
 #include <math.h>
 #include <stdio.h>
 
-const double histogram_percents[HISTOGRAM_QUANTILES] = {5, 10, 25, 50, 75, 90, 95, 99};
+const double count_histogram_percents[COUNT_HISTOGRAM_QUANTILES] = {5, 10, 25, 50, 75, 90, 95, 99};
 
 /* Behind the exact ones, 2048 buckets for each further bit. */
 static int bucket_of(int32_t value)
 {
     int shift = 0;
-    while (value >> shift >= 1 << HISTOGRAM_EXACT_BITS)
+    while (value >> shift >= 1 << COUNT_HISTOGRAM_EXACT_BITS)
         shift++;
     return shift * 2048 + (value >> shift);
 }
@@ -21,7 +21,7 @@ static int64_t lowest_of(int bucket)
     return (int64_t)(bucket - shift * 2048) << shift;
 }
 
-void histogram_add(struct histogram *histogram, int32_t value)
+void count_histogram_add(struct count_histogram *histogram, int32_t value)
 {
     invariant(value >= 0, "a count of %d", value);
     if (histogram->count == 0 || value < histogram->least) histogram->least = value;
@@ -31,33 +31,34 @@ void histogram_add(struct histogram *histogram, int32_t value)
     histogram->buckets[bucket_of(value)]++;
 }
 
-double histogram_mean(const struct histogram *histogram)
+double count_histogram_mean(const struct count_histogram *histogram)
 {
     return histogram->count ? histogram->sum / (double)histogram->count : 0;
 }
 
-int64_t histogram_quantile(const struct histogram *histogram, double percent)
+int64_t count_histogram_quantile(const struct count_histogram *histogram, double percent)
 {
     double rank = ceil(percent / 100 * (double)histogram->count);
     int64_t below = 0;
-    for (int i = 0; i < HISTOGRAM_BUCKETS; i++) {
+    for (int i = 0; i < COUNT_HISTOGRAM_BUCKETS; i++) {
         below += histogram->buckets[i];
         if (below > 0 && (double)below >= rank) return lowest_of(i);
     }
     return 0;
 }
 
-json_t *histogram_json(const struct histogram *histogram)
+json_t *count_histogram_json(const struct count_histogram *histogram)
 {
     if (histogram->count == 0) return json_null();
     json_t *object = json_object();
-    json_object_set_new(object, "mean", json_real(histogram_mean(histogram)));
+    json_object_set_new(object, "mean", json_real(count_histogram_mean(histogram)));
     json_object_set_new(object, "min", json_integer(histogram->least));
-    for (int i = 0; i < HISTOGRAM_QUANTILES; i++) {
+    for (int i = 0; i < COUNT_HISTOGRAM_QUANTILES; i++) {
         char name[16];
-        snprintf(name, sizeof name, "p%g", histogram_percents[i]);
-        json_object_set_new(object, name,
-                            json_integer(histogram_quantile(histogram, histogram_percents[i])));
+        snprintf(name, sizeof name, "p%g", count_histogram_percents[i]);
+        json_object_set_new(
+            object, name,
+            json_integer(count_histogram_quantile(histogram, count_histogram_percents[i])));
     }
     json_object_set_new(object, "max", json_integer(histogram->most));
     return object;
