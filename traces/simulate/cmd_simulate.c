@@ -263,8 +263,8 @@ int command_simulate(int argc, char **argv)
          "what a step costs: study-h200 (default), h200-qwen3-32b, h200x2-qwen3-32b,\n"
          "h100x2-qwen3-32b, h100-qwen3-32b-fp8, each also with -noshare, or a JSON file",
          0, 0},
-        {"policy", OPT_STRING, &w.policies, "LIST", "policies to compare (default off,eager,cap:4)",
-         0, 0},
+        {"policy", OPT_STRING, &w.policies, "LIST",
+         "policies to compare (default off,eager,cap:4), of\n" POLICY_NAMES, 0, 0},
         {"prefill-chunk", OPT_STRING, &w.chunk, "N|best|slo",
          "prompt tokens of a step (default 256); best: each policy's own best of 128, 256,\n"
          "384, 512 (with --goodput); slo: the largest up to 512 whose step fits --slo-tpot",
