@@ -7,13 +7,16 @@
  *
  * SLO definitions (../shared/reference/controller.md: D1, D2, D4, D6). All need the request to be
  * completed; a limit that is 0 constrains nothing; refused, failed and unfinished requests miss,
- * and so does a request that completed without a token where there is a limit. mean      TTFT, and
- * mean time per output token over all output tokens, branches included: (last - first) / (tokens -
- * 1) <= TPOT; one token meets any TPOT envelope  token j (0, 1, ...; all branches, in the order of
- * their coming) no later than arrival + TTFT + j * TPOT gaps      TTFT, and at least 95 % of the
- * gaps between tokens of a serial stage <= TPOT stages    TTFT, mean gap of serial stages <= TPOT,
- * and, for a request with branches, end to end
- *             <= TTFT + TPOT * tokens
+ * and so does a request that completed without a token where there is a limit.
+ *
+ *   mean      TTFT, and mean time per output token over all output tokens, branches included:
+ *             (last - first) / (tokens - 1) <= TPOT; one token meets any TPOT
+ *   envelope  token j (0, 1, ...; all branches, in the order of their coming) no later than
+ *             arrival + TTFT + j * TPOT
+ *   gaps      TTFT, and at least 95 % of the gaps between tokens of a serial stage <= TPOT
+ *   stages    TTFT, mean gap of serial stages <= TPOT, and, for a request with branches,
+ *             end to end <= TTFT + TPOT * tokens
+ *
  * With a TPOT and no TTFT, envelope and stages count from the first token instead of
  * arrival + TTFT. All comparisons are of whole microseconds, without rounding; equal is met.
  */
