@@ -9,15 +9,14 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"
 . "$(dirname "${BASH_SOURCE[0]}")/llamacpp.sh"
 
+bench_help "$@"
 llama=yes options=()
 for word in "$@"; do
     if [ "$word" = --no-llama ]; then llama=no; else options+=("$word"); fi
 done
 {
-    packages_install "$BUILD_PACKAGES"$'\n'"$RUN_PACKAGES"
-    cmake_check
+    bench_prepare
     model_fetch
-    [ -x "$ROOT/build/espalier" ] || build release -DESPALIER_TESTS=OFF
     if [ $llama = yes ] && ! (llamacpp_build && llamacpp_model Q8_0); then
         say "llama-server is skipped: llama.cpp could not be built (above)"
         llama=no

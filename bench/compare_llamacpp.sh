@@ -10,13 +10,10 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"
 . "$(dirname "${BASH_SOURCE[0]}")/llamacpp.sh"
 
+bench_help "$@"
 text=$EVALUATION_TEXT formats=vsq4z,w8 options=()
 while [ $# -gt 0 ]; do
     case $1 in
-        -h | --help)
-            sed -n 's/^#\( \|$\)//p; /^set /q' "${BASH_SOURCE[0]}"
-            exit 0
-            ;;
         --text | --formats) [ $# -gt 1 ] || fail "$1 needs a value" ;;&
         --text) text=$2 && shift ;;
         --formats) formats=$2 && shift ;;
@@ -25,10 +22,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 {
-    packages_install "$BUILD_PACKAGES"$'\n'"$RUN_PACKAGES"
-    cmake_check
+    bench_prepare
     model_fetch
-    [ -x "$ROOT/build/espalier" ] || build release -DESPALIER_TESTS=OFF
     llamacpp_build
     llamacpp_model Q8_0 Q4_0 Q4_K_M
     [[ $formats != *vsq4z* ]] || vsq4z_model "$text"

@@ -10,15 +10,6 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"
 
-case ${1-} in
--h | --help)
-    sed -n 's/^#\( \|$\)//p; /^set /q' "${BASH_SOURCE[0]}"
-    exit 0
-    ;;
-esac
-{
-    packages_install "$BUILD_PACKAGES"$'\n'"$RUN_PACKAGES"
-    cmake_check
-    [ -x "$ROOT/build/espalier" ] || build release -DESPALIER_TESTS=OFF
-} >&2
+bench_help "$@"
+bench_prepare >&2
 exec python3 "$ROOT/bench/goodput.py" --espalier "$ROOT/build/espalier" "$@"

@@ -20,10 +20,8 @@ esac
 RTN=$ROOT/models/smollm2-vsq4z-rtn
 models=() binaries=()
 {
-    packages_install "$BUILD_PACKAGES"$'\n'"$RUN_PACKAGES"
+    bench_prepare
     command -v perf >/dev/null || (packages_install 'linux-perf command -v perf') || say "goes on without perf"
-    cmake_check
-    [ -x "$ROOT/build/espalier" ] || build release -DESPALIER_TESTS=OFF
     if [[ " $*" != *" --model"* ]]; then
         model_fetch
         [ -f "$RTN/quantization.json" ] || "$ROOT/build/espalier" quantize --model "$MODEL_PATH" --out "$RTN" --method rtn

@@ -167,6 +167,7 @@ static enum status run(struct recorder *r, struct error *err)
     if (!r->meter) return fail(err, ST_NO_MEMORY, "out of memory for the step recorder");
     scheduling.prefill_chunk = r->options->prefill_chunk;
     scheduling.max_rows = r->options->max_rows;
+    scheduling.max_queue = r->options->max_rows * MOST_BRANCHES; /* all clients at once */
     enum status status =
         scheduler_create(&scheduling, (struct executor){&ops, r}, r->clock, &r->scheduler, err);
     if (status) return status;

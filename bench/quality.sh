@@ -10,13 +10,10 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"
 . "$(dirname "${BASH_SOURCE[0]}")/llamacpp.sh"
 
+bench_help "$@"
 text=$EVALUATION_TEXT llama=yes options=()
 while [ $# -gt 0 ]; do
     case $1 in
-        -h | --help)
-            sed -n 's/^#\( \|$\)//p; /^set /q' "${BASH_SOURCE[0]}"
-            exit 0
-            ;;
         --text)
             [ $# -gt 1 ] || fail "--text needs a file"
             text=$2 && shift
@@ -32,10 +29,8 @@ if [ ! -f "$text" ]; then
     exit 0
 fi
 {
-    packages_install "$BUILD_PACKAGES"$'\n'"$RUN_PACKAGES"
-    cmake_check
+    bench_prepare
     model_fetch
-    [ -x "$ROOT/build/espalier" ] || build release -DESPALIER_TESTS=OFF
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     calibration_cut "$text" "$work/calibration.txt"

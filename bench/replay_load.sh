@@ -8,24 +8,26 @@
 #            Asked: within 1 ms at the median, 5 ms at p99 (issue 7).
 # Exit status 1 when something asked for is missed.
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+. "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"
+bench_help "$@"
+[ -x "$ROOT/build/espalier" ] && [ -x "$ROOT/build/stub_server" ] || fail "build first: cmake --build build"
 streams=${1:-2000} rate=${2:-50000}
 scratch=$(mktemp -d)
 stub=
 trap '[ -z "$stub" ] || kill "$stub"; rm -rf "$scratch"' EXIT
 first=()
 chrt -f 20 true 2>/dev/null && first=(chrt -f 20)
-[ "$(nproc)" -ge 2 ] || { echo "two cores are needed" >&2; exit 1; }
+[ "$(nproc)" -ge 2 ] || fail "two cores are needed"
 
 # start_stub OPTIONS...: url
 start_stub() {
-    "${first[@]}" taskset -c 1 "$root/build/stub_server" "$@" >"$scratch/stub.log" &
+    "${first[@]}" taskset -c 1 "$ROOT/build/stub_server" "$@" >"$scratch/stub.log" &
     stub=$!
     for _ in $(seq 100); do grep -q listening "$scratch/stub.log" && break; sleep 0.05; done
     url=$(awk '{print $NF}' "$scratch/stub.log")
 }
 
-replay() { "${first[@]}" taskset -c 0 "$root/build/espalier" replay "$@" --json --record "$scratch/record.jsonl"; }
+replay() { "${first[@]}" taskset -c 0 "$ROOT/build/espalier" replay "$@" --json --record "$scratch/record.jsonl"; }
 
 gap=$(awk "BEGIN {print 1000 * $streams / $rate}")
 tokens=$(awk "BEGIN {print int(8000 / $gap)}") # each stream takes 8 s

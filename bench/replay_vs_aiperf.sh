@@ -7,6 +7,7 @@
 # replay_vs_aiperf.py says what is measured.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"
+bench_help "$@"
 requirements=$ROOT/tests/clients/requirements/aiperf.txt
 venv=$HOME/.cache/espalier/aiperf
 model_fetch >&2

@@ -78,9 +78,7 @@ enum status policy_parse(const char *text, struct policy *policy, struct error *
     if (digit && sscanf(text, "cap:%6d%n", &policy->cap, &end) == 1 && text[end] == '\0' &&
         policy->cap >= 1)
         return ST_OK;
-    return fail(err, ST_USAGE,
-                "--policy: found '%.40s', allowed are eager, off and cap:N (N from 1 to 999999)",
-                text);
+    return fail(err, ST_USAGE, "--policy: found '%.40s', allowed are " POLICY_NAMES, text);
 }
 
 void policy_choose(const struct policy *policy, const struct ready *ready)

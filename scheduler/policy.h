@@ -46,7 +46,10 @@ struct policy {
     int32_t cap;
 };
 
-/* "eager", "off" or "cap:N", N at least 1. ST_USAGE: what was found, what is allowed. */
+/* What policy_parse takes, in words for an error or a help text: the only list of them. */
+#define POLICY_NAMES "eager (all), off (one), cap:N (at most N, 1 to 999999)"
+
+/* ST_USAGE: what was found, what is allowed. */
 enum status policy_parse(const char *text, struct policy *policy, struct error *err);
 
 /* Marks who gets a row. Asked again in the same step it adds to its choice what came since. */

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Shared by quickstart.sh, test.sh and bench/compare_llamacpp.sh; sourced, never run.
+# Shared by quickstart.sh, test.sh and the scripts of bench/; sourced, never run.
 #
 # Every function either does its work or ends the script through fail(), which says in one line what
 # is wrong and what to do about it. Each looks first whether its work is done already: a second run
@@ -177,4 +177,23 @@ build() {
         log_tail "$log"
         fail "the build failed; the whole log is $log. If this tree was moved or its compiler changed, remove $directory and run again."
     fi
+}
+
+# --- benchmarks -----------------------------------------------------------------------------------
+
+# bench_help WORDS...: when one of them asks for help, prints the comment that the script begins with and exits.
+bench_help() {
+    case " $* " in
+    *" -h "* | *" --help "*)
+        sed -n 's/^#\( \|$\)//p; /^set /q' "$0"
+        exit 0
+        ;;
+    esac
+}
+
+# bench_prepare: what every benchmark needs: packages and a release build.
+bench_prepare() {
+    packages_install "$BUILD_PACKAGES"$'\n'"$RUN_PACKAGES"
+    cmake_check
+    [ -x "$ROOT/build/espalier" ] || build release -DESPALIER_TESTS=OFF
 }

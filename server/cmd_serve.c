@@ -80,8 +80,8 @@ static int parse(struct serve_options *o, int argc, char **argv)
         {"max-queue", OPT_INT, &o->max_queue, "N",
          "sequences that may wait; more are refused with 503 (default 256)", 1, 1 << 20},
         {"policy", OPT_STRING, &o->policy_name, "NAME",
-         "how many of a request's sequences (answers, branches) get a row in a step: "
-         "eager (all), off (one), cap:N (default eager)",
+         "how many of a request's sequences (answers, branches) get a row in a step:\n" POLICY_NAMES
+         " (default eager)",
          0, 0},
     };
     size_t count = load_options_table(&o->load, table);

@@ -26,4 +26,4 @@ def test_answers_do_not_depend_on_the_policy():
 def test_what_is_no_policy_is_said_before_anything_is_loaded(policy):
     done = subprocess.run([ESPALIER, "serve", "--model", "synthetic:tiny", "--policy", policy],
                           capture_output=True, text=True, timeout=20)
-    assert done.returncode == 2 and "eager, off and cap:N" in done.stderr
+    assert done.returncode == 2 and "eager (all), off (one), cap:N" in done.stderr

@@ -381,7 +381,20 @@ def test_requests_without_limits(document, simulate, steady):
     assert policy["slo_attainment"] == 1 and policy["ttft_ms"]["max"] > 2000
     _, err = simulate("--trace", steady, "--policy", "eager", "--goodput", "--slo-ttft", "none", "--slo-tpot", "none",
                       "--seeds", "2", code=1)
-    assert "the target holds even at 1.122e+06 requests/s" in err and "--slo-ttft" in err
+    assert "the target holds even at " in err and "--slo-ttft" in err
+    for slo in ["--slo-ttft", "none", "--slo-tpot", "none"], ["--slo-ttft", "none", "--slo-tpot", "1s"]:
+        _, err = simulate("--preset", "W5", "--policy", "eager", "--goodput", "--duration", "5s", "--seeds", "1", *slo, code=1)
+        assert "the target holds even at " in err and "SLO that waiting breaks" in err
+
+
+def test_a_preset_is_scored_by_the_slo_asked_for(document):
+    """Not by its own, of 2 s and 50 ms."""
+    load = "--preset", "W5", "--rate", "1", "--duration", "40s", "--policy", "eager"
+    assert document(*load)["policies"] == document(*load, "--slo-ttft", "2s", "--slo-tpot", "50ms")["policies"]
+    assert document(*load)["policies"][0]["slo_attainment"] > 0.5
+    assert document(*load, "--slo-ttft", "1us")["policies"][0]["slo_attainment"] == 0
+    assert document(*load, "--slo-tpot", "10ms")["policies"][0]["slo_attainment"] < 0.5
+    assert document(*load, "--slo-ttft", "none", "--slo-tpot", "none")["policies"][0]["slo_attainment"] == 1
 
 
 def test_a_trace_s_own_limits_win(document, tmp_path):

@@ -194,3 +194,20 @@ Test(cost_executor, noise)
     cost_executor_free(twin.cost);
     profile_free(profile);
 }
+
+/* Profiles of absurd times do not make the clock run over. */
+Test(cost_executor, the_longest_step)
+{
+    struct profile *profile = linear("\"context_us\": 1e6, \"noise\": 2,");
+    struct desk desk;
+    int64_t before_us = 0;
+    open_desk(&desk, profile, 3);
+    desk.row.view.length = 1 << 30;
+    for (int i = 0; i < 20000; i++) {
+        collect(&desk, submit(&desk));
+        cr_assert(desk.now_us > before_us && desk.now_us - before_us <= 10000000000);
+        before_us = desk.now_us;
+    }
+    cost_executor_free(desk.cost);
+    profile_free(profile);
+}

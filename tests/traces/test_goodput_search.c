@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct bed {
@@ -171,6 +172,43 @@ Test(search, says_when_nothing_can_be_missed)
     remove(path);
 }
 
+/* A rate far beyond what the engine can do ends the search, whatever there is to miss: TPOT alone
+ * is met by those who wait long enough for their turn. */
+Test(search, says_when_the_engine_is_swamped_and_nothing_missed, .timeout = 300)
+{
+    static const struct option_ints none;
+    static const struct slo_target lax[] = {{0, 0}, {0, 1000000}};
+    for (size_t i = 0; i < COUNT_OF(lax); i++) {
+        struct bed bed;
+        struct search search;
+        struct error err = {0};
+        open_bed(&bed, "W5", 5);
+        bed.setting.slo = lax[i];
+        enum status status =
+            search_goodput(&bed.setting, &(struct search_options){.seeds = 1, .clients = &none},
+                           NULL, &search, &err);
+        cr_assert_eq(status, ST_INVALID);
+        cr_assert(strstr(err.text, "the target holds even at "), "%s", err.text);
+        close_bed(&bed);
+    }
+}
+
+/* Of few requests one seed may have many and another hardly any, so what one misses decides
+ * nothing. */
+Test(search, gives_no_seed_of_few_requests_up)
+{
+    struct bed bed;
+    struct cell cell;
+    open_bed(&bed, "W5", 60);
+    bed.setting.slo.ttft_us = 1;
+    cr_assert_eq(setting_run(&bed.setting, 0.3, 0, 0.9, &cell, NULL), ST_OK);
+    cr_assert_not(cell.gave_up);
+    cr_assert(cell.requests > 1 && cell.requests < 30, "%lld requests", (long long)cell.requests);
+    cr_assert_eq(setting_run(&bed.setting, 3, 0, 0.9, &cell, NULL), ST_OK);
+    cr_assert(cell.gave_up);
+    close_bed(&bed);
+}
+
 /* By hand: values 13, 14, 15 without each of three seeds. mean 14, squares 2, times 2/3;
  * t(2) 4.303. */
 Test(search, jackknife_by_hand)
@@ -271,5 +309,61 @@ Test(search, the_cache_gives_back_what_it_was_given)
     search_release(&search);
     close_bed(&bed);
     cell_cache_free(cache);
+    remove_all(directory);
+}
+
+/* A point that lacks a seed's cell would look like one that was given up. */
+Test(search, a_cell_that_is_not_whole_is_none)
+{
+    struct bed bed;
+    struct search search, again;
+    static const struct option_ints none;
+    static const char *const spoilt[] = {"cells", "points", "all"};
+    struct search_options options = {.seeds = 2, .clients = &none};
+    char directory[] = "/tmp/espalier_cells_XXXXXX", path[1024] = "";
+    cr_assert_not_null(mkdtemp(directory));
+    struct cell_cache *cache = cell_cache_open(directory);
+    open_bed(&bed, "W5", 60);
+    search = (struct search){.seeds = 2};
+    struct point *point = search_add_point(&search);
+    point->load = 1;
+    point->whole = true;
+    point->cells[0].requests = point->cells[1].requests = 10;
+    cell_cache_put(cache, &bed.setting, &options, &search);
+    DIR *dir = opendir(directory);
+    for (struct dirent *entry; (entry = readdir(dir));)
+        if (entry->d_name[0] != '.') snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
+    closedir(dir);
+    for (size_t i = 0; i < COUNT_OF(spoilt); i++) {
+        cell_cache_put(cache, &bed.setting, &options, &search);
+        cr_assert(cell_cache_get(cache, &bed.setting, &options, &again));
+        search_release(&again);
+        json_t *json = json_load_file(path, 0, NULL), *points = json_object_get(json, "points");
+        cr_assert_not_null(points);
+        if (i == 0) json_array_remove(json_object_get(json_array_get(points, 0), "cells"), 1);
+        if (i == 1) json_array_clear(points);
+        if (i == 2) json_object_set_new(json, "points", json_object());
+        cr_assert_eq(json_dump_file(json, path, 0), 0);
+        json_decref(json);
+        cr_assert_not(cell_cache_get(cache, &bed.setting, &options, &again), "%s", spoilt[i]);
+    }
+    search_release(&search);
+    close_bed(&bed);
+    cell_cache_free(cache);
+    remove_all(directory);
+}
+
+/* It is said before the work, and there is no cache. */
+Test(search, a_folder_that_cannot_be_had_is_no_cache)
+{
+    char directory[] = "/tmp/espalier_cells_XXXXXX", file[64];
+    cr_assert_not_null(mkdtemp(directory));
+    cr_assert_null(cell_cache_open(""));
+    snprintf(file, sizeof file, "%s/file", directory);
+    fclose(fopen(file, "w"));
+    cr_assert_null(cell_cache_open(file));
+    cr_assert_eq(chmod(directory, 0500), 0);
+    if (geteuid() != 0) cr_assert_null(cell_cache_open(directory)); /* root may do anything */
+    cr_assert_eq(chmod(directory, 0700), 0);
     remove_all(directory);
 }

@@ -129,6 +129,28 @@ Test(profile, forms)
     profile_free(tiles);
 }
 
+/* Whatever a file holds, a step's time is a number, and more tokens do not make it fall below what
+ * the last point says. */
+Test(profile, no_step_is_endless_or_below_nothing)
+{
+    struct profile *sharp =
+        profile_of(FRONT "\"gemm\": {\"form\": \"roofline\", \"base_us\": 20000, "
+                         "\"token_us\": 1000, \"power\": 64}}");
+    struct profile *nothing = profile_of(
+        FRONT "\"gemm\": {\"form\": \"roofline\", \"base_us\": 0, \"token_us\": 0, \"power\": 3}}");
+    struct profile *falling = profile_of(
+        FRONT "\"gemm\": {\"form\": \"points\", \"points\": [[1, 20], [11, 30], [21, 20]]}}");
+    cr_assert_float_eq(step_us(sharp, 0, 0, 2000, 0), 2e6, 1e-3);
+    cr_assert_float_eq(step_us(sharp, 0, 0, 1, 0), 20000, 1e-3);
+    cr_assert_float_eq(step_us(sharp, 0, 0, 20, 0), 20000 * pow(2, 1.0 / 64), 1e-3);
+    cr_assert_float_eq(step_us(nothing, 0, 0, 100, 0), 0, 0);
+    cr_assert_float_eq(step_us(falling, 0, 0, 16, 0), 25, 1e-9);
+    cr_assert_float_eq(step_us(falling, 0, 0, 100, 0), 20, 1e-9);
+    profile_free(sharp);
+    profile_free(nothing);
+    profile_free(falling);
+}
+
 /* What profile_json writes is read as the same profile. */
 Test(profile, there_and_back)
 {

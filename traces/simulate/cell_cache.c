@@ -52,9 +52,19 @@ static char *default_directory(void)
     return strbuf_take(&path);
 }
 
+/* 0, or errno: why no file can be kept there. */
+static int check_directory(const char *path)
+{
+    struct stat found;
+    if (stat(path, &found) != 0) return errno;
+    if (!S_ISDIR(found.st_mode)) return ENOTDIR;
+    return access(path, R_OK | W_OK | X_OK) == 0 ? 0 : errno;
+}
+
 /* Each folder of the path that is not there; 0, or errno. */
 static int make_directories(const char *path)
 {
+    if (!*path) return ENOENT;
     char *part = must_strdup(path);
     int problem = 0;
     for (char *at = part + 1; !problem; at++) {
@@ -66,7 +76,7 @@ static int make_directories(const char *path)
         if (end == '\0') break;
     }
     free(part);
-    return problem;
+    return problem ? problem : check_directory(path);
 }
 
 struct cell_cache *cell_cache_open(const char *directory)
@@ -170,7 +180,8 @@ static bool point_read(json_t *json, int32_t seeds, struct point *point)
     if (json_unpack(json, "{sF si so}", "load", &point->load, "level", &level, "cells", &cells))
         return false;
     point->level = level;
-    point->whole = json_array_size(cells) == (size_t)seeds;
+    point->whole = json_array_size(cells) > 0;
+    if (point->whole && json_array_size(cells) != (size_t)seeds) return false;
     for (int32_t seed = 0; seed < seeds && point->whole; seed++)
         if (!cell_read(json_array_get(cells, (size_t)seed), &point->cells[seed])) return false;
     return true;
@@ -181,7 +192,7 @@ static bool search_read(json_t *json, const char *key, struct search *search)
     const char *found;
     json_t *points;
     if (json_unpack(json, "{ss so}", "key", &found, "points", &points) || strcmp(found, key) != 0 ||
-        json_array_size(points) > SEARCH_POINTS)
+        json_array_size(points) < 1 || json_array_size(points) > SEARCH_POINTS)
         return false;
     for (size_t i = 0; i < json_array_size(points); i++)
         if (!point_read(json_array_get(points, i), search->seeds, search_add_point(search)))

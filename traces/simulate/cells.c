@@ -2,7 +2,8 @@
 
 #include "base/base.h"
 
-#define END_SHARE 5 /* at most a fifth of the run at either end is not scored */
+#define END_SHARE 5  /* at most a fifth of the run at either end is not scored */
+#define FEW       50 /* requests that a seed scores */
 
 static int64_t warm_of(const struct setting *setting, int64_t duration_us)
 {
@@ -32,6 +33,14 @@ static struct simulation_options options_of(const struct setting *setting, doubl
     };
 }
 
+/* Of an open-loop run, about. */
+static bool are_few(const struct source_run *run, const struct simulation_options *options)
+{
+    if (!run->trace || run->duration_us == 0) return true;
+    double share = (double)(options->until_us - options->warm_us) / (double)run->duration_us;
+    return (double)run->trace->count * share < FEW;
+}
+
 /* Runs unless the rate is so low that nobody comes: then *result stays empty. */
 static enum status run_options(const struct source_run *run,
                                const struct simulation_options *options,
@@ -49,12 +58,14 @@ enum status setting_run(const struct setting *setting, double load, int32_t seed
     enum status status = source_run(setting->source, seed, setting->closed ? 0 : load, &run, err);
     if (status) return status;
     struct simulation_options options = options_of(setting, load, seed, &run);
-    options.give_up_below = setting->closed ? 0 : give_up_below;
+    options.give_up_below = setting->closed || are_few(&run, &options) ? 0 : give_up_below;
     options.give_up_kind = setting->kind;
     options.brief = true;
     status = run_options(&run, &options, &result, err);
     source_run_release(&run);
-    *cell = (struct cell){.gave_up = result.gave_up, .virtual_s = (double)result.virtual_us / 1e6};
+    *cell = (struct cell){.gave_up = result.gave_up,
+                          .virtual_s = (double)result.virtual_us / 1e6,
+                          .arrivals_s = setting->closed ? 0 : (double)run.duration_us / 1e6};
     if (!result.results) return status;
     cell->requests = result.results->all.requests;
     for (int kind = 0; kind < SLO_KINDS; kind++)

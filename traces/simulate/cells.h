@@ -29,13 +29,15 @@ struct setting {
 
 /* One run. */
 struct cell {
-    bool gave_up;     /* attainment is under `give_up_below`, and the rest unknown */
-    int64_t requests; /* scored */
-    double virtual_s; /* simulated time */
+    bool gave_up;      /* attainment is under `give_up_below`, and the rest unknown */
+    int64_t requests;  /* scored */
+    double virtual_s;  /* simulated time */
+    double arrivals_s; /* open loop: from the first arrival to the last */
     struct slo_result slo[SLO_KINDS];
 };
 
-/* give_up_below: 0 never; open loop only. */
+/* give_up_below: 0 never; open loop only. Of few requests a seed may have far fewer than another,
+ * and what it misses then says little of all: they are run to the end. */
 enum status setting_run(const struct setting *setting, double load, int32_t seed,
                         double give_up_below, struct cell *cell, struct error *err);
 

@@ -123,7 +123,8 @@ static enum status check_words(const struct words *w, struct error *err)
     return ST_OK;
 }
 
-static enum status open_source(const struct words *w, struct source **source, struct error *err)
+static enum status open_source(const struct words *w, const struct slo_target *slo,
+                               struct source **source, struct error *err)
 {
     struct source_options options = {
         .preset = w->preset,
@@ -133,6 +134,7 @@ static enum status open_source(const struct words *w, struct source **source, st
                                : w->preset    ? RUN_US
                                               : 0) /
                       1e6,
+        .slo = *slo,
         .seed = (uint64_t)w->seed,
     };
     if (!trace_format_parse(w->format, &options.read.format))
@@ -164,7 +166,7 @@ static enum status understand(const struct words *w, struct sweep_options *sweep
     if (!status && sweep->chunk_rule == CHUNK_SLO && base->slo.tpot_us == 0)
         status = fail(err, ST_USAGE, "--prefill-chunk slo needs --slo-tpot");
     if (!status) status = profile_find(w->profile, profile, err);
-    if (!status) status = open_source(w, source, err);
+    if (!status) status = open_source(w, &base->slo, source, err);
     if (status) return status;
 
     base->source = *source;
@@ -261,8 +263,8 @@ int command_simulate(int argc, char **argv)
          "what a step costs: study-h200 (default), h200-qwen3-32b, h200x2-qwen3-32b,\n"
          "h100x2-qwen3-32b, h100-qwen3-32b-fp8, each also with -noshare, or a JSON file",
          0, 0},
-        {"policy", OPT_STRING, &w.policies, "LIST", "policies to compare (default off,eager,cap:4)",
-         0, 0},
+        {"policy", OPT_STRING, &w.policies, "LIST",
+         "policies to compare (default off,eager,cap:4), of\n" POLICY_NAMES, 0, 0},
         {"prefill-chunk", OPT_STRING, &w.chunk, "N|best|slo",
          "prompt tokens of a step (default 256); best: each policy's own best of 128, 256,\n"
          "384, 512 (with --goodput); slo: the largest up to 512 whose step fits --slo-tpot",
@@ -289,7 +291,7 @@ int command_simulate(int argc, char **argv)
         {"slo-kind", OPT_STRING, &w.slo_kind, "KIND",
          "mean (default), envelope, gaps or stages: what counts as met; all four are shown", 0, 0},
         {"slo-ttft", OPT_STRING, &w.slo_ttft, "TIME",
-         "of requests that name none (default 2s; none)", 0, 0},
+         "of requests that name none (default 2s; none), and of a preset's", 0, 0},
         {"slo-tpot", OPT_STRING, &w.slo_tpot, "TIME", "likewise (default 50ms)", 0, 0},
         {"attainment", OPT_REAL, &w.target, "SHARE",
          "of requests that must meet their SLO (default 0.95)", 0, 0},

@@ -1,6 +1,7 @@
-/* An executor without a model (scheduler/executor.h): a step takes as long as the profile says, on
- * a clock of its own. It computes nothing; a sampled token is a hash of its sequence and index, so
- * it never depends on when it was sampled, and no request should name ids that end it.
+/* An executor without a model (scheduler/executor.h): a step takes as long as the profile says (1
+ * us at least, 10^10 at most), on a clock of its own. It computes nothing; a sampled token is a
+ * hash of its sequence and index, so it never depends on when it was sampled, and no request should
+ * name ids that end it.
  *
  * The device computes one step at a time, in the order of submission. submit takes no time; collect
  * puts the clock forward to the end of the step. Whoever owns the clock may put it forward too

@@ -83,7 +83,10 @@ static double roofline_us(const struct gemm_model *gemm, double n)
         double a = read * read, b = compute * compute;
         return sqrt(sqrt(a * a + b * b));
     }
-    return pow(pow(read, gemm->power) + pow(compute, gemm->power), 1 / gemm->power);
+    /* Of the ratio, which no power takes out of a double's range. */
+    double most = fmax(read, compute), least = fmin(read, compute);
+    if (most <= 0) return 0;
+    return most * pow(1 + pow(least / most, gemm->power), 1 / gemm->power);
 }
 
 static double between_points_us(const struct gemm_model *gemm, double n)
@@ -94,6 +97,7 @@ static double between_points_us(const struct gemm_model *gemm, double n)
     while (at + 1 < gemm->count && n > p[at].tokens)
         at++;
     double slope = (p[at].us - p[at - 1].us) / (p[at].tokens - p[at - 1].tokens);
+    if (n > p[at].tokens && slope < 0) return p[at].us;
     return p[at].us + slope * (n - p[at].tokens);
 }
 

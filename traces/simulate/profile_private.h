@@ -9,7 +9,7 @@
 enum gemm_form {
     GEMM_LINEAR,   /* base_us + token_us * n */
     GEMM_ROOFLINE, /* (base_us^power + (token_us * n)^power)^(1/power): reading or computing */
-    GEMM_POINTS,   /* straight lines through points; the last one goes on */
+    GEMM_POINTS,   /* straight lines through points; the last one goes on, unless it falls */
     GEMM_TILES,    /* the first point at or above n; beyond the last whole tiles at its rate */
 };
 

@@ -14,6 +14,7 @@
 #define NEAR_LEVELS  8    /* from a hint: there every run goes to its end, for the jackknife */
 #define SURELY       1.25 /* seeds have not quite the same number of requests */
 #define FULL         1.01 /* of more clients: goodput grew by less, so the engine is full */
+#define SWAMPED      8    /* times as long as its requests took to come the run took */
 
 struct run {
     const struct setting *setting;
@@ -160,6 +161,16 @@ static bool is_full(struct run *run, int32_t level, int32_t before)
            FULL * goodput_of(run->setting, run->search, points[1], -1);
 }
 
+/* Open loop without a limit for TTFT, where requests only wait longer at still higher rates. */
+static bool is_swamped(struct run *run, int32_t level)
+{
+    const struct point *point = try_level(run, level);
+    if (run->setting->closed || run->setting->slo.ttft_us > 0 || !point) return false;
+    for (int32_t seed = 0; seed < run->search->seeds; seed++)
+        if (point->cells[seed].virtual_s < SWAMPED * point->cells[seed].arrivals_s) return false;
+    return true;
+}
+
 /* From `start` in steps that double until the answer changes. false: it never does (nothing holds
  * the target, or there is no load that misses it). */
 static bool bracket(struct run *run, int32_t start, int32_t reach, int32_t *good, int32_t *bad)
@@ -176,18 +187,22 @@ static bool bracket(struct run *run, int32_t start, int32_t reach, int32_t *good
             *bad = up ? level : last;
             return true;
         }
-        if (up && is_full(run, level, last)) return false;
+        if (up && (is_full(run, level, last) || is_swamped(run, level))) return false;
         last = level;
     }
     return false;
 }
 
-static enum status never_missed(struct run *run, int32_t level)
+static enum status never_missed(struct run *run)
 {
+    double most = 0;
+    for (int32_t i = 0; i < run->search->count; i++)
+        most = fmax(most, run->search->points[i].load);
     return fail(run->err, ST_INVALID,
                 "the target holds even at %.4g requests/s: the requests are too few to load the "
-                "engine, or too few of them have an SLO (--slo-ttft, --slo-tpot)",
-                load_of(run->setting, level));
+                "engine, or too few of them have an SLO that waiting breaks (--slo-ttft, "
+                "--slo-tpot)",
+                most);
 }
 
 static enum status find_load(struct run *run)
@@ -199,7 +214,7 @@ static enum status find_load(struct run *run)
     if (bracket(run, start, reach, &good, &bad))
         bisect(run, good, bad);
     else if (!run->status && !run->setting->closed && passes(run, start))
-        run->status = never_missed(run, clamp_level(run, INT32_MAX));
+        run->status = never_missed(run);
     return run->status;
 }
 

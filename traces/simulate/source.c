@@ -32,14 +32,24 @@ static enum status open_file(struct source *source, struct error *err)
     return fail(err, ST_INVALID, "%s: there is no request in it", o->path);
 }
 
+/* Under the SLO that is asked for, not that of the preset's own. */
+static enum status open_preset(struct source *source, struct error *err)
+{
+    enum status status = workload_preset(source->options.preset, &source->spec, err);
+    if (status) return fail_prefix(err, "--preset");
+    for (int32_t i = 0; i < source->spec.class_count; i++) {
+        source->spec.classes[i].ttft_ms = (double)source->options.slo.ttft_us / 1e3;
+        source->spec.classes[i].tpot_ms = (double)source->options.slo.tpot_us / 1e3;
+    }
+    return ST_OK;
+}
+
 enum status source_open(const struct source_options *options, struct source **out,
                         struct error *err)
 {
     struct source *source = must_alloc(sizeof *source);
     source->options = *options;
-    enum status status = options->preset ? workload_preset(options->preset, &source->spec, err)
-                                         : open_file(source, err);
-    if (status && options->preset) fail_prefix(err, "--preset");
+    enum status status = options->preset ? open_preset(source, err) : open_file(source, err);
     if (status) {
         source_free(source);
         return status;
@@ -111,9 +121,9 @@ static enum status run_of_file(const struct source *source, int32_t seed, double
     double ms = fmin(span_ms(trace) / run->rate_scale, SPAN_MOST_MS);
     if (ms <= 0) return ST_OK; /* one moment: there is nothing to leave out at its ends */
     ms += GUARD;
-    if (o->duration_s > 0) ms = fmin(ms, o->duration_s * 1e3);
     /* Begun elsewhere, the gap from the last request to the first is a part of it. */
     if (run->first > 0 && trace->count > 1) ms *= 1 + 1 / (double)(trace->count - 1);
+    if (o->duration_s > 0) ms = fmin(ms, o->duration_s * 1e3);
     run->duration_us = (int64_t)ceil(ms * 1e3);
     return ST_OK;
 }

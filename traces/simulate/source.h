@@ -8,6 +8,7 @@
 #ifndef TRACES_SIMULATE_SOURCE_H
 #define TRACES_SIMULATE_SOURCE_H
 
+#include "traces/results/record.h"
 #include "traces/trace.h"
 
 #include <jansson.h>
@@ -27,7 +28,8 @@ struct source_options {
     const char *preset; /* "W4", or NULL: `path` */
     const char *path;   /* "-": standard input */
     struct trace_read_options read;
-    double duration_s; /* of a preset; of a file at most, at the rate asked for, 0: all of it */
+    double duration_s;     /* of a preset; of a file at most, at the rate asked for, 0: all of it */
+    struct slo_target slo; /* of a preset's requests */
     uint64_t seed;
 };
 
