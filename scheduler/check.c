@@ -8,7 +8,7 @@
 
 struct tally {
     int32_t waiting, running;
-    int32_t rows_in_flight;
+    int32_t rows_in_flight, unfinished;
     int64_t sequences, spans;
     int32_t *holders; /* [block_count], counted from the sequences' tables */
 };
@@ -62,6 +62,7 @@ static void tally_request(struct tally *tally, const struct request *request)
     tally->waiting += request->state == REQUEST_WAITING;
     tally->running += request->state == REQUEST_RUNNING;
     tally->rows_in_flight += in_flight;
+    if (request->state != REQUEST_ENDED) tally->unfinished += request_width(request);
 }
 
 static void check_running(const struct scheduler *s)
@@ -110,6 +111,8 @@ void scheduler_check(const struct scheduler *s)
     invariant(tally.sequences == s->sequence_count && tally.spans == s->span_count,
               "%lld sequences with %lld spans, %lld with %lld counted", (long long)tally.sequences,
               (long long)tally.spans, (long long)s->sequence_count, (long long)s->span_count);
+    invariant(tally.unfinished == s->unfinished_count, "%d sequences have not ended, %d counted",
+              tally.unfinished, s->unfinished_count);
     request_queue_check(&s->waiting);
     check_running(s);
     check_blocks(s, &tally);

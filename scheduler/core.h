@@ -43,6 +43,7 @@ struct scheduler {
     struct sequence **chosen; /* [ready_capacity] of these, those that the policy chose */
     int32_t ready_count, chosen_count, ready_capacity;
     bool any_deferred;            /* some were ready and not chosen */
+    int32_t unfinished_count;     /* sequences that have not ended: each request's width, summed */
     int64_t sequence_count;       /* of all requests that are not freed */
     int64_t span_count;           /* of their views */
     uint64_t residency_change;    /* counts admissions and preemptions */

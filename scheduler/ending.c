@@ -101,6 +101,7 @@ static void next_stage(struct scheduler *s, struct request *request, enum finish
     struct stage *stage = stage_create(request, &params);
     if (stage && !too_long(request, stage)) {
         start_stage(s, request, stage);
+        s->unfinished_count += stage->count;
         return;
     }
     if (!stage)
@@ -166,6 +167,7 @@ static void report_end(struct scheduler *s, struct sequence *seq, enum finish_re
         .reason = reason, .generated = seq->generated, .kept = seq->generated - by_token};
     seq->finished = true;
     seq->stage->unfinished--;
+    s->unfinished_count--;
     s->counters.finished[reason]++;
     events->finish(events->context, seq->index, &ending);
     if (seq->stage->last || reason >= FINISH_ABORT)

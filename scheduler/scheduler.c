@@ -139,19 +139,17 @@ static int32_t running_count(const struct scheduler *s)
     return min_i32(count, s->max_rows);
 }
 
-/* Sequences that have not ended. */
-static int32_t unfinished_count(const struct scheduler *s)
-{
-    int32_t count = 0;
-    for (const struct request *request = s->first; request; request = request->next)
-        if (request->state != REQUEST_ENDED) count += request_width(request);
-    return count;
-}
-
 /* All others that have not ended: without blocks, or without a place in the steps. */
 static int32_t waiting_count(const struct scheduler *s)
 {
-    return unfinished_count(s) - running_count(s);
+    return s->unfinished_count - running_count(s);
+}
+
+/* Room in the queue for `n` more. Those that run are counted only where it depends on them. */
+static bool has_place(const struct scheduler *s, int32_t n)
+{
+    int32_t most = s->limits.max_queue - n;
+    return s->unfinished_count <= most || waiting_count(s) <= most;
 }
 
 static bool anybody_waits(const struct scheduler *s)
@@ -168,7 +166,7 @@ enum status scheduler_add(struct scheduler *s, const struct request_params *para
     struct request *request;
     enum status status = request_check(&s->limits, params, err);
     if (status) return status;
-    if (waiting_count(s) > s->limits.max_queue - params->n)
+    if (!has_place(s, params->n))
         return fail(err, ST_FULL, "The queue is full: %d sequences wait, at most %d may.",
                     waiting_count(s), s->limits.max_queue);
     status = request_create(&s->limits, params, clock_now(&s->clock), &request, err);
@@ -188,6 +186,7 @@ void scheduler_enqueue(struct scheduler *s, struct request *request)
         s->first = request;
     s->last = request;
     count_stage(s, request->first_stage, 1);
+    s->unfinished_count += request_width(request);
     for (struct sequence *seq = request_begin(request); seq; seq = sequence_next(seq))
         seq->name = ++s->last_sequence;
     request_queue_push(&s->waiting, request);
@@ -262,7 +261,7 @@ void scheduler_counters(const struct scheduler *s, struct scheduler_counters *co
     struct block_counts blocks = block_pool_counts(s->pool);
     *counters = s->counters;
     counters->running = running_count(s);
-    counters->waiting = unfinished_count(s) - counters->running;
+    counters->waiting = s->unfinished_count - counters->running;
     counters->blocks_total = blocks.total;
     counters->blocks_held = blocks.held;
     counters->blocks_cached = blocks.cached;
