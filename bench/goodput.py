@@ -89,10 +89,10 @@ def chunk_of(doc, policy):
 
 
 def jackknife_reach(without):
-    """Half of the 95 % interval from the values with one seed left out at a time."""
+    """Half of the 95 % interval from the values with one seed left out at a time; None: one seed has none."""
     count = len(without)
     if count < 2:
-        return 0.0
+        return None
     mean = sum(without) / count
     spread = math.sqrt(sum((v - mean) ** 2 for v in without) * (count - 1) / count)
     return spread * (STUDENT[count - 1] if count <= len(STUDENT) else 2.0)
@@ -104,7 +104,7 @@ def best_cap(found):
 
 
 def geometric_mean(documents, policy, rival_of):
-    """[mean, low, high] of policy's rate over its rival's in each workload; None where a rate is missing."""
+    """[mean, low, high] of policy's rate over its rival's in each workload; None where a rate is missing, low and high with one seed."""
     logs, without = [], []
     for doc in documents:
         found = rates(doc)
@@ -118,7 +118,7 @@ def geometric_mean(documents, policy, rival_of):
         without.append([math.log(a / b) for a, b in pairs])
     mean = sum(logs) / len(logs)
     reach = jackknife_reach([sum(seed) / len(seed) for seed in zip(*without)])
-    return [math.exp(mean), math.exp(mean - reach), math.exp(mean + reach)]
+    return [math.exp(mean)] + ([None, None] if reach is None else [math.exp(mean - reach), math.exp(mean + reach)])
 
 
 RIVALS = (("off", lambda found: "off" if "off" in found else None), ("eager", lambda found: "eager" if "eager" in found else None), ("best cap", best_cap))
@@ -151,6 +151,10 @@ def study_rows(cells):
 
 # --- tables
 
+def with_reach(value, high):
+    return f"{value:.3f}" + ("" if high is None else f" +-{high - value:.3f}")
+
+
 def print_cells(args, cells, chunk, kind, mode):
     policies = args.policy.split(",")
     print(f"\n{KIND_NAMES[kind]} ({kind}), {'branches read their prefix once' if mode == 'shared' else 'every row reads its own prefix'}, chunk {chunk}: requests/s")
@@ -161,13 +165,13 @@ def print_cells(args, cells, chunk, kind, mode):
         for policy in policies:
             found = rates(doc)[policy]
             at = f" @{chunk_of(doc, policy)}" if chunk == "best" else ""
-            words.append(f"{found['max_rate']:.3f} +-{found['max_rate_interval'][1] - found['max_rate']:.3f}{at}")
+            words.append(with_reach(found["max_rate"], (found["max_rate_interval"] or [None, None])[1]) + at)
         print(f"  {workload:<6}" + "".join(f"{w:>22}" for w in words))
     for name, rival in RIVALS:
         words = []
         for policy in policies:
             mean = geometric_mean([cells[w, mode, kind, chunk] for w in args.workloads], policy, rival)
-            words.append("-" if mean is None else f"{mean[0]:.3f} +-{mean[2] - mean[0]:.3f}")
+            words.append("-" if mean is None else with_reach(mean[0], mean[2]))
         print(f"  / {name:<9}"[:12].ljust(8) + "".join(f"{w:>22}" for w in words))
 
 
@@ -203,7 +207,8 @@ def main():
     if args.json:
         print(json.dumps(doc, indent=1))
         return
-    print(f"Simulated goodput: the highest rate (requests/s) at which 95 % of requests meet TTFT 2 s and TPOT 50 ms, over {args.seeds} paired seeds, with 95 % intervals")
+    print(f"Simulated goodput: the highest rate (requests/s) at which 95 % of requests meet TTFT 2 s and TPOT 50 ms, over "
+          + ("one seed" if args.seeds == 1 else f"{args.seeds} paired seeds, with 95 % intervals"))
     for chunk in args.chunks:
         for kind in args.kinds:
             for mode in args.modes:

@@ -150,6 +150,69 @@ def test_the_same_bytes_on_any_number_of_threads_with_any_cache(simulate, docume
         assert document(*command, "--seed", "2")["policies"] != cold["policies"]
 
 
+def test_one_seed_has_no_interval(simulate, document, tmp_path):
+    command = "--preset", "W5", "--duration", "20s", "--seeds", "1", "--policy", "off,eager", "--goodput"
+    found = document(*command)
+    assert all(policy["goodput"]["max_rate_interval"] is None for policy in found["policies"])
+    assert all(ratio["interval"] is None and ratio["ratio"] > 0 for ratio in found["ratios"])
+    out, _ = simulate(*command, "--report", "page.html")
+    assert "over 1 seed; an interval needs several" in out and "jackknife" not in out and "nan" not in out
+    off = next(line.split() for line in out.splitlines() if line.startswith("  off "))
+    assert off[2] == "-" and off[3] == "256"
+    page = (tmp_path / "page.html").read_text()
+    assert "nan" not in re.sub(r"<style.*?</style>", "", page, flags=re.S).lower()
+
+
+def test_what_the_warm_up_leaves_out(simulate, document, steady, tmp_path):
+    found = by_policy(document("--trace", steady, "--policy", "off,eager", "--warmup", "5s"))
+    for policy in found.values():  # two a second for a minute
+        assert policy["warmup_s"] == 5 and policy["not_scored"] == 120 - policy["requests"] and 18 <= policy["not_scored"] <= 21
+    left_out = found["off"]["not_scored"]
+    line = f"{left_out} requests, which arrived in the first or the last 5 s (--warmup)"
+    out, _ = simulate("--trace", steady, "--policy", "off,eager", "--warmup", "5s", "--report", "page.html")
+    assert f"\nNot scored: {line}\n" in out and line in (tmp_path / "page.html").read_text()
+    out, _ = simulate("--trace", steady, "--policy", "off", "--warmup", "0s")
+    assert "Not scored" not in out
+    closed = document("--trace", steady, "--policy", "off", "--concurrency", "3", "--duration", "30s", "--warmup", "5s")
+    assert closed["policies"][0]["warmup_s"] == 5 and closed["policies"][0]["not_scored"] > 0
+
+
+def test_limits_that_change_nothing_are_told(simulate, steady, tmp_path):
+    own = write(tmp_path / "own.jsonl", [request(500 * i, slo={"ttft_ms": 900, "tpot_ms": 30}) for i in range(60)])
+    given = "--slo-ttft", "1s", "--slo-tpot", "20ms"
+    words = "--slo-ttft and --slo-tpot change nothing here: each request of the trace names its own"
+    assert words in simulate("--trace", own, "--policy", "off", *given)[1]
+    assert "--slo-ttft changes nothing here" in simulate("--trace", own, "--policy", "off", *given[:2])[1]
+    assert "nothing here" not in simulate("--trace", own, "--policy", "off")[1]
+    assert "nothing here" not in simulate("--trace", steady, "--policy", "off", *given)[1]
+
+
+def test_spaces_between_policies(document, steady):
+    found = document("--trace", steady, "--policy", "off, eager ,cap:2")
+    assert [policy["policy"] for policy in found["policies"]] == ["off", "eager", "cap:2"]
+
+
+@pytest.mark.parametrize("json_too", [[], ["--json"]])
+def test_one_place_for_both_streams(steady, tmp_path, json_too):
+    done = subprocess.run([ESPALIER, "simulate", "--trace", steady, "--policy", "off", *json_too], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=PATIENCE)
+    assert re.fullmatch(rb"espalier: simulated .* times real time", done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_stopped_search_leaves_no_page(tmp_path, ending, cached):
+    sweep = subprocess.Popen([ESPALIER, "simulate", "--preset", "W4", "--goodput", "--jobs", "1", "--report", "new.html",
+                              *([] if cached else ["--no-cache"])], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             cwd=tmp_path, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")})
+    time.sleep(1)
+    sweep.send_signal(ending)
+    out, err = sweep.communicate(timeout=PATIENCE)
+    assert out == b"" and sweep.returncode == -ending
+    assert err.endswith(b"espalier: stopped; finished searches are kept: run again to go on\n") is cached
+    assert not list(tmp_path.glob("*new*"))
+
+
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_sweep_goes_on(document, tmp_path, ending):
     command = "--preset", "W5", "--duration", "40s", "--seeds", "3", "--policy", "eager,off,cap:2,cap:3", "--goodput"

@@ -221,8 +221,7 @@ Test(search, jackknife_by_hand)
     cr_assert_float_eq(estimate.high, 14.1 + reach, 1e-9);
     cr_assert_float_eq(jackknife(1, without, 3).low, 0, 1e-12); /* no rate is below 0 */
     estimate = jackknife(2, without, 1);
-    cr_assert_float_eq(estimate.low, 2, 1e-12);
-    cr_assert_float_eq(estimate.high, 2, 1e-12);
+    cr_assert(estimate.mean == 2 && isnan(estimate.low) && isnan(estimate.high));
 }
 
 /* What moves both policies alike does not move their ratio. */

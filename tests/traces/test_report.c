@@ -365,7 +365,9 @@ Test(report, files)
     int fd = mkstemp(path);
     cr_assert(fd >= 0);
     close(fd);
+    unlink(path);
     cr_assert_eq(report_check(path, &err), ST_OK);
+    cr_assert(access(path, F_OK), "a check leaves no file");
     cr_assert_eq(report_write(&report, path, &err), ST_OK);
     struct stat file;
     cr_assert(!stat(path, &file) && file.st_size > 1000);

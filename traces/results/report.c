@@ -1,11 +1,11 @@
-/* The page of --report: head and foot; the sections are in report_*.c. */
+/* The page of --report: head and foot; the sections are in report_*.c, the file in report_file.c.
+ */
 #include "traces/results/report.h"
 
 #include "base/base.h"
 #include "traces/results/html.h"
 #include "traces/results/report_parts.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,28 +140,4 @@ char *report_html(const struct report *report)
     report_making(report, &out);
     strbuf_text(&out, "</main>\n</body>\n</html>\n");
     return strbuf_take(&out);
-}
-
-enum status report_check(const char *path, struct error *err)
-{
-    FILE *file = fopen(path, "ab");
-    if (!file) return fail(err, ST_IO, "--report %s: %s", path, strerror(errno));
-    fclose(file);
-    return ST_OK;
-}
-
-enum status report_write(const struct report *report, const char *path, struct error *err)
-{
-    FILE *file = fopen(path, "wb");
-    if (!file) return fail(err, ST_IO, "--report %s: %s", path, strerror(errno));
-    char *page = report_html(report);
-    size_t length = strlen(page);
-    bool failed = fwrite(page, 1, length, file) != length;
-    int problem = errno;
-    free(page);
-    if (fclose(file) && !failed) {
-        failed = true;
-        problem = errno;
-    }
-    return failed ? fail(err, ST_IO, "--report %s: %s", path, strerror(problem)) : ST_OK;
 }

@@ -62,8 +62,8 @@ struct report {
     size_t run_count;
 };
 
-/* ST_IO: the file, and why. Before a long run: report_check creates the file, so that it does not
- * fail at its end. */
+/* The file appears under its name when it is whole. ST_IO: the file, and why. Before a long run:
+ * report_check tells whether it could be written, and leaves nothing there. */
 enum status report_write(const struct report *report, const char *path, struct error *err);
 enum status report_check(const char *path, struct error *err);
 

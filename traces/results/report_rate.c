@@ -53,7 +53,7 @@ static void add_searched(const struct report *report, struct chart *chart)
 {
     for (size_t run = 0; run < report->run_count; run++) {
         const struct results *r = report->runs[run].results;
-        if (!r || !r->searched || r->max_rate <= 0) continue;
+        if (!r || !r->searched || r->max_rate <= 0 || isnan(r->max_rate_low)) continue;
         char title[256];
         snprintf(title, sizeof title, "%s: highest rate %.3f/s (%.3f to %.3f)",
                  report->runs[run].name, r->max_rate, r->max_rate_low, r->max_rate_high);

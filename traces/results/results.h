@@ -73,7 +73,7 @@ struct results {
     double scored_s;                                 /* the time that rates divide by */
     double offered_rate;                             /* requests/s that arrived in it */
     /* Set by who searched for it: the highest rate at the attainment target (0: no rate reaches it)
-     * and its interval. */
+     * and its interval; NAN, NAN: it has none. */
     bool searched;
     double max_rate, max_rate_low, max_rate_high;
 };

@@ -2,6 +2,7 @@
 
 #include "base/base.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -131,8 +132,9 @@ json_t *results_json(const struct results *results, enum slo_kind kind)
     if (results->searched) {
         json_t *goodput = json_object_get(json, "goodput");
         set(goodput, "max_rate", json_real(results->max_rate));
-        set(goodput, "max_rate_interval",
-            json_pack("[f, f]", results->max_rate_low, results->max_rate_high));
+        if (!isnan(results->max_rate_low))
+            set(goodput, "max_rate_interval",
+                json_pack("[f, f]", results->max_rate_low, results->max_rate_high));
     }
     set(json, "slo_kind", json_string(slo_kind_name(kind)));
     set(json, "itl_ms", results_distribution_json(&results->itl_ms));

@@ -3,6 +3,7 @@
 #include "base/base.h"
 
 #include <stddef.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,7 +179,8 @@ static void searched_rows(struct table *t)
         results_number_text(low, sizeof low, t->results[i]->max_rate_low);
         results_number_text(high, sizeof high, t->results[i]->max_rate_high);
         strcpy(t->text[i], "-");
-        if (t->results[i]->searched) snprintf(t->text[i], CELL, "%s..%s", low, high);
+        if (t->results[i]->searched && !isnan(t->results[i]->max_rate_low))
+            snprintf(t->text[i], CELL, "%s..%s", low, high);
     }
     emit(t, "its interval", "", true);
 }

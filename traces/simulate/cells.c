@@ -83,6 +83,12 @@ static void record_step(void *context, int64_t end_us, int64_t latency_us, int32
     series_add(recording->step_ms, end_us, (double)latency_us / 1e3);
 }
 
+static void record_progress(void *context, double share)
+{
+    struct recording *recording = context;
+    recording->progress(recording->context, share);
+}
+
 enum status setting_record(const struct setting *setting, double load, int32_t seed,
                            struct recording *recording, struct error *err)
 {
@@ -93,10 +99,13 @@ enum status setting_record(const struct setting *setting, double load, int32_t s
     struct simulation_options options = options_of(setting, load, seed, &run);
     options.builder = recording->builder;
     options.on_step = recording->width ? record_step : NULL;
+    options.on_progress = recording->progress ? record_progress : NULL;
     options.context = recording;
     status = run_options(&run, &options, &result, err);
     source_run_release(&run);
     recording->scored_s += result.scored_s;
+    recording->not_scored += result.not_scored;
+    if (options.warm_us > recording->warm_us) recording->warm_us = options.warm_us;
     recording->virtual_s += (double)result.virtual_us / 1e6;
     return status;
 }

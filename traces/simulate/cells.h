@@ -45,7 +45,12 @@ enum status setting_run(const struct setting *setting, double load, int32_t seed
 struct recording {
     struct results_builder *builder;
     struct series *width, *step_ms; /* of all steps, from the run's start */
-    double scored_s, virtual_s;     /* added to */
+    double scored_s, virtual_s;     /* added to, */
+    int64_t not_scored;             /* and so is this */
+    int64_t warm_us;                /* the longest of any run */
+    /* NULL, or called now and then with how much of the run is done, 0 to 1. */
+    void (*progress)(void *context, double share);
+    void *context;
 };
 
 enum status setting_record(const struct setting *setting, double load, int32_t seed,

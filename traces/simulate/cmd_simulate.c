@@ -2,6 +2,7 @@
 #include "traces/commands.h"
 #include "traces/results/report.h"
 #include "traces/simulate/simulate_output.h"
+#include "traces/simulate/stopping.h"
 
 #include "base/base.h"
 
@@ -11,6 +12,8 @@
 #include <string.h>
 
 #define TARGET_DEFAULT 0.95 /* TAPER, arXiv 2605.06914 */
+#define TTFT_DEFAULT   "2s"
+#define TPOT_DEFAULT   "50ms"
 #define GOODPUT_SEEDS  8
 #define CHUNK_MOST     512
 #define RUN_US         600000000      /* of a preset, and in closed loop */
@@ -43,6 +46,9 @@ static enum status read_policies(const char *text, struct sweep_options *sweep, 
     char *rest = copy;
     strcpy(copy, text);
     for (char *name = strsep(&rest, ","); name; name = strsep(&rest, ",")) {
+        name += strspn(name, " ");
+        for (size_t end = strlen(name); end > 0 && name[end - 1] == ' '; end--)
+            name[end - 1] = '\0';
         if (sweep->policy_count == SWEEP_POLICIES)
             return fail(err, ST_USAGE, "--policy names more than %d policies", SWEEP_POLICIES);
         struct error wrong = {0};
@@ -152,8 +158,12 @@ static enum status understand(const struct words *w, struct sweep_options *sweep
     enum status status = check_words(w, err);
     if (!status) status = read_policies(w->policies, sweep, policies, err);
     if (!status) status = read_chunk(w->chunk, sweep, err);
-    if (!status) status = read_slo("slo-ttft", w->slo_ttft, &base->slo.ttft_us, err);
-    if (!status) status = read_slo("slo-tpot", w->slo_tpot, &base->slo.tpot_us, err);
+    if (!status)
+        status =
+            read_slo("slo-ttft", w->slo_ttft ? w->slo_ttft : TTFT_DEFAULT, &base->slo.ttft_us, err);
+    if (!status)
+        status =
+            read_slo("slo-tpot", w->slo_tpot ? w->slo_tpot : TPOT_DEFAULT, &base->slo.tpot_us, err);
     if (!status && w->clients) status = read_clients(w->clients, w->goodput, &sweep->clients, err);
     if (!status && !slo_kind_parse(w->slo_kind, &base->kind))
         status =
@@ -188,6 +198,22 @@ static enum status understand(const struct words *w, struct sweep_options *sweep
     return ST_OK;
 }
 
+/* A limit that was asked for and that nobody is judged by. */
+static void warn_of_own_limits(const struct words *w, const struct sweep_options *sweep,
+                               const struct source *source)
+{
+    bool ttft, tpot;
+    source_own_limits(source, &ttft, &tpot);
+    ttft = ttft && w->slo_ttft;
+    tpot = tpot && w->slo_tpot && sweep->chunk_rule != CHUNK_SLO; /* else it limits the steps */
+    if (ttft || tpot)
+        log_warn("%s%s%s nothing here: each request of the trace names its own",
+                 ttft ? "--slo-ttft" : "", ttft && tpot ? " and " : "",
+                 ttft && tpot ? "--slo-tpot change"
+                 : tpot       ? "--slo-tpot changes"
+                              : " changes");
+}
+
 /* Figures that are missing are told, with what could be done about it. */
 static void warn_of_nothing(const struct sweep_options *options, const struct sweep *sweep)
 {
@@ -214,7 +240,9 @@ static enum status simulate(const struct words *w, const char *command, struct e
     struct sweep *sweep = NULL;
     char *policies = must_alloc(strlen(w->policies) + 1);
     enum status status = understand(w, &options, policies, &source, &profile, err);
+    if (!status) warn_of_own_limits(w, &options, source);
     if (!status && w->report) status = report_check(w->report, err);
+    if (options.cache) stopping_tells_what_is_kept();
     if (!status) status = sweep_run(&options, &sweep, err);
     if (!status) warn_of_nothing(&options, sweep);
     if (!status && w->json) {
@@ -226,6 +254,7 @@ static enum status simulate(const struct words *w, const char *command, struct e
         sweep_print(&options, sweep);
     }
     if (!status && w->report) status = sweep_report(&options, sweep, command, w->report, err);
+    fflush(stdout); /* before what follows, where both go to one place */
     if (!status && sweep->virtual_s > 0)
         log_info("simulated %.0f s in %.1f s: %.0f times real time", sweep->virtual_s,
                  sweep->wall_s, sweep->virtual_s / sweep->wall_s);
@@ -247,8 +276,6 @@ int command_simulate(int argc, char **argv)
                       .profile = "study-h200",
                       .policies = "off,eager,cap:4",
                       .slo_kind = "mean",
-                      .slo_ttft = "2s",
-                      .slo_tpot = "50ms",
                       .chunk = "256",
                       .rate = NAN,
                       .target = TARGET_DEFAULT,

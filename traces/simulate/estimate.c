@@ -18,7 +18,7 @@ static double student(int32_t freedom)
 double jackknife_reach(const double *without, int32_t count)
 {
     double sum = 0, squares = 0;
-    if (count < 2) return 0;
+    if (count < 2) return NAN;
     for (int32_t i = 0; i < count; i++)
         sum += without[i];
     for (int32_t i = 0; i < count; i++)
@@ -29,5 +29,6 @@ double jackknife_reach(const double *without, int32_t count)
 struct estimate jackknife(double value, const double *without, int32_t count)
 {
     double reach = jackknife_reach(without, count);
+    if (isnan(reach)) return (struct estimate){value, NAN, NAN};
     return (struct estimate){value, fmax(value - reach, 0), value + reach};
 }

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /* A search's points as a curve: those whose runs all went to their end. */
 static json_t *points_json(const struct policy_result *policy)
@@ -34,8 +35,10 @@ static json_t *number_json(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
+/* null: of one seed. */
 static json_t *interval_json(const struct estimate *estimate)
 {
+    if (isnan(estimate->low)) return json_null();
     return json_pack("[oo]", number_json(estimate->low), number_json(estimate->high));
 }
 
@@ -68,6 +71,10 @@ static json_t *policy_json(const struct sweep_options *options, const struct pol
     json_object_set_new(json, "prefill_chunk", json_integer(policy->setting.chunk));
     if (policy->setting.chunk_by_slo)
         json_object_set_new(json, "prefill_chunk_rule", json_string("slo"));
+    if (policy->results) {
+        json_object_set_new(json, "warmup_s", json_real((double)policy->warm_us / 1e6));
+        json_object_set_new(json, "not_scored", json_integer(policy->not_scored));
+    }
     if (options->goodput) put_search(json, policy);
     return json;
 }
@@ -111,7 +118,9 @@ static void print_ratio(const struct search *a, const struct search *b)
 {
     struct estimate ratio = search_ratio(a, b);
     char words[64] = "-";
-    if (ratio.mean > 0)
+    if (ratio.mean > 0 && isnan(ratio.low))
+        snprintf(words, sizeof words, "%.2f", ratio.mean);
+    else if (ratio.mean > 0)
         snprintf(words, sizeof words, "%.2f (%.2f-%.2f)", ratio.mean, ratio.low, ratio.high);
     printf("  %-18s", words);
 }
@@ -120,11 +129,12 @@ static void print_goodput(const struct sweep_options *options, const struct swee
 {
     bool closed = options->base.closed;
     printf("Simulated goodput: %s at which at least %.3g %% of\n"
-           "requests meet their SLO (%s), over %d seed%s; 95 %% intervals by the jackknife\n\n",
+           "requests meet their SLO (%s), over %d seed%s; %s\n\n",
            closed ? "the most requests/s that met their SLO, over the numbers of clients"
                   : "the highest rate (requests/s)",
            options->base.target * 100, slo_kind_name(options->base.kind), sweep->seeds,
-           sweep->seeds == 1 ? "" : "s");
+           sweep->seeds == 1 ? "" : "s",
+           sweep->seeds == 1 ? "an interval needs several" : "95 % intervals by the jackknife");
     printf("  %-12s %8s  %-16s %6s", "policy", "goodput", "interval", "chunk");
     for (int32_t b = 0; b + 1 < sweep->policy_count; b++)
         printf("  / %-16s", sweep->policies[b].setting.policy_name);
@@ -133,16 +143,51 @@ static void print_goodput(const struct sweep_options *options, const struct swee
         const struct policy_result *policy = &sweep->policies[a];
         const struct search *search = &policy->search;
         struct estimate estimate = jackknife(search->value, search->without, search->seeds);
-        char chunk[24];
+        char chunk[24], interval[48] = "-";
+        if (!isnan(estimate.low))
+            snprintf(interval, sizeof interval, "%6.3f .. %.3f", estimate.low, estimate.high);
         snprintf(chunk, sizeof chunk, policy->setting.chunk_by_slo ? "<=%d" : "%d",
                  policy->setting.chunk);
-        printf("  %-12s %8.3f  %6.3f .. %-6.3f %6s", policy->setting.policy_name, estimate.mean,
-               estimate.low, estimate.high, chunk);
+        printf("  %-12s %8.3f  %-16s %6s", policy->setting.policy_name, estimate.mean, interval,
+               chunk);
         for (int32_t b = 0; b < a; b++)
             print_ratio(search, &sweep->policies[b].search);
         putchar('\n');
     }
     putchar('\n');
+}
+
+/* Of all policies as one number, where they agree; else by name. */
+static void add_counts(const struct sweep *sweep, struct strbuf *out)
+{
+    const struct policy_result *policies = sweep->policies;
+    bool same = true;
+    for (int32_t p = 1; p < sweep->policy_count; p++)
+        same = same && policies[p].not_scored == policies[0].not_scored;
+    for (int32_t p = 0; p < (same ? 1 : sweep->policy_count); p++) {
+        strbuf_format(out, "%s%lld", p ? ", " : "", (long long)policies[p].not_scored);
+        if (!same) strbuf_format(out, " (%s)", policies[p].setting.policy_name);
+    }
+}
+
+char *sweep_not_scored(const struct sweep_options *options, const struct sweep *sweep)
+{
+    struct strbuf out = {0};
+    int64_t warm_us = 0, most = 0;
+    for (int32_t p = 0; p < sweep->policy_count; p++) {
+        if (sweep->policies[p].warm_us > warm_us) warm_us = sweep->policies[p].warm_us;
+        if (sweep->policies[p].not_scored > most) most = sweep->policies[p].not_scored;
+    }
+    if (most == 0) return NULL;
+    add_counts(sweep, &out);
+    strbuf_format(&out,
+                  options->base.closed
+                      ? " requests, which ended in the first %.4g s (--warmup) or not before the "
+                        "end"
+                      : " requests, which arrived in the first or the last %.4g s (--warmup)",
+                  (double)warm_us / 1e6);
+    if (sweep->seeds > 1) strbuf_format(&out, ", over %d seeds", sweep->seeds);
+    return strbuf_take(&out);
 }
 
 void sweep_print(const struct sweep_options *options, const struct sweep *sweep)
@@ -159,5 +204,8 @@ void sweep_print(const struct sweep_options *options, const struct sweep *sweep)
     if (count == 0) return;
     printf("Simulated on %s%s\n", profile_name(options->base.profile),
            options->goodput ? ", each policy at its own goodput" : "");
+    char *left_out = sweep_not_scored(options, sweep);
+    if (left_out) printf("Not scored: %s\n", left_out);
+    free(left_out);
     results_print(stdout, names, results, count, options->base.kind);
 }

@@ -10,6 +10,9 @@ json_t *sweep_json(const struct sweep_options *options, const struct sweep *swee
 
 void sweep_print(const struct sweep_options *options, const struct sweep *sweep);
 
+/* How many requests the warm-up left out, in words; NULL: none. Caller frees. */
+char *sweep_not_scored(const struct sweep_options *options, const struct sweep *sweep);
+
 /* The page of --report (traces/results/report.h). */
 enum status sweep_report(const struct sweep_options *options, const struct sweep *sweep,
                          const char *command, const char *path, struct error *err);

@@ -89,13 +89,15 @@ enum status sweep_report(const struct sweep_options *options, const struct sweep
     struct report_run runs[SWEEP_POLICIES];
     struct shown *shown = must_alloc((size_t)sweep->policy_count * sizeof *shown);
     char seeds[64];
-    char *trace = trace_words(base->source);
+    char *trace = trace_words(base->source), *left_out = sweep_not_scored(options, sweep);
     for (int32_t p = 0; p < sweep->policy_count; p++)
         runs[p] = run_of(&sweep->policies[p], &shown[p]);
     snprintf(seeds, sizeof seeds, "%d, made from %llu", sweep->seeds,
              (unsigned long long)base->seed);
-    struct report_fact facts[FACTS] = {
-        {"profile", profile_name(base->profile)}, {"trace", trace ? trace : ""}, {"seeds", seeds}};
+    struct report_fact facts[FACTS] = {{"profile", profile_name(base->profile)},
+                                       {"trace", trace ? trace : ""},
+                                       {"seeds", seeds},
+                                       {"not scored", left_out}};
     struct report report = {.command = command,
                             .simulated = true,
                             .closed_loop = base->closed,
@@ -103,10 +105,11 @@ enum status sweep_report(const struct sweep_options *options, const struct sweep
                             .target = base->target,
                             .slo = base->slo,
                             .facts = facts,
-                            .fact_count = 3,
+                            .fact_count = left_out ? 4 : 3,
                             .runs = runs,
                             .run_count = (size_t)sweep->policy_count};
     enum status status = report_write(&report, path, err);
+    free(left_out);
     free(trace);
     free(shown);
     return status;

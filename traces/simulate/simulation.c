@@ -10,6 +10,7 @@
 
 /* Steps between two looks at the requests that are there for some that are lost already. */
 #define LOOK_STEPS 32
+#define TELL_STEPS 64 /* between two words of how far the run is */
 
 #define TIME_MOST_US 1e18 /* a trace that is stretched further ends there */
 
@@ -133,12 +134,14 @@ static void let_arrive(struct run *run)
     }
 }
 
-static int64_t count_scored(const struct run *run)
+/* Open loop. */
+static void count_scored(struct run *run)
 {
-    int64_t scored = 0;
-    for (size_t i = 0; comes(run, i); i++)
-        scored += in_window(run, due_us(run, i));
-    return scored;
+    for (size_t i = 0; comes(run, i); i++) {
+        bool scored = in_window(run, due_us(run, i));
+        run->scored += scored;
+        run->result->not_scored += !scored;
+    }
 }
 
 /* --- what the run hears of */
@@ -235,11 +238,29 @@ static bool is_over(const struct run *run)
     return run->options->until_us > 0 && run->now_us >= run->options->until_us;
 }
 
+/* By the requests that have ended; a closed loop that has an end, by its time. */
+static double share_done(const struct run *run)
+{
+    const struct simulation_options *options = run->options;
+    if (is_closed(run) && options->until_us > 0)
+        return (double)run->now_us / (double)options->until_us;
+    int64_t all = is_closed(run) ? (int64_t)run->trace->count : run->scored;
+    return all > 0 ? (double)run->scored_ended / (double)all : 1;
+}
+
+static void tell_progress(const struct run *run)
+{
+    const struct simulation_options *options = run->options;
+    if (options->on_progress && run->steps % TELL_STEPS == 0)
+        options->on_progress(options->context, fmin(share_done(run), 1));
+}
+
 static void play(struct run *run)
 {
     for (;;) {
         let_arrive(run);
         if (is_over(run)) return;
+        tell_progress(run);
         if (!scheduler_tick(run->scheduler)) {
             if (is_closed(run) ? run->active == 0 : !comes(run, run->arrived)) return;
             if (!is_closed(run)) run->now_us = due_us(run, run->arrived);
@@ -332,8 +353,9 @@ enum status simulation_run(const struct simulation_options *options, const struc
         run.builder = options->builder ? options->builder
                       : options->brief ? results_begin_brief()
                                        : results_begin();
-        if (!is_closed(&run)) run.scored = count_scored(&run);
+        if (!is_closed(&run)) count_scored(&run);
         play(&run);
+        if (is_closed(&run)) result->not_scored = (int64_t)run.arrived - run.scored_ended;
         result->scored_s = scored_seconds(&run);
         if (!options->builder) result->results = results_end(run.builder, result->scored_s);
     }

@@ -50,12 +50,16 @@ struct simulation_options {
     void (*on_step)(void *context, int64_t end_us, int64_t latency_us, int32_t width,
                     const struct step_load *load);
     void (*on_record)(void *context, const struct request_record *record);
+    /* NULL, or called now and then with how much of the run is done, 0 to 1. */
+    void (*on_progress)(void *context, double share);
     void *context;
 };
 
 struct simulation_result {
     struct results *results; /* caller frees with results_free */
     double scored_s;
+    int64_t not_scored; /* requests that came outside of the window; closed loop: that ended outside
+                           of it, or had not ended */
     bool gave_up;
     int64_t virtual_us; /* simulated time, for the speed beside real time */
     int64_t preemptions;

@@ -79,6 +79,15 @@ static double source_rate(const struct source *source)
     return span > 0 ? (double)(source->trace->count - 1) * 1e3 / span : 0;
 }
 
+void source_own_limits(const struct source *source, bool *ttft, bool *tpot)
+{
+    *ttft = *tpot = source->trace != NULL;
+    for (size_t i = 0; source->trace && i < source->trace->count; i++) {
+        *ttft = *ttft && source->trace->requests[i].ttft_ms > 0;
+        *tpot = *tpot && source->trace->requests[i].tpot_ms > 0;
+    }
+}
+
 bool source_is_preset(const struct source *source)
 {
     return source->options.preset;

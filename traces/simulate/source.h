@@ -42,6 +42,10 @@ enum status source_run(const struct source *source, int32_t seed, double rate,
                        struct source_run *run, struct error *err);
 void source_run_release(struct source_run *run);
 
+/* Whether every request of the file names a limit of its own for the first token, and for each
+ * token. A preset's have those of the options. */
+void source_own_limits(const struct source *source, bool *ttft, bool *tpot);
+
 bool source_is_preset(const struct source *source);
 
 /* For results: what it is and its statistics. */

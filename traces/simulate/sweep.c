@@ -13,8 +13,9 @@ static const int32_t best_of[] = {128, 256, 384, 512};
 #define ROUGH_SEEDS 2 /* that say where to look, and which chunk is a policy's best */
 #define ROUGH_LOADS 7 /* that such a search tries, about: for the progress bar */
 #define WHOLE_LOADS 5
-#define CURVE_FROM  0.6 /* of the lowest goodput */
-#define CURVE_TO    1.2 /* of the highest */
+#define CURVE_FROM  0.6  /* of the lowest goodput */
+#define CURVE_TO    1.2  /* of the highest */
+#define RUN_PARTS   1000 /* of the progress bar */
 
 /* A search of one policy with one chunk. */
 struct task {
@@ -29,17 +30,17 @@ struct job {
     struct task *tasks;
     pthread_mutex_t lock; /* of everything below */
     struct progress *bar;
-    int64_t done;
+    int64_t done; /* RUN_PARTS a run */
     enum status status;
     struct error error;
 };
 
 /* --- tasks on all cores */
 
-static void tell(struct job *job, int64_t runs, double virtual_s)
+static void tell(struct job *job, int64_t parts, double virtual_s)
 {
     pthread_mutex_lock(&job->lock);
-    job->done += runs;
+    job->done += parts;
     job->sweep->virtual_s += virtual_s;
     progress_update(job->bar, job->done < job->bar->total ? job->done : job->bar->total);
     pthread_mutex_unlock(&job->lock);
@@ -69,7 +70,7 @@ static void run_tasks(struct job *job, struct thread_pool *pool, int32_t count,
 {
     if (count == 0 || job->status) return;
     struct progress bar;
-    progress_begin(&bar, label, runs);
+    progress_begin(&bar, label, runs * RUN_PARTS);
     job->bar = &bar;
     job->done = 0;
     thread_pool_for(pool, count, 1, run, job);
@@ -78,7 +79,7 @@ static void run_tasks(struct job *job, struct thread_pool *pool, int32_t count,
 
 static void ran_one(void *context, double virtual_s)
 {
-    tell(context, 1, virtual_s);
+    tell(context, RUN_PARTS, virtual_s);
 }
 
 static void search_task(void *argument, int64_t begin, int64_t end, int member)
@@ -100,16 +101,34 @@ static void search_task(void *argument, int64_t begin, int64_t end, int member)
     }
 }
 
+/* How far a run is, of which `told` parts are in the bar already. */
+struct run_progress {
+    struct job *job;
+    int64_t told;
+};
+
+static void tell_share(void *context, double share)
+{
+    struct run_progress *run = context;
+    int64_t parts = (int64_t)(share * RUN_PARTS);
+    if (parts <= run->told) return;
+    tell(run->job, parts - run->told, 0);
+    run->told = parts;
+}
+
 static enum status record_seeds(struct job *job, struct policy_result *policy,
                                 struct recording *recording, struct error *err)
 {
     enum status status = ST_OK;
     for (int32_t seed = 0; seed < job->sweep->seeds && !status; seed++) {
+        struct run_progress run = {job, 0};
         double before_s = recording->virtual_s;
+        recording->progress = tell_share;
+        recording->context = &run;
         recording->width = seed == 0 ? policy->width : NULL;
         recording->step_ms = seed == 0 ? policy->step_ms : NULL;
         status = setting_record(&policy->setting, policy->load, seed, recording, err);
-        tell(job, 1, recording->virtual_s - before_s);
+        tell(job, RUN_PARTS - run.told, recording->virtual_s - before_s);
     }
     return status;
 }
@@ -132,6 +151,8 @@ static void results_task(void *argument, int64_t begin, int64_t end, int member)
         enum status status = record_seeds(job, policy, &recording, &error);
         if (status) note_failure(job, status, &error);
         policy->results = results_end(recording.builder, recording.scored_s);
+        policy->warm_us = recording.warm_us;
+        policy->not_scored = recording.not_scored;
         if (job->options->goodput && !job->options->base.closed) {
             struct estimate rate =
                 jackknife(policy->search.value, policy->search.without, policy->search.seeds);
@@ -243,7 +264,7 @@ static void curve_task(void *argument, int64_t begin, int64_t end, int member)
             struct cell *cell = &point->cells[seed];
             enum status status = setting_run(&policy->setting, point->load, seed, 0, cell, &error);
             if (status) note_failure(job, status, &error);
-            tell(job, 1, cell->virtual_s);
+            tell(job, RUN_PARTS, cell->virtual_s);
         }
     }
 }

@@ -36,7 +36,9 @@ struct sweep_options {
 struct policy_result {
     struct setting setting; /* the chunk chosen */
     double load; /* rate or clients that the results were taken at; 0: no load holds the target */
-    struct search search;    /* with goodput */
+    struct search search; /* with goodput */
+    int64_t warm_us; /* not scored of a run's ends: of the results below, the longest of any seed */
+    int64_t not_scored;      /* requests that they leave out, all seeds together */
     struct results *results; /* all seeds together; NULL when brief, or no load holds the target */
     /* With `report`: of the first seed at `load`; attainment and goodput over the rate. */
     struct series *width, *step_ms;
