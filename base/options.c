@@ -17,7 +17,9 @@ static const struct unit size_units[] = {
     {"MiB", (int64_t)1 << 20},
     {"GiB", (int64_t)1 << 30},
 };
-static const struct unit time_units[] = {{"us", 1}, {"ms", 1000}, {"s", 1000000}};
+static const struct unit time_units[] = {
+    {"us", 1}, {"ms", 1000}, {"s", 1000000}, {"m", 60000000}, {"h", 3600000000}};
+#define SHOWN_UNITS 3 /* a limit is shown in one of the first three */
 
 /* "1.5GiB" with one of `units`; a bare number takes `bare` (0: a unit is required). False when it
  * is no such thing, is negative, or leaves int64_t. */
@@ -49,7 +51,8 @@ enum status parse_time(const char *text, int64_t *us, struct error *err)
     bool zero = !strcmp(text, "0"); /* the one time that means the same in every unit */
     if (parse_with_unit(text, time_units, COUNT_OF(time_units), zero, us)) return ST_OK;
     return fail(err, ST_INVALID,
-                "found '%s', allowed is a time with its unit such as 500us, 250ms, 2s", text);
+                "found '%s', allowed is a time with its unit such as 500us, 250ms, 2s, 5m, 1h",
+                text);
 }
 
 static bool parse_integer(const char *text, size_t length, int64_t *out)
@@ -68,7 +71,7 @@ static bool parse_integer(const char *text, size_t length, int64_t *out)
 static const char *show(enum option_type type, int64_t value, char buffer[32])
 {
     const struct unit *units = type == OPT_SIZE ? size_units : time_units;
-    size_t count = type == OPT_SIZE || type == OPT_TIME ? 3 : 0;
+    size_t count = type == OPT_SIZE || type == OPT_TIME ? SHOWN_UNITS : 0;
     while (count > 0 && (value == 0 || value % units[count - 1].factor))
         count--;
     snprintf(buffer, 32, "%lld%s", (long long)(count ? value / units[count - 1].factor : value),
@@ -87,6 +90,18 @@ static enum status check_range(const struct option_spec *option, int64_t value, 
     if (option->maximum == INT64_MAX)
         return fail(err, ST_INVALID, "found '%s', allowed is %s or more", text, low);
     return fail(err, ST_INVALID, "found '%s', allowed is %s to %s", text, low, high);
+}
+
+static enum status not_an_integer(const struct option_spec *option, const char *text,
+                                  struct error *err)
+{
+    char low[32], high[32];
+    if (!option->minimum && !option->maximum)
+        return fail(err, ST_INVALID, "found '%s', allowed is an integer", text);
+    show(option->type, option->minimum, low);
+    show(option->type, option->maximum, high);
+    return fail(err, ST_INVALID, "found '%s', allowed is an integer from %s to %s", text, low,
+                high);
 }
 
 static enum status store_ints(const struct option_spec *option, const char *text, struct error *err)
@@ -152,8 +167,7 @@ static enum status store(const struct option_spec *option, const char *text, str
         return store_text(option, text, err);
     case OPT_INT:
     case OPT_INT32:
-        if (!parse_integer(text, strlen(text), &value))
-            status = fail(err, ST_INVALID, "found '%s', allowed is an integer", text);
+        if (!parse_integer(text, strlen(text), &value)) status = not_an_integer(option, text, err);
         break;
     case OPT_SIZE:
         status = parse_size(text, &value, err);

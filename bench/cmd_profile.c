@@ -5,17 +5,20 @@
 #include "model/load_options.h"
 #include "quant/checkpoint/load_cache.h"
 #include "traces/results/results.h"
+#include "traces/simulate/profile.h"
 
 #include "base/base.h"
 
 #include <errno.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define JSON_FLAGS (JSON_INDENT(2) | JSON_REAL_PRECISION(9))
-#define NAME_MOST  63 /* of a profile's file */
+#define NAME_MOST  63   /* of a profile's file */
+#define POOR_FIT   0.10 /* median error of a fit that says little of the engine */
 
 struct profile_options {
     struct load_words load;
@@ -37,19 +40,21 @@ static json_t *fit_json(const struct profile_options *o, const struct model *mod
     strbuf_truncate(&name, NAME_MOST);
     strbuf_format(&about,
                   "%s, %s weights, %s, recorded by espalier " ESPALIER_VERSION
-                  " from %lld steps; median error %.1f %%, %lld steps left out",
+                  " from %lld steps; median error %.1f %%%s, %lld steps left out",
                   model_config(model)->name, weight_format_name(model_weights(model)),
                   model_backend_name(model), (long long)fit->samples, fit->median_error * 100,
+                  fit->median_error > POOR_FIT ? " (poor: was the machine busy?)" : "",
                   (long long)fit->left_out);
-    json_t *json = json_pack(
-        "{si so so s{ss so} sf sf sf sf ss sI si si si si}", "espalier_profile", 1, "name",
-        results_text(strbuf_cstr(&name)), "about", results_text(strbuf_cstr(&about)), "gemm",
-        "form", "points", "points", points, "row_us", fit->row_us, "context_us", fit->context_us,
-        "prefill_context_us", fit->prefill_context_us, "noise", fit->noise, "shared_prefix",
-        "blocks", "kv_tokens", (json_int_t)capacity->block_count * KV_BLOCK_SLOTS, "max_rows",
-        (int)min_i32(capacity->max_rows, (int32_t)o->max_rows), "max_tokens",
-        (int)capacity->max_tokens, "max_context", (int)capacity->max_context, "vocab",
-        (int)capacity->vocab);
+    json_t *json = json_pack("{si so so s{ss so} sf sf sf sf ss sI si si si si}",
+                             "espalier_profile", 1, "name", results_text(strbuf_cstr(&name)),
+                             "about", results_text(strbuf_cstr(&about)), "gemm", "form", "points",
+                             "points", points, "row_us", fit->row_us, "context_us", fit->context_us,
+                             "prefill_context_us", fit->prefill_context_us, "noise",
+                             fmin(fit->noise, PROFILE_NOISE_MOST), "shared_prefix", "blocks",
+                             "kv_tokens", (json_int_t)capacity->block_count * KV_BLOCK_SLOTS,
+                             "max_rows", (int)min_i32(capacity->max_rows, (int32_t)o->max_rows),
+                             "max_tokens", (int)capacity->max_tokens, "max_context",
+                             (int)capacity->max_context, "vocab", (int)capacity->vocab);
     strbuf_free(&about);
     strbuf_free(&name);
     invariant(json, "the profile's JSON could not be made");
@@ -85,6 +90,14 @@ static enum status write_file(const char *path, const json_t *json, struct error
     return status;
 }
 
+static void warn_of_poor_fit(const struct profile_fit *fit)
+{
+    if (fit->median_error <= POOR_FIT) return;
+    log_warn("the median error of the fit is %.1f %%; below %.0f %% is expected. Other work on the "
+             "machine is the usual cause: record again when it does nothing else",
+             fit->median_error * 100, POOR_FIT * 100);
+}
+
 static enum status finish(const struct profile_options *o, const struct model *model,
                           const struct executor_capacity *capacity,
                           const struct recorded_steps *steps, struct error *err)
@@ -101,6 +114,8 @@ static enum status finish(const struct profile_options *o, const struct model *m
         print_fit(o, &fit);
     }
     json_decref(json);
+    fflush(stdout);
+    if (!status) warn_of_poor_fit(&fit);
     return status;
 }
 

@@ -36,7 +36,7 @@ static enum status convert_request(struct conversion *c, const struct trace_requ
     if (c->texts.slo_ttft) request.ttft_ms = c->spec.classes[0].ttft_ms;
     if (c->texts.slo_tpot) request.tpot_ms = c->spec.classes[0].tpot_ms;
     if (trace_request_check(&request, err))
-        return fail_prefix(err, "with its branches, the request at %g ms", request.arrival_ms);
+        return fail_prefix(err, "with its branches, the request at %.13g ms", request.arrival_ms);
     statistics_add(c->statistics, &request);
     return trace_writer_add(c->writer, &request, err);
 }
@@ -104,15 +104,12 @@ static enum status convert(struct conversion *c, struct error *err)
 /* true: said what is wrong. */
 static bool misused(const struct conversion *c)
 {
-    const struct workload_texts *t = &c->texts;
     if (!c->in)
         log_error("--in is missing: a trace file, or - for standard input");
     else if (c->json && !strcmp(c->out, "-"))
         log_error("--json prints on standard output: give the trace another place with --out");
-    else if (!isfinite(t->branching) &&
-             (t->width || t->stages || t->branch_tokens || t->lead || t->tail))
-        log_error("--width, --stages, --branch-tokens, --lead and --tail say what branches are "
-                  "like: --branching says how many requests have them");
+    else if (workload_texts_idle(&c->texts))
+        log_error("%s", WORKLOAD_IDLE_WORDS);
     else
         return false;
     return true;

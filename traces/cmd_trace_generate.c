@@ -91,10 +91,16 @@ static enum status generate(struct generation *g, struct error *err)
 /* true: said what is wrong. */
 static bool misused(struct generation *g)
 {
-    if (isnan(g->rate))
+    struct workload_spec spec;
+    struct error err = {0};
+    if (g->texts.preset && workload_preset(g->texts.preset, &spec, &err))
+        log_error("--preset: %s", err.text);
+    else if (isnan(g->rate))
         log_error("--rate is missing: requests per second, such as --rate 1.5");
     else if (!(g->rate > 0 && g->rate <= 1e6))
         log_error("--rate: found %g, allowed is above 0, to 1000000 requests a second", g->rate);
+    else if (workload_texts_idle(&g->texts))
+        log_error("%s", WORKLOAD_IDLE_WORDS);
     else if (g->json && !strcmp(g->out, "-"))
         log_error("--json prints on standard output: give the trace another place with --out");
     else
@@ -146,7 +152,7 @@ int trace_generate(int argc, char **argv)
         {"prefixes", OPT_STRING, &g.texts.prefixes, "COUNT:TOKENS[:SHARE]",
          "prompts begin with one of COUNT texts of TOKENS tokens (SHARE of them do)", 0, 0},
         {"cached", OPT_REAL, &g.texts.cached, "SHARE",
-         "of each prompt, taken to be in the KV cache already (simulation)", 0, 1},
+         "of each prompt, taken to be in the KV cache already, below 1 (simulation)", 0, 0},
         {NULL, OPT_FLAG, NULL, NULL, "Branches:", 0, 0},
         WORKLOAD_BRANCHING_OPTIONS(g.texts),
         {NULL, OPT_FLAG, NULL, NULL, "Service levels:", 0, 0},

@@ -136,7 +136,7 @@ static enum status check_times(const struct trace_request *request, struct error
                  {"slo.tpot_ms", request->tpot_ms}};
     for (size_t i = 0; i < COUNT_OF(times); i++)
         if (!(times[i].ms >= 0 && times[i].ms <= TRACE_MAX_MS))
-            return fail(err, ST_INVALID, "%s: found %g, allowed is 0 to %g", times[i].name,
+            return fail(err, ST_INVALID, "%s: found %.13g, allowed is 0 to %.13g", times[i].name,
                         times[i].ms, TRACE_MAX_MS);
     return ST_OK;
 }

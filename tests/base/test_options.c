@@ -110,14 +110,15 @@ WRONG(missing_before_option, "--model needs a value (PATH)", "--model", "--json"
 WRONG(flag_with_value, "--json takes no value, found 'yes'", "--json=yes")
 WRONG(below, "--max-rows: found '0', allowed is 1 to 256", "--max-rows", "0")
 WRONG(above, "--max-rows: found '257', allowed is 1 to 256", "--max-rows", "257")
-WRONG(no_integer, "--max-rows: found '8x', allowed is an integer", "--max-rows", "8x")
-WRONG(overflow, "--max-rows: found '99999999999999999999', allowed is an integer", "--max-rows",
-      "99999999999999999999")
+WRONG(no_integer, "--max-rows: found '8x', allowed is an integer from 1 to 256", "--max-rows", "8x")
+WRONG(overflow, "--max-rows: found '99999999999999999999', allowed is an integer from 1 to 256",
+      "--max-rows", "99999999999999999999")
 WRONG(small_size, "--kv-memory: found '1KiB', allowed is 1MiB or more", "--kv-memory", "1KiB")
 WRONG(bad_size, "--kv-memory: found '1GB', allowed is a size such as 65536, 64KiB, 512MiB, 2GiB",
       "--kv-memory", "1GB")
 WRONG(long_time, "--slo-tpot: found '61s', allowed is 0 to 60s", "--slo-tpot", "61s")
-WRONG(bare_time, "--slo-tpot: found '50', allowed is a time with its unit such as 500us, 250ms, 2s",
+WRONG(bare_time,
+      "--slo-tpot: found '50', allowed is a time with its unit such as 500us, 250ms, 2s, 5m, 1h",
       "--slo-tpot", "50")
 WRONG(bad_real, "--temperature: found 'nan', allowed is a number", "--temperature", "nan")
 WRONG(list_range, "--rows: found '1,65', allowed is 1 to 64", "--rows", "1,65")
@@ -179,7 +180,11 @@ Test(options, times)
     cr_assert_eq(us, 250000);
     cr_assert_eq(parse_time("7us", &us, NULL), ST_OK);
     cr_assert_eq(us, 7);
-    static const char *const bad[] = {"", "5", "5m", "-5s", "0.5us", "1e300s", "s"};
+    cr_assert_eq(parse_time("5m", &us, NULL), ST_OK);
+    cr_assert_eq(us, 300000000);
+    cr_assert_eq(parse_time("1.5h", &us, NULL), ST_OK);
+    cr_assert_eq(us, 5400000000);
+    static const char *const bad[] = {"", "5", "5min", "5M", "1d", "-5s", "0.5us", "1e300s", "s"};
     for (size_t i = 0; i < COUNT_OF(bad); i++)
         cr_assert_eq(parse_time(bad[i], &us, NULL), ST_INVALID, "%s", bad[i]);
 }

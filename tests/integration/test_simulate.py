@@ -523,7 +523,7 @@ def test_wrong_usage(simulate, arguments, words):
 
 
 def test_more_than_memory_holds_is_refused(simulate):
-    assert "6e+08 requests; at most 20000000 are allowed" in simulate("--preset", "W1", "--rate", "1000000", code=1)[1]
+    assert "600000000 requests; at most 20000000 are allowed" in simulate("--preset", "W1", "--rate", "1000000", code=1)[1]
 
 
 def test_a_page_that_cannot_be_written_is_told_before_the_runs(simulate):
@@ -558,7 +558,12 @@ def test_a_recorded_profile_is_read_back(run, document, steady, tmp_path):
     found = document("--trace", steady, "--profile", "mine.json", "--policy", "eager", "--rate", "0.5")
     assert found["profile"] == "here" and found["policies"][0]["completed"] > 10
     assert {path.name for path in tmp_path.iterdir()} == {"mine.json", steady.name}
-    table, _ = run("profile", "--model", "synthetic:tiny", "--record", "mine.json", "--seconds", "0.5")
+    table, err = run("profile", "--model", "synthetic:tiny", "--record", "mine.json", "--seconds", "0.5")
+    # What the machine did beside it is not ours to choose: the warning is there if, and only if, the figure is.
+    off = float(re.search(r"median error ([\d.]+) %", table)[1])
+    poor = "(poor: was the machine busy?)" in json.loads((tmp_path / "mine.json").read_text())["about"]
+    assert poor == (f"the median error of the fit is {off:.1f} %; below 10 % is expected" in err)
+    assert poor == (off > 10) or off == 10
     assert "tokens in a step" in table and "espalier simulate --profile mine.json" in table
 
 

@@ -228,6 +228,16 @@ def test_a_malformed_line():
                                                          code=1)[1]
 
 
+@pytest.mark.parametrize("line, words", [
+    ('{"arrival_ms": 1e300, "prompt_tokens": 5, "stages": [3]}',
+     "arrival_ms: found '1e300', expected a number from 0 to 1000000000000\n"),
+    ('{"arrival_ms": 0, "prompt_tokens": 5, "stages": [3], "class": "a\\u0000b"}', "(\\u0000 is not allowed in a text at byte ")])
+def test_words_are_the_format_s_own(tmp_path, line, words):
+    (tmp_path / "t.jsonl").write_text(line + "\n")
+    err = trace("inspect", "--in", tmp_path / "t.jsonl", "--format", "espalier", code=1)[1]
+    assert words in err and "JSON_" not in err
+
+
 @pytest.mark.parametrize("arguments, words", [
     ([], "inspect    what a trace is like"), (["frob"], "found 'frob', expected inspect, convert or generate"),
     (["inspect"], "--in is missing"), (["convert"], "--in is missing"), (["generate"], "--rate is missing"),
@@ -235,13 +245,19 @@ def test_a_malformed_line():
     (["convert", "--in", "x", "--format", "csv"], "--format: found 'csv', allowed is auto, azure"),
     (["convert", "--in", "x", "--json"], "--json prints on standard output"),
     (["convert", "--in", "x", "--width", "2:8"], "--branching says how many"),
+    (["generate", "--rate", "1", "--width", "2"], "--branching says how many"),
+    (["generate", "--preset", "W11"], "--preset: found 'W11', allowed is W1 to W10"),
+    (["generate", "--rate", "1", "--cached", "1.01"], "--cached: found 1.01, allowed is 0 to below 1"),
+    (["generate", "--rate", "1", "--cached", "1"], "--cached: found 1, allowed is 0 to below 1"),
+    (["generate", "--rate", "1", "--branching", "1", "--width", "2:100000"], "--width: found 2 to 100000, allowed is a range"),
+    (["generate", "--rate", "1", "--seed", "18446744073709551615"], "allowed is an integer from 0 to 9223372036854775807"),
     (["convert", "--in", "x", "--branching", "2"], "--branching: found '2', allowed is 0 to 1"),
     (["generate", "--rate", "1", "--json"], "--json prints on standard output"),
     (["generate", "--rate", "0"], "--rate: found 0"), (["generate", "--rate", "-1"], "--rate: found -1"),
     (["generate", "--rate", "1", "--duration", "5"], "--duration: found '5', allowed is a time with its unit"),
     (["generate", "--rate", "1", "--preset", "W11"], "--preset: found 'W11', allowed is W1 to W10"),
     (["generate", "--rate", "1", "--lengths", "nothing"], "--lengths: found 'nothing'"),
-    (["generate", "--rate", "1", "--arrivals", "gamma:0"], "gamma arrivals: found CV 0"),
+    (["generate", "--rate", "1", "--arrivals", "gamma:0"], "--arrivals gamma: found CV 0"),
     (["generate", "--rate", "1", "--class", "a:1:1s:1s", "--slo-ttft", "1s"], "not both")])
 def test_wrong_usage(arguments, words):
     out, err = trace(*arguments, code=2)
@@ -339,5 +355,7 @@ def test_the_page_s_commands_work_as_typed(tmp_path):
     assert sentence in outputs["# The third line has a word for a number"]
     assert "1 of 3 lines were malformed" in outputs["# --skip-bad counts such lines and goes on; --json has bad_lines and"
                                                     " first_bad"]
+    half = json.loads(trace("inspect", "--in", tmp_path / "branching.jsonl", "--json")[0])
+    assert half["requests"] == 2 and half["branching_share"] == 0.5
     for name in ("w4", "burst", "branching", "mixed", "like-burst"):
         lines_of((tmp_path / f"{name}.jsonl").read_text())

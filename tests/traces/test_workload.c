@@ -261,20 +261,20 @@ Test(workload, what_a_specification_may_not_say)
         cr_assert_eq(workload_open(&spec, 1, 1, &w, &err), ST_USAGE, #change); \
         cr_assert(strstr(err.text, words), "%s: %s", #change, err.text);       \
     } while (0)
-    REFUSED(spec.branching.share = 1.5, "branching share: found 1.5");
-    REFUSED(spec.branching.share = NAN, "branching share");
-    REFUSED(spec.branching.width.least = 0, "width: found 0 to 8");
+    REFUSED(spec.branching.share = 1.5, "--branching: found 1.5");
+    REFUSED(spec.branching.share = NAN, "--branching");
+    REFUSED(spec.branching.width.least = 0, "--width: found 0 to 8");
     REFUSED(spec.branching.width.most = 5000, "4096");
-    REFUSED(spec.branching.stages.least = 4, "stages: found 4 to 3");
+    REFUSED(spec.branching.stages.least = 4, "--stages: found 4 to 3");
     REFUSED(spec.branching.branch.least = 4000; spec.branching.branch.most = 5000, "lie within");
     REFUSED(spec.branching.branch_sigma = NAN, "sigma");
     REFUSED(spec.branching.branch_median = 0, "median 0");
     REFUSED(spec.arrivals = ARRIVALS_GAMMA; spec.arrival_cv = 0, "CV 0");
-    REFUSED(spec.class_count = 0, "classes");
+    REFUSED(spec.class_count = 0, "--class");
     REFUSED(spec.classes[0].share = 0, "all shares are 0");
-    REFUSED(spec.cached_share = 1, "cached share");
+    REFUSED(spec.cached_share = 1, "--cached");
     REFUSED(spec.prompt_scale = 0, "prompt scale");
-    REFUSED(spec.prefixes.share = 1, "shared prefixes: found 0 of 0");
+    REFUSED(spec.prefixes.share = 1, "--prefixes: found 0 of 0");
     cr_assert_eq(workload_open(&good, 0, 1, &w, &err), ST_USAGE);
     cr_assert_eq(workload_open(&good, NAN, 1, &w, &err), ST_USAGE);
 }

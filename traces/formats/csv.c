@@ -92,7 +92,7 @@ bool csv_seconds(struct csv_field field, const char *column, double *out, struct
         *out = seconds;
         return true;
     }
-    fail(err, ST_INVALID, "%s: found %s, expected a number of seconds from 0 to %g", column,
+    fail(err, ST_INVALID, "%s: found %s, expected a number of seconds from 0 to %.13g", column,
          show_text(field.text, field.length).text, TRACE_MAX_MS / 1000);
     return false;
 }

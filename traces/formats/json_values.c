@@ -6,6 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *json_problem(const json_error_t *problem)
+{
+    if (strstr(problem->text, "JSON_ALLOW_NUL")) return "\\u0000 is not allowed in a text";
+    return problem->text;
+}
+
 json_t *json_line(const struct line *line, struct error *err)
 {
     json_error_t problem;
@@ -16,7 +22,7 @@ json_t *json_line(const struct line *line, struct error *err)
              show_text(line->text, line->length).text);
     else
         fail(err, ST_INVALID, "found %s, expected a JSON object (%s at byte %d)",
-             show_text(line->text, line->length).text, problem.text, problem.position);
+             show_text(line->text, line->length).text, json_problem(&problem), problem.position);
     json_decref(value);
     return NULL;
 }
@@ -24,7 +30,7 @@ json_t *json_line(const struct line *line, struct error *err)
 struct shown show_value(const json_t *value)
 {
     if (!value) return show_text("", 0);
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
     struct shown shown = show_text(text ? text : "?", text ? strlen(text) : 1);
     free(text);
     return shown;
@@ -76,7 +82,7 @@ bool json_ms(const json_t *value, const char *where, double *out, struct error *
         *out = ms;
         return true;
     }
-    fail(err, ST_INVALID, "%s: found %s, expected a number from 0 to %g", where,
+    fail(err, ST_INVALID, "%s: found %s, expected a number from 0 to %.13g", where,
          show_value(value).text, TRACE_MAX_MS);
     return false;
 }

@@ -8,6 +8,10 @@
 /* The object on the line; NULL: the error says what is there instead. Caller frees. */
 json_t *json_line(const struct line *line, struct error *err);
 
+/* Why a text is no JSON, in words of the format, not of the library. A view of `problem`, or a
+ * constant. */
+const char *json_problem(const json_error_t *problem);
+
 /* What a message shows of a value; "nothing" for NULL. */
 struct shown show_value(const json_t *value);
 

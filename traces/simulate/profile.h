@@ -27,6 +27,7 @@ const char *const *profile_builtin_names(size_t *count);
 
 enum shared_prefix profile_shared_prefix(const struct profile *profile);
 double profile_noise(const struct profile *profile); /* sigma of the logarithm */
+#define PROFILE_NOISE_MOST 2                         /* that a file may have */
 void profile_capacity(const struct profile *profile, struct executor_capacity *capacity);
 
 /* The mean. */

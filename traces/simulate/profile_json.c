@@ -3,6 +3,7 @@
 #include "traces/simulate/profile_private.h"
 
 #include "base/base.h"
+#include "traces/formats/json_values.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -27,7 +28,7 @@ static const struct field profile_fields[] = {
     {"context_us", FIELD_DOUBLE, AT(context_us), 0, 1e6, 0},
     {"row_us", FIELD_DOUBLE, AT(row_us), 0, 1e9, 0},
     {"prefill_context_us", FIELD_DOUBLE, AT(prefill_context_us), 0, 1e6, 0},
-    {"noise", FIELD_DOUBLE, AT(noise), 0, 2, 0},
+    {"noise", FIELD_DOUBLE, AT(noise), 0, PROFILE_NOISE_MOST, 0},
     {"kv_tokens", FIELD_INT64, AT(kv_tokens), KV_BLOCK_SLOTS, 16.0 * (1 << 24), NAN},
     {"max_rows", FIELD_INT32, AT(max_rows), 1, 1 << 16, 512},
     {"max_tokens", FIELD_INT32, AT(max_tokens), 1, 1 << 20, 8192},
@@ -85,8 +86,8 @@ static enum status read_field(const json_t *object, const struct field *field,
     const json_t *found = json_object_get(object, field->key);
     bool whole = field->kind != FIELD_DOUBLE;
     if (!found && isnan(field->otherwise))
-        return fail(err, ST_INVALID, "'%s' is missing; %s from %g to %g is expected", field->key,
-                    whole ? "a whole number" : "a number", field->low, field->high);
+        return fail(err, ST_INVALID, "'%s' is missing; %s from %.10g to %.10g is expected",
+                    field->key, whole ? "a whole number" : "a number", field->low, field->high);
     if (!found) {
         store(profile, field, field->otherwise);
         return ST_OK;
@@ -96,8 +97,8 @@ static enum status read_field(const json_t *object, const struct field *field,
         !(value >= field->low && value <= field->high)) {
         char text[64] = "not a number";
         if (json_is_number(found)) snprintf(text, sizeof text, "%.10g", value);
-        return fail(err, ST_INVALID, "'%s' is %s; %s from %g to %g is allowed", field->key, text,
-                    whole ? "a whole number" : "a number", field->low, field->high);
+        return fail(err, ST_INVALID, "'%s' is %s; %s from %.10g to %.10g is allowed", field->key,
+                    text, whole ? "a whole number" : "a number", field->low, field->high);
     }
     store(profile, field, value);
     return ST_OK;
@@ -138,12 +139,13 @@ static enum status read_point(const json_t *json, size_t at, struct gemm_model *
     *point = (struct gemm_point){json_number_value(tokens), json_number_value(us)};
     if (!(point->tokens > 0 && point->tokens <= 1e9 && point->us >= 0 && point->us <= 1e9))
         return fail(err, ST_INVALID,
-                    "'points'[%zu] is [%g, %g]; tokens above 0 and us from 0 are allowed, both to "
-                    "1e9",
+                    "'points'[%zu] is [%.10g, %.10g]; tokens above 0 and us from 0 are allowed, "
+                    "both to 1000000000",
                     at, point->tokens, point->us);
     if (at > 0 && point->tokens <= point[-1].tokens)
-        return fail(err, ST_INVALID, "'points'[%zu] is at %g tokens, not above the %g before it",
-                    at, point->tokens, point[-1].tokens);
+        return fail(err, ST_INVALID,
+                    "'points'[%zu] is at %.10g tokens, not above the %.10g before it", at,
+                    point->tokens, point[-1].tokens);
     gemm->count++;
     return ST_OK;
 }
@@ -256,7 +258,7 @@ enum status profile_read(const char *path, struct profile *profile, struct error
     if (!root && wrong.line < 0) return fail(err, ST_IO, "%s: %s", path, wrong.text);
     if (!root)
         return fail(err, ST_INVALID, "%s: line %d, column %d: %s", path, wrong.line, wrong.column,
-                    wrong.text);
+                    json_problem(&wrong));
     enum status status = read_object(root, profile, err);
     json_decref(root);
     return status ? fail_prefix(err, "%s", path) : ST_OK;

@@ -99,8 +99,8 @@ static enum status run_of_preset(const struct source *source, int32_t seed, doub
     const struct source_options *o = &source->options;
     if (rate * o->duration_s > REQUESTS_MOST)
         return fail(err, ST_INVALID,
-                    "%g requests/s for %g s are %.3g requests; at most %.0f are allowed", rate,
-                    o->duration_s, rate * o->duration_s, REQUESTS_MOST);
+                    "%.10g requests/s for %.10g s are %.0f requests; at most %.0f are allowed",
+                    rate, o->duration_s, rate * o->duration_s, REQUESTS_MOST);
     enum status status = workload_generate(&source->spec, rate > 0 ? rate : 1, o->duration_s,
                                            rng_at(o->seed, (uint64_t)seed), &run->owned, err);
     if (status) return status;

@@ -78,7 +78,7 @@ enum status workload_open(const struct workload_spec *spec, double rate, uint64_
     if (status) return status;
     if (!(rate > 0 && rate <= 1e6))
         return fail(err, ST_USAGE,
-                    "rate: found %g, allowed is above 0, to 1000000 requests a second", rate);
+                    "--rate: found %g, allowed is above 0, to 1000000 requests a second", rate);
     struct workload *w = must_alloc(sizeof *w);
     *w = (struct workload){.spec = *spec, .rate = rate};
     w->content_seed = mix64(seed ^ CONTENT_STREAM);
@@ -167,7 +167,8 @@ enum status workload_generate(const struct workload_spec *spec, double rate, dou
     struct workload *w;
     *out = NULL;
     if (!(duration_s >= 0 && duration_s * rate <= MOST_IN_MEMORY))
-        return fail(err, ST_USAGE, "duration: found %g s at %g requests/s, at most %g requests fit",
+        return fail(err, ST_USAGE,
+                    "--duration: found %g s at %g requests/s, at most %.0f requests fit",
                     duration_s, rate, MOST_IN_MEMORY);
     enum status status = workload_open(spec, rate, seed, &w, err);
     if (status) return status;

@@ -102,31 +102,32 @@ static double share_within(const struct workload_branching *b)
 
 static enum status check_branching(const struct workload_branching *b, struct error *err)
 {
-    enum status status = check_share("branching share", b->share, err);
-    if (!status) status = check_range("width", &b->width, WORKLOAD_MAX_WIDTH, err);
-    if (!status) status = check_range("stages", &b->stages, WORKLOAD_MAX_STAGES, err);
-    if (!status) status = check_range("leading serial tokens", &b->lead, 1000000, err);
-    if (!status) status = check_range("last serial tokens", &b->tail, 1000000, err);
-    if (!status) status = check_range("branch tokens", &b->branch, 1000000, err);
+    enum status status = check_share("--branching", b->share, err);
+    if (!status) status = check_range("--width", &b->width, WORKLOAD_MAX_WIDTH, err);
+    if (!status) status = check_range("--stages", &b->stages, WORKLOAD_MAX_STAGES, err);
+    if (!status) status = check_range("--lead", &b->lead, 1000000, err);
+    if (!status) status = check_range("--tail", &b->tail, 1000000, err);
+    if (!status) status = check_range("--branch-tokens", &b->branch, 1000000, err);
     if (status) return status;
     if (!(b->branch_median >= 1 && b->branch_median <= 1e6 && b->branch_sigma >= 0 &&
           b->branch_sigma <= 5))
         return fail(err, ST_USAGE,
-                    "branch tokens: found median %g and sigma %g, allowed is 1 to 1000000 and 0 "
+                    "--branch-tokens: found median %g and sigma %g, allowed is 1 to 1000000 and 0 "
                     "to 5",
                     b->branch_median, b->branch_sigma);
     if (!(share_within(b) >= 0.01))
         return fail(err, ST_USAGE,
-                    "branch tokens: of a lognormal with median %g and sigma %g only %.2g %% lie "
+                    "--branch-tokens: of a lognormal with median %g and sigma %g only %.2g %% lie "
                     "within %d to %d, at least 1 %% must",
                     b->branch_median, b->branch_sigma, 100 * share_within(b), b->branch.least,
                     b->branch.most);
     double most = b->stages.most * ((double)b->width.most * b->branch.most + b->lead.most);
     if (most + b->tail.most > TRACE_MAX_TOKENS / 2)
-        return fail(err, ST_USAGE,
-                    "a request could have %g output tokens, at most %d are allowed: fewer stages, "
-                    "branches or tokens",
-                    most + b->tail.most, TRACE_MAX_TOKENS / 2);
+        return fail(
+            err, ST_USAGE,
+            "a request could have %.0f output tokens, at most %d are allowed: lower --stages, "
+            "--width, --branch-tokens, --lead or --tail",
+            most + b->tail.most, TRACE_MAX_TOKENS / 2);
     return ST_OK;
 }
 
@@ -134,21 +135,21 @@ static enum status check_classes(const struct workload_spec *spec, struct error 
 {
     double sum = 0;
     if (spec->class_count < 1 || spec->class_count > WORKLOAD_MAX_CLASSES)
-        return fail(err, ST_USAGE, "classes: found %d, allowed is 1 to %d", spec->class_count,
+        return fail(err, ST_USAGE, "--class: found %d, allowed is 1 to %d", spec->class_count,
                     WORKLOAD_MAX_CLASSES);
     for (int32_t i = 0; i < spec->class_count; i++) {
         const struct workload_class *slo = &spec->classes[i];
         if (!(slo->share >= 0 && slo->share <= 1e9))
-            return fail(err, ST_USAGE, "class '%s': found a share of %g, allowed is 0 or more",
+            return fail(err, ST_USAGE, "--class %s: found a share of %g, allowed is 0 or more",
                         slo->name, slo->share);
         if (!(slo->ttft_ms >= 0 && slo->ttft_ms <= TRACE_MAX_MS && slo->tpot_ms >= 0 &&
               slo->tpot_ms <= TRACE_MAX_MS))
             return fail(err, ST_USAGE,
-                        "class '%s': found an SLO of %g and %g ms, allowed is 0 (none) to %g",
+                        "--class %s: found an SLO of %g and %g ms, allowed is 0 (none) to %.13g",
                         slo->name, slo->ttft_ms, slo->tpot_ms, TRACE_MAX_MS);
         sum += slo->share;
     }
-    return sum > 0 ? ST_OK : fail(err, ST_USAGE, "classes: all shares are 0");
+    return sum > 0 ? ST_OK : fail(err, ST_USAGE, "--class: all shares are 0");
 }
 
 enum status workload_check(const struct workload_spec *spec, struct error *err)
@@ -156,21 +157,21 @@ enum status workload_check(const struct workload_spec *spec, struct error *err)
     enum status status = check_branching(&spec->branching, err);
     if (!status) status = check_range("prompt tokens", &spec->prompt, TRACE_MAX_TOKENS / 2, err);
     if (!status) status = check_range("output tokens", &spec->output, TRACE_MAX_TOKENS / 2, err);
-    if (!status) status = check_share("shared prefixes", spec->prefixes.share, err);
+    if (!status) status = check_share("--prefixes", spec->prefixes.share, err);
     if (!status) status = check_classes(spec, err);
     if (status) return status;
     if (!(spec->cached_share >= 0 && spec->cached_share < 1))
-        return fail(err, ST_USAGE, "cached share: found %g, allowed is 0 to below 1",
+        return fail(err, ST_USAGE, "--cached: found %g, allowed is 0 to below 1",
                     spec->cached_share);
     if (!(spec->prompt_scale > 0 && spec->prompt_scale <= 1e6))
         return fail(err, ST_USAGE, "prompt scale: found %g, allowed is above 0, to 1000000",
                     spec->prompt_scale);
     if (spec->prefixes.share > 0 && (spec->prefixes.count < 1 || spec->prefixes.tokens < 1))
         return fail(err, ST_USAGE,
-                    "shared prefixes: found %d of %d tokens, allowed is 1 or more of 1 or more",
+                    "--prefixes: found %d of %d tokens, allowed is 1 or more of 1 or more",
                     spec->prefixes.count, spec->prefixes.tokens);
     if (spec->arrivals == ARRIVALS_GAMMA && !(spec->arrival_cv >= 0.05 && spec->arrival_cv <= 20))
-        return fail(err, ST_USAGE, "gamma arrivals: found CV %g, allowed is 0.05 to 20",
+        return fail(err, ST_USAGE, "--arrivals gamma: found CV %g, allowed is 0.05 to 20",
                     spec->arrival_cv);
     return ST_OK;
 }

@@ -11,6 +11,12 @@ struct workload_texts workload_texts_none(void)
     return (struct workload_texts){.branching = NAN, .cached = NAN};
 }
 
+bool workload_texts_idle(const struct workload_texts *t)
+{
+    return !t->preset && !isfinite(t->branching) &&
+           (t->width || t->stages || t->branch_tokens || t->lead || t->tail);
+}
+
 /* --- parts between colons */
 
 #define MAX_PARTS 5

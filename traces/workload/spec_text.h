@@ -16,6 +16,12 @@ struct workload_texts {
 
 struct workload_texts workload_texts_none(void);
 
+/* Says what branches are like, where nobody branches (a preset has some): true. */
+bool workload_texts_idle(const struct workload_texts *texts);
+#define WORKLOAD_IDLE_WORDS                                                              \
+    "--width, --stages, --branch-tokens, --lead and --tail say what branches are like: " \
+    "--branching says how many requests have them"
+
 /* The preset, or workload_default, and upon it what was given. Class names are kept in `names`
  * [WORKLOAD_MAX_CLASSES]; release spec->lengths with lengths_release. ST_USAGE: the option, what
  * was found, what is allowed. */
