@@ -9,7 +9,7 @@
 struct tally {
     int32_t waiting, running;
     int32_t rows_in_flight;
-    int64_t sequences, spans, answers;
+    int64_t sequences, spans;
     int32_t *holders; /* [block_count], counted from the sequences' tables */
 };
 
@@ -59,7 +59,6 @@ static void tally_request(struct tally *tally, const struct request *request)
                   (request->state < REQUEST_LEAVING || in_flight > 0) && request->holds == 0,
               "request %llu in state %d with %d sequences, %d rows in flight, %d holds", id,
               request->state, unfinished, in_flight, request->holds);
-    tally->answers += request->params.n > 1 ? request->params.n : 0;
     tally->waiting += request->state == REQUEST_WAITING;
     tally->running += request->state == REQUEST_RUNNING;
     tally->rows_in_flight += in_flight;
@@ -111,10 +110,6 @@ void scheduler_check(const struct scheduler *s)
     invariant(tally.sequences == s->sequence_count && tally.spans == s->span_count,
               "%lld sequences with %lld spans, %lld with %lld counted", (long long)tally.sequences,
               (long long)tally.spans, (long long)s->sequence_count, (long long)s->span_count);
-    invariant(tally.answers == s->answer_count && waiting_bound(s) >= waiting_count(s),
-              "%lld answers, %lld counted; %d sequences wait, %lld at most",
-              (long long)tally.answers, (long long)s->answer_count, waiting_count(s),
-              (long long)waiting_bound(s));
     request_queue_check(&s->waiting);
     check_running(s);
     check_blocks(s, &tally);

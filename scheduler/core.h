@@ -45,7 +45,6 @@ struct scheduler {
     bool any_deferred;            /* some were ready and not chosen */
     int64_t sequence_count;       /* of all requests that are not freed */
     int64_t span_count;           /* of their views */
-    int64_t answer_count;         /* answers of n > 1, begun or not */
     uint64_t residency_change;    /* counts admissions and preemptions */
     struct request *first, *last; /* every request that is not freed, in order of arrival */
     uint64_t last_id;             /* of a request added by scheduler_add */
@@ -65,16 +64,6 @@ struct scheduler {
 
 /* Makes sure that `request` gets its turn; cannot fail. The caller kept to limits.max_queue. */
 void scheduler_enqueue(struct scheduler *s, struct request *request);
-
-/* Sequences that wait: those that have not ended and are without blocks, or without a place in the
- * steps. */
-int32_t waiting_count(const struct scheduler *s);
-
-/* No fewer than those: all that are here, ended ones too. */
-static inline int64_t waiting_bound(const struct scheduler *s)
-{
-    return s->sequence_count + s->answer_count;
-}
 /* Every request ends with FINISH_ABORT; ticks until nothing is left. */
 void scheduler_wind_up(struct scheduler *s);
 struct request_limits scheduler_limits(const struct scheduler *s);

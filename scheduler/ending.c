@@ -23,7 +23,6 @@ static void request_unlink(struct scheduler *s, struct request *request)
 {
     for (const struct stage *stage = request->first_stage; stage; stage = stage->next)
         count_stage(s, stage, -1);
-    if (request->params.n > 1) s->answer_count -= request->params.n;
     if (request->previous)
         request->previous->next = request->next;
     else

@@ -148,17 +148,10 @@ static int32_t unfinished_count(const struct scheduler *s)
     return count;
 }
 
-/* All others that have not ended. */
-int32_t waiting_count(const struct scheduler *s)
+/* All others that have not ended: without blocks, or without a place in the steps. */
+static int32_t waiting_count(const struct scheduler *s)
 {
     return unfinished_count(s) - running_count(s);
-}
-
-/* Looks at each request only where so many could be there: a simulated queue has thousands. */
-static bool queue_has_room(const struct scheduler *s, int32_t n)
-{
-    int32_t most = s->limits.max_queue - n;
-    return waiting_bound(s) <= most || waiting_count(s) <= most;
 }
 
 static bool anybody_waits(const struct scheduler *s)
@@ -175,7 +168,7 @@ enum status scheduler_add(struct scheduler *s, const struct request_params *para
     struct request *request;
     enum status status = request_check(&s->limits, params, err);
     if (status) return status;
-    if (!queue_has_room(s, params->n))
+    if (waiting_count(s) > s->limits.max_queue - params->n)
         return fail(err, ST_FULL, "The queue is full: %d sequences wait, at most %d may.",
                     waiting_count(s), s->limits.max_queue);
     status = request_create(&s->limits, params, clock_now(&s->clock), &request, err);
@@ -195,7 +188,6 @@ void scheduler_enqueue(struct scheduler *s, struct request *request)
         s->first = request;
     s->last = request;
     count_stage(s, request->first_stage, 1);
-    if (request->params.n > 1) s->answer_count += request->params.n;
     for (struct sequence *seq = request_begin(request); seq; seq = sequence_next(seq))
         seq->name = ++s->last_sequence;
     request_queue_push(&s->waiting, request);
