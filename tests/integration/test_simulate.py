@@ -4,6 +4,7 @@ simulated."""
 import json
 import os
 import pathlib
+import pty
 import re
 import signal
 import subprocess
@@ -190,6 +191,24 @@ def test_limits_that_change_nothing_are_told(simulate, steady, tmp_path):
 def test_spaces_between_policies(document, steady):
     found = document("--trace", steady, "--policy", "off, eager ,cap:2")
     assert [policy["policy"] for policy in found["policies"]] == ["off", "eager", "cap:2"]
+
+
+def test_one_long_run_says_how_far_it_is():
+    """On a terminal, more often than once a run."""
+    parent, child = pty.openpty()
+    run = subprocess.Popen([ESPALIER, "simulate", "--preset", "W4", "--rate", "150", "--duration", "30s", "--policy", "eager"],
+                           stdout=subprocess.DEVNULL, stderr=child)
+    os.close(child)
+    seen = b""
+    try:
+        while chunk := os.read(parent, 65536):
+            seen += chunk
+    except OSError:  # the other end is closed
+        pass
+    os.close(parent)
+    assert run.wait(PATIENCE) == 0
+    shares = [int(share) for share in re.findall(rb"(\d+) %", seen)]
+    assert shares == sorted(shares) and any(0 < share < 100 for share in shares), seen
 
 
 @pytest.mark.parametrize("json_too", [[], ["--json"]])
