@@ -71,6 +71,14 @@ def agreed(record, figures):
     assert checked > 100 and not found, found
 
 
+def same_again(record, *options):
+    """The figures of --from, which has a command of its own, with the run's in its place."""
+    again = json.loads(run("--from", record, "--json", *options).stdout)
+    assert again["command"].startswith("espalier replay --from ")
+    return {**{key: value for key, value in again.items() if key != "recorded_command"},
+            "command": again["recorded_command"]}
+
+
 def runs_of(path):
     """[(header, records, end)] of a record file."""
     runs = []
@@ -94,7 +102,7 @@ class Replay:
         self.path = record
         self.figures = json.loads(self.done.stdout)
         agreed(record, self.figures)
-        assert json.loads(run("--from", record, "--json").stdout) == self.figures
+        assert same_again(record) == self.figures
         self.runs = runs_of(record)
         self.header, records, self.end = self.runs[-1]
         self.records = sorted(records, key=lambda record: record["index"])
@@ -198,6 +206,23 @@ def test_random_arrivals_come_from_the_seed(stub, trace, replay):
         due.append([record["due_us"] for record in done.records])
     assert due[0] == due[1] != due[2]
     assert 0.4 < due[0][-1] / (30 * 5000) < 2
+    # What was offered is the rate of sending, however long the last answers took.
+    assert done.figures["offered_rate"] == pytest.approx(30e6 / due[2][-1], rel=1e-9)
+    assert done.figures["offered_rate"] == done.figures["send"]["rate_per_s"]
+
+
+def test_what_was_offered_is_what_was_sent(stub, trace, tmp_path):
+    record, page = tmp_path / "record.jsonl", tmp_path / "page.html"
+    table = run("--trace", trace(*[SERIAL] * 5, gap_ms=10), "--url", stub("--ttft", 500, "--gap", 1), "--record", record,
+                "--report", page).stdout
+    assert re.search(r"offered, requests/s +100\n", table)
+    text = html.unescape(page.read_text())
+    assert "offered 100<" in text and "What follows: at 100 requests/s" in text
+    figures = same_again(record)
+    assert figures["offered_rate"] == figures["send"]["rate_per_s"] == pytest.approx(100)
+    assert figures["goodput"]["requests_per_s"] == pytest.approx(5 / figures["scored_s"])
+    together = run("--trace", trace(SERIAL, SERIAL, gap_ms=0), "--url", stub("--ttft", 5), "--json", "--report", page)
+    assert json.loads(together.stdout)["offered_rate"] is None and "nan" not in page.read_text()
 
 
 def test_the_traces_times_are_scaled(stub, trace, replay):
@@ -597,6 +622,11 @@ def test_a_record_is_judged_anew_by_other_limits(stub, trace, replay):
     assert done.figures["slo_attainment"] == 1
     again = json.loads(run("--from", done.path, "--json", "--slo-ttft", "20ms").stdout)
     assert again["slo_attainment"] == 0 and again["completed"] == 4
+    assert again["slo"]["ttft_ms"] == 20 == again["judged_anew"]["slo"]["ttft_ms"] and again["slo"]["tpot_ms"] == 0
+    agreed(done.path, again)
+    table = run("--from", done.path, "--slo-ttft", "20ms").stdout
+    assert "SLO: TTFT 20 ms, of all requests." in table
+    assert "SLO: TTFT 10000 ms, where the trace names none." in run("--from", done.path).stdout
 
 
 def test_a_record_is_judged_as_its_run_was(stub, trace, replay, tmp_path):
@@ -620,7 +650,8 @@ def test_a_search_is_judged_anew_by_another_target(stub, trace, replay):
     again = json.loads(run("--from", done.path, "--json", "--attainment", "0.4").stdout)
     in_time = [probe["rate_per_s"] for probe in again["goodput_search"]["probes"] if not probe["late"]]
     assert done.figures["goodput"]["max_rate"] is None and again["goodput"]["max_rate"] == max(in_time, default=None)
-    agreed(done.path, done.figures)
+    assert again["goodput"]["max_rate"] == again["offered_rate"]
+    agreed(done.path, again)
 
 
 def test_an_interrupted_run_reaches_no_target(stub, trace, tmp_path):
@@ -636,9 +667,35 @@ def test_an_interrupted_run_reaches_no_target(stub, trace, tmp_path):
     process.send_signal(signal.SIGTERM)
     figures = json.loads(process.communicate(timeout=PATIENCE)[0])
     assert figures["end"]["interrupted"] and figures["goodput"]["max_rate"] is None
-    assert [probe["passed"] for probe in figures["goodput_search"]["probes"]] == [False]
+    assert [(probe["passed"], probe["interrupted"]) for probe in figures["goodput_search"]["probes"]] == [(None, True)]
+    assert figures["goodput_search"]["interrupted"] and "search was interrupted" in figures["notices"]
     agreed(record, figures)
-    assert json.loads(run("--from", record, "--json").stdout) == figures
+    assert same_again(record) == figures
+
+
+def test_a_run_that_was_cut_off_bounds_no_search(stub, trace, tmp_path):
+    record, page = tmp_path / "record.jsonl", tmp_path / "page.html"
+    process = subprocess.Popen([ESPALIER, "replay", "--trace", trace(SERIAL), "--url", stub("--ttft", 1, "--gap", 1),
+                                "--json", "--goodput", "--rate", "40", "--duration", "1500ms", "--record", record],
+                               stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + PATIENCE
+    while not record.exists() or record.read_text().count("espalier_replay") < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    figures = json.loads(process.communicate(timeout=PATIENCE)[0])
+    assert process.returncode == 0 and "search was interrupted" in figures["notices"]
+    first, second = figures["goodput_search"]["probes"]
+    assert second["interrupted"] and second["passed"] is None and not figures["end"]["interrupted"]
+    assert first["passed"] or first["late"]  # a busy machine
+    if first["passed"]:
+        assert figures["goodput"]["max_rate"] == 40 and figures["goodput"]["max_rate_interval"] == [40, None]
+    agreed(record, figures)
+    assert same_again(record) == figures
+    table = run("--from", record, "--report", page).stdout
+    assert "interrupted: not judged" in table and "The search was interrupted" in table
+    assert "search was interrupted" in page.read_text()
 
 
 def test_a_record_may_have_been_through_an_editor(stub, trace, replay, tmp_path):
@@ -646,7 +703,7 @@ def test_a_record_may_have_been_through_an_editor(stub, trace, replay, tmp_path)
     edited = tmp_path / "edited.jsonl"
     text = "\ufeff\r\n" + done.path.read_text().replace("\n", "\r\n\r\n") + "  \r\n\t"
     edited.write_bytes(text.encode())
-    assert json.loads(run("--from", edited, "--json").stdout) == done.figures
+    assert same_again(edited) == done.figures
 
 
 def test_a_record_of_nonsense_is_none(stub, trace, replay, tmp_path):

@@ -2,13 +2,9 @@
 #include "base/base.h"
 #include "traces/replay/page_facts.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-static double offered(const struct replay_run *run)
-{
-    return run->rate > 0 ? run->rate : run->summary->results->offered_rate;
-}
 
 static struct report_point *make_points(const struct replay_runs *runs)
 {
@@ -16,7 +12,7 @@ static struct report_point *make_points(const struct replay_runs *runs)
     for (size_t i = 0; i < runs->count; i++) {
         const struct summary *summary = runs->list[i].summary;
         const struct slo_result *slo = &summary->results->all.slo[summary->kind];
-        points[i] = (struct report_point){offered(&runs->list[i]), slo->attainment,
+        points[i] = (struct report_point){summary->results->offered_rate, slo->attainment,
                                           slo->requests_per_s, slo->tokens_per_s};
     }
     return points;
@@ -27,15 +23,16 @@ enum status page_write(const struct replay_options *options, const struct replay
 {
     const struct replay_run *best = replay_runs_best(runs);
     struct page_facts facts;
-    char note[80];
+    char note[80] = "";
+    double offered = best->summary->results->offered_rate;
     page_facts_make(best->header, &facts);
     struct report_point *points = make_points(runs);
-    char *notice = summary_notices(best->summary, best->header, best->end);
+    char *notice = replay_runs_notices(runs);
     const json_t *slo = json_object_get(best->header, "slo");
-    snprintf(note, sizeof note, "at %.4g requests/s", offered(best));
+    if (isfinite(offered)) snprintf(note, sizeof note, "at %.4g requests/s", offered);
     struct report_run run = {.name = "replay",
                              .results = best->summary->results,
-                             .note = note,
+                             .note = *note ? note : NULL,
                              .points = points,
                              .point_count = runs->count > 1 ? runs->count : 0,
                              .tokens = best->summary->tokens,

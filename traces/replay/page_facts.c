@@ -1,5 +1,6 @@
 #include "traces/replay/page_facts.h"
 #include "base/base.h"
+#include "traces/replay/summary.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -90,11 +91,15 @@ static void prompts(const json_t *header, struct strbuf *out)
 
 static void limits(const json_t *header, struct strbuf *out)
 {
-    const json_t *slo = json_object_get(header, "slo");
-    double ttft_ms = number_at(slo, "ttft_ms"), tpot_ms = number_at(slo, "tpot_ms");
-    add_count(out, "TTFT ", ttft_ms, " ms");
-    add_count(out, ttft_ms > 0 ? ", TPOT " : "TPOT ", tpot_ms, " ms");
-    if (ttft_ms > 0 || tpot_ms > 0) strbuf_text(out, ", where the trace names none");
+    char *words = summary_limits(header);
+    strbuf_text(out, words);
+    free(words);
+}
+
+static void recorded(const json_t *header, struct strbuf *out)
+{
+    const char *words = text_at(header, "recorded_command");
+    if (words) strbuf_text(out, words);
 }
 
 static void version(const json_t *header, struct strbuf *out)
@@ -116,9 +121,9 @@ void page_facts_make(const json_t *header, struct page_facts *facts)
         const char *name;
         void (*write)(const json_t *header, struct strbuf *out);
     } rows[PAGE_FACTS] = {
-        {"server", server},     {"model", model},     {"trace", trace},
-        {"arrivals", arrivals}, {"sent as", sent_as}, {"prompts", prompts},
-        {"SLO", limits},        {"version", version}, {"machine", machine},
+        {"server", server},   {"model", model},     {"trace", trace}, {"arrivals", arrivals},
+        {"sent as", sent_as}, {"prompts", prompts}, {"SLO", limits},  {"recorded by", recorded},
+        {"version", version}, {"machine", machine},
     };
     facts->count = 0;
     for (size_t i = 0; i < PAGE_FACTS; i++) {

@@ -68,7 +68,9 @@ static void tiles(const struct report *report, struct strbuf *out)
                                         : "requests/s, the highest rate at the target");
     char offered[48];
     results_number_text(offered, sizeof offered, results->offered_rate);
-    snprintf(words, sizeof words, "requests/s of goodput; offered %s", offered);
+    snprintf(words, sizeof words, "requests/s of goodput%s%s",
+             isfinite(results->offered_rate) ? "; offered " : "",
+             isfinite(results->offered_rate) ? offered : "");
     number_tile(out, slo->requests_per_s, results->scored_s > 0, words);
     number_tile(out, slo->tokens_per_s, results->scored_s > 0, "tokens/s of goodput");
     latency_tile(out, &all->ttft_ms, "TTFT");

@@ -2,6 +2,7 @@
 
 #include "base/base.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -178,7 +179,9 @@ static void searched_rows(struct table *t)
         results_number_text(low, sizeof low, t->results[i]->max_rate_low);
         results_number_text(high, sizeof high, t->results[i]->max_rate_high);
         strcpy(t->text[i], "-");
-        if (t->results[i]->searched) snprintf(t->text[i], CELL, "%s..%s", low, high);
+        if (!t->results[i]->searched) continue;
+        bool open = !isfinite(t->results[i]->max_rate_high);
+        snprintf(t->text[i], CELL, open ? "%s or more" : "%s..%s", low, high);
     }
     emit(t, "its interval", "", true);
 }
@@ -186,7 +189,7 @@ static void searched_rows(struct table *t)
 static void goodput_rows(struct table *t)
 {
     for (size_t i = 0; i < t->count; i++)
-        set_number(t, i, t->results[i]->offered_rate, t->results[i]->scored_s > 0);
+        set_number(t, i, t->results[i]->offered_rate, isfinite(t->results[i]->offered_rate));
     emit(t, "offered, requests/s", "", false);
     goodput_row(t, "goodput, requests/s", all_of, false);
     goodput_row(t, "serial requests", serial_of, false);
