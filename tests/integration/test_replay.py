@@ -261,6 +261,16 @@ def test_what_does_not_end_is_given_up(stub, trace, replay):
     assert done.figures["end"]["drain_over"] and done.figures["slo_attainment"] == 0.5
 
 
+def test_a_runs_duration_is_its_length(stub, trace, replay):
+    url = stub("--ttft", 400, "--gap", 1)
+    waits = []
+    for options in ((), ("--duration", "1s"), ("--duration", "1s", "--drain-timeout", "0")):
+        # The second request is due behind the end, the first one's answer comes before it.
+        done = replay("--trace", trace(SERIAL, SERIAL, gap_ms=1200), "--url", url, *options)
+        waits.append((done.figures["pacing"]["drain_timeout_s"], done.figures["completed"], done.end["drain_over"]))
+    assert waits == [(300, 2, False), (30, 1, False), (0, 1, False)]
+
+
 def test_a_search_finds_the_rate_at_which_the_server_gives_in(stub, trace, replay, tmp_path):
     # Half of what is sent is refused: 95 % is never reached; without refusals always.
     never = replay("--trace", trace(SERIAL), "--url", stub("--ttft", 1, "--gap", 1, "--faults", "none,503"),
@@ -296,6 +306,7 @@ def test_the_servers_own_token_is_part_of_the_prompt(stub, trace, replay):
     done = replay("--trace", trace(SERIAL, {"prompt_tokens": 1, "stages": [2]}), "--url", stub("--bos", "--gap", 1))
     assert done.figures["prompts"]["added_by_server"] == 1
     assert [record["usage_prompt"] for record in done.records] == [40, 2]
+    assert done.end["lengthened_prompts"] == 1 and "1 prompt was made longer" in done.figures["notices"]
 
 
 def test_prompts_of_a_corpus_are_its_words(stub, trace, replay, tmp_path):
@@ -413,8 +424,9 @@ def test_a_stream_is_known_by_its_type(odd, trace, replay, kind):
 @pytest.mark.parametrize("reason", ["error", "abort"])
 def test_an_answer_that_was_given_up_is_none(odd, trace, replay, reason):
     odd.events = [choice(), choice(finish=reason), usage(2), b"[DONE]"]
-    done = replay("--trace", trace(SERIAL), "--url", odd.url)
+    done = replay("--trace", trace(SERIAL), "--url", odd.url, status=1)
     assert done.records[0]["reason"] == f"finish reason {reason}" and done.figures["failed"] == 1
+    assert "no request was completed" in done.done.stderr
 
 
 def test_llama_servers_tokenize_is_understood(odd, trace, replay):
@@ -572,6 +584,19 @@ def test_a_page_is_written(stub, trace, replay, tmp_path):
     (["--url", "http://127.0.0.1:1"], "--trace is missing"),
     (["--trace", "TRACE"], "--url is missing"),
     (["--trace", "TRACE", "--url", "ftp://x"], "--url: found"),
+    (["--trace", "TRACE", "--url", "http://"], '--url: found "http://", expected'),
+    (["--trace", "TRACE", "--url", "http:///v1"], "--url: found"),
+    (["--trace", "TRACE", "--url", "http://127.0.0.1:99999"], "a port from 1 to 65535"),
+    (["--trace", "TRACE", "--url", "127.0.0.1:0"], "a port from 1 to 65535"),
+    (["--trace", "TRACE", "--url", "http://x/?a=1"], "--url: found"),
+    (["--trace", "TRACE", "--url", "x", "--rate", "0"], "--rate: found 0, allowed is above 0"),
+    (["--trace", "TRACE", "--url", "x", "--rate", "-3"], "--rate: found -3, allowed is above 0"),
+    (["--trace", "TRACE", "--url", "x", "--rate-scale", "0"], "--rate-scale: found 0, allowed"),
+    (["--trace", "TRACE", "--url", "x", "--attainment", "2"], "--attainment: found 2, allowed"),
+    (["--trace", "TRACE", "--url", "x", "--temperature", "-1"], "--temperature: found -1, allowed"),
+    (["--trace", "TRACE", "--url", "x", "--seed", "-1"], "--seed: found '-1', allowed is 0 or more"),
+    (["--trace", "TRACE", "--url", "x", "--slo-tpot", "fast"], '--slo-tpot: found "fast", allowed is a time'),
+    (["--trace", "TRACE", "--url", "x", "--duration", "0s"], "allowed is 1us to 10000000s"),
     (["--trace", "TRACE", "--url", "x", "--branches", "tree"], "stages, n, flat"),
     (["--trace", "TRACE", "--url", "x", "--rate", "3", "--concurrency", "2"], "give one"),
     (["--trace", "TRACE", "--url", "x", "--goodput"], "--goodput needs"),
@@ -582,6 +607,55 @@ def test_wrong_usage_is_said(trace, arguments, words):
     path = str(trace(SERIAL))
     done = run(*[path if word == "TRACE" else word for word in arguments], status=2)
     assert words in done.stderr and not done.stdout
+
+
+def test_what_is_read_is_not_written_over(stub, trace, replay, tmp_path):
+    path, url = trace(SERIAL), stub("--gap", 1)
+    done = replay("--trace", path, "--url", url)
+    (tmp_path / "link").symlink_to(path)
+    (tmp_path / "hard").hardlink_to(done.path)
+    was = path.read_bytes(), done.path.read_bytes()
+    run("--from", done.path, "--report", tmp_path / "hard", status=2)
+    for options in (["--record", path], ["--report", tmp_path / "link"], ["--record", tmp_path / "x" / ".." / "new",
+                    "--report", f"{tmp_path}/./new"], ["--record", tmp_path / "new", "--corpus", tmp_path / "new"]):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        said = run("--trace", path, "--url", url, *options, status=2)
+        assert "are the same file" in said.stderr and not said.stdout
+    with path.open() as piped:
+        run("--trace", "-", "--url", url, "--record", path, status=2, stdin=piped)
+    assert was == (path.read_bytes(), done.path.read_bytes()) and not (tmp_path / "new").exists()
+    run("--trace", path, "--url", url, "--record", "/dev/null", "--report", "/dev/null")
+
+
+def test_what_is_ignored_is_said(stub, trace, replay):
+    done = replay("--trace", trace(BRANCHING), "--url", stub("--gap", 1), "--branches", "flat", "--slo-tpot", "1us",
+                  "--seed", 3)
+    assert "every one of this trace's does; ignored" in done.done.stderr and "--seed is of" in done.done.stderr
+    again = run("--from", done.path, "--rate", 2, "--requests=3", "--slo-ttft", "none", "--json")
+    assert "ignored: --rate, --requests" in again.stderr
+    figures = json.loads(again.stdout)
+    assert figures["judged_anew"]["slo"] == {"ttft_ms": 0}
+    agreed(done.path, figures)
+
+
+def test_another_model_is_no_missing_tokenize(server, trace, replay):
+    done = replay("--trace", trace(SERIAL), "--url", server.url, "--model", "nomodel", status=1)
+    assert done.figures["prompts"]["check"].endswith("/tokenize answered 404 model_not_found")
+    assert '--model: found "nomodel", which /v1/models does not name' in done.done.stderr
+
+
+def test_a_server_that_never_answers_holds_up_nothing(trace):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        options = ["--trace", str(trace(SERIAL)), "--url", f"127.0.0.1:{silent.getsockname()[1]}"]
+        begun = time.monotonic()
+        assert "/v1/models: Operation timed out" in run(*options, "--timeout", "1s", status=1).stderr
+        assert time.monotonic() - begun < 15
+        process = subprocess.Popen([ESPALIER, "replay", *options], stdout=subprocess.DEVNULL)
+        for _ in range(2):  # the runs' connections
+            silent.accept()
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == -signal.SIGINT and time.monotonic() - begun < 15
 
 
 def test_what_cannot_be_had_is_said(trace, stub, tmp_path):

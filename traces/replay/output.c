@@ -1,5 +1,6 @@
 #include "traces/replay/output.h"
 #include "base/base.h"
+#include "traces/results/rows.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -68,18 +69,22 @@ static void print_search(const struct replay_runs *runs)
     for (size_t i = 0; i < runs->count; i++) {
         const struct replay_run *run = &runs->list[i];
         const struct group_results *all = &run->summary->results->all;
-        printf("%10.4g %10lld %10.2f %% %12.4g  %s%s\n", run->rate, (long long)all->requests,
-               100 * replay_run_attainment(run), all->slo[run->summary->kind].requests_per_s,
-               verdict(run), summary_late(run->summary) ? ", the generator was late" : "");
+        char rate[32], good[32];
+        results_rate_text(rate, sizeof rate, run->rate);
+        results_rate_text(good, sizeof good, all->slo[run->summary->kind].requests_per_s);
+        printf("%10s %10lld %10.2f %% %12s  %s%s\n", rate, (long long)all->requests,
+               100 * replay_run_attainment(run), good, verdict(run),
+               summary_late(run->summary) ? ", the generator was late" : "");
     }
+    char low[32], high[32];
+    results_rate_text(low, sizeof low, found->max_rate);
+    results_rate_text(high, sizeof high, found->max_rate_high);
     if (!found->searched)
         puts("Goodput: no rate that was tried to its end reached the target.");
     else if (isfinite(found->max_rate_high))
-        printf("Goodput: %.4g requests/s; at %.4g the target was missed.\n", found->max_rate,
-               found->max_rate_high);
+        printf("Goodput: %s requests/s; at %s the target was missed.\n", low, high);
     else
-        printf("Goodput: at least %.4g requests/s, the highest rate that was tried.\n",
-               found->max_rate);
+        printf("Goodput: at least %s requests/s; no rate above it was seen to miss.\n", low);
     printf("%s\n\n", search_words);
 }
 

@@ -1,6 +1,7 @@
 #include "traces/replay/page.h"
 #include "base/base.h"
 #include "traces/replay/page_facts.h"
+#include "traces/results/rows.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -29,7 +30,9 @@ enum status page_write(const struct replay_options *options, const struct replay
     struct report_point *points = make_points(runs);
     char *notice = replay_runs_notices(runs);
     const json_t *slo = json_object_get(best->header, "slo");
-    if (isfinite(offered)) snprintf(note, sizeof note, "at %.4g requests/s", offered);
+    char rate[32];
+    results_rate_text(rate, sizeof rate, offered);
+    if (isfinite(offered)) snprintf(note, sizeof note, "at %s requests/s", rate);
     struct report_run run = {.name = "replay",
                              .results = best->summary->results,
                              .note = *note ? note : NULL,

@@ -48,7 +48,7 @@ static int64_t number(const json_t *object, const char *key)
     return json_integer_value(json_object_get(object, key));
 }
 
-static void end_notices(const json_t *end, struct strbuf *out)
+static void end_notices(const json_t *header, const json_t *end, struct strbuf *out)
 {
     if (!end) {
         strbuf_text(out, "The record has no end: whoever wrote it was stopped.\n");
@@ -59,9 +59,16 @@ static void end_notices(const json_t *end, struct strbuf *out)
     if (flag(end, "drain_over"))
         strbuf_text(out, "Some requests were still under way when --drain-timeout was over; they "
                          "count as unfinished.\n");
-    if (number(end, "cut_prompts"))
-        strbuf_format(out, "%lld prompts were cut to --max-prompt.\n",
-                      (long long)number(end, "cut_prompts"));
+    int64_t cut = number(end, "cut_prompts"), lengthened = number(end, "lengthened_prompts");
+    if (cut)
+        strbuf_format(out, "%lld prompt%s cut to --max-prompt.\n", (long long)cut,
+                      cut == 1 ? " was" : "s were");
+    if (lengthened)
+        strbuf_format(out,
+                      "%lld prompt%s longer than the trace's: what the server adds by itself "
+                      "(tokens of each prompt: %lld) and one word are more.\n",
+                      (long long)lengthened, lengthened == 1 ? " was made" : "s were made",
+                      (long long)number(json_object_get(header, "prompts"), "added_by_server"));
 }
 
 static void length_notices(const struct summary *summary, struct strbuf *out)
@@ -113,7 +120,7 @@ char *summary_notices(const struct summary *summary, const json_t *header, const
                       "was asked for.\n",
                       100.0 * (double)summary->tally.late / (double)summary->tally.flights,
                       LATE_US / 1000, summary->delay_ms.p99, summary->delay_ms.max);
-    end_notices(end, &out);
+    end_notices(header, end, &out);
     search_notice(summary, header, &out);
     length_notices(summary, &out);
     const json_t *prompts = json_object_get(header, "prompts");

@@ -40,12 +40,13 @@ static void latency_tile(struct strbuf *out, const struct distribution *d, const
 
 static void request_tile(struct strbuf *out, const struct group_results *all)
 {
+    const char *noun = all->requests == 1 ? "request" : "requests";
     char value[32], words[160];
     snprintf(value, sizeof value, "%lld", (long long)all->requests);
-    snprintf(
-        words, sizeof words, "requests: %lld completed, %lld refused, %lld failed, %lld unfinished",
-        (long long)all->outcomes[OUTCOME_COMPLETED], (long long)all->outcomes[OUTCOME_REFUSED],
-        (long long)all->outcomes[OUTCOME_FAILED], (long long)all->outcomes[OUTCOME_UNFINISHED]);
+    snprintf(words, sizeof words, "%s: %lld completed, %lld refused, %lld failed, %lld unfinished",
+             noun, (long long)all->outcomes[OUTCOME_COMPLETED],
+             (long long)all->outcomes[OUTCOME_REFUSED], (long long)all->outcomes[OUTCOME_FAILED],
+             (long long)all->outcomes[OUTCOME_UNFINISHED]);
     tile(out, value, words);
 }
 

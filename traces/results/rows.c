@@ -56,6 +56,11 @@ void results_number_text(char *text, size_t size, double value)
     snprintf(text, size, "%.*f", decimals, value);
 }
 
+void results_rate_text(char *text, size_t size, double value)
+{
+    snprintf(text, size, value >= 9999.5 ? "%.0f" : "%.4g", value);
+}
+
 static void set_number(struct table *t, size_t run, double value, bool defined)
 {
     strcpy(t->text[run], "-");
