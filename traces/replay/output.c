@@ -72,9 +72,11 @@ static void print_search(const struct replay_runs *runs)
         char rate[32], good[32];
         results_rate_text(rate, sizeof rate, run->rate);
         results_rate_text(good, sizeof good, all->slo[run->summary->kind].requests_per_s);
-        printf("%10s %10lld %10.2f %% %12s  %s%s\n", rate, (long long)all->requests,
-               100 * replay_run_attainment(run), good, verdict(run),
-               summary_late(run->summary) ? ", the generator was late" : "");
+        char share[32] = "-";
+        if (all->requests)
+            snprintf(share, sizeof share, "%.2f %%", 100 * replay_run_attainment(run));
+        printf("%10s %10lld %12s %12s  %s%s\n", rate, (long long)all->requests, share, good,
+               verdict(run), summary_late(run->summary) ? ", the generator was late" : "");
     }
     char low[32], high[32];
     results_rate_text(low, sizeof low, found->max_rate);

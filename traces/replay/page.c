@@ -7,14 +7,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static struct report_point *make_points(const struct replay_runs *runs)
+/* Of the runs that are judged. */
+static struct report_point *make_points(const struct replay_runs *runs, size_t *count)
 {
     struct report_point *points = must_alloc((runs->count + 1) * sizeof *points);
+    *count = 0;
     for (size_t i = 0; i < runs->count; i++) {
+        if (replay_run_interrupted(&runs->list[i])) continue;
         const struct summary *summary = runs->list[i].summary;
         const struct slo_result *slo = &summary->results->all.slo[summary->kind];
-        points[i] = (struct report_point){summary->results->offered_rate, slo->attainment,
-                                          slo->requests_per_s, slo->tokens_per_s};
+        points[(*count)++] = (struct report_point){summary->results->offered_rate, slo->attainment,
+                                                   slo->requests_per_s, slo->tokens_per_s};
     }
     return points;
 }
@@ -27,7 +30,8 @@ enum status page_write(const struct replay_options *options, const struct replay
     char note[80] = "";
     double offered = best->summary->results->offered_rate;
     page_facts_make(best->header, &facts);
-    struct report_point *points = make_points(runs);
+    size_t count;
+    struct report_point *points = make_points(runs, &count);
     char *notice = replay_runs_notices(runs);
     const json_t *slo = json_object_get(best->header, "slo");
     char rate[32];
@@ -37,7 +41,7 @@ enum status page_write(const struct replay_options *options, const struct replay
                              .results = best->summary->results,
                              .note = *note ? note : NULL,
                              .points = points,
-                             .point_count = runs->count > 1 ? runs->count : 0,
+                             .point_count = runs->count > 1 ? count : 0,
                              .tokens = best->summary->tokens,
                              .in_flight = best->summary->in_flight,
                              .attainment = best->summary->attainment};
