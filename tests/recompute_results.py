@@ -200,6 +200,12 @@ def late_share(requests):
     return sum(r.sent - r.line["due_us"] > LATE_US for r in requests) / len(requests) if requests else 0
 
 
+def send_rate(requests):
+    """Arrivals behind the run's beginning, in a second of the time to the last."""
+    due = [r.line["due_us"] for r in requests if r.line["due_us"] > 0]
+    return 1e6 * len(due) / max(due) if due else None
+
+
 def check_send(d, requests):
     delays = [(r.sent - r.line["due_us"]) / 1000 for r in requests]
     late = late_share(requests)
@@ -207,8 +213,7 @@ def check_send(d, requests):
     d.check(("send", "late_share"), late)
     d.check(("send", "late"), late > 0.01)
     d.check(("send", "late_means_ms_over"), LATE_US / 1000)
-    last_due = max((r.line["due_us"] for r in requests), default=0)
-    d.check(("send", "rate_per_s"), 1e6 * len(requests) / last_due if last_due else None)
+    d.check(("send", "rate_per_s"), send_rate(requests))
     check_distribution(d, ("send", "delay_ms"), delays, histogram=True)
     check_distribution(d, ("send", "connect_ms"), connects, histogram=True)
 
@@ -252,7 +257,8 @@ def compare(header, requests, document):
     kind, scored_s = document["slo_kind"], scored_seconds(requests)
     d.check(("slo_kind",), kind if kind in KINDS else "one of " + ", ".join(KINDS))
     d.check(("scored_s",), scored_s)
-    d.check(("offered_rate",), len(requests) / scored_s if scored_s > 0 else None)
+    searched = header.get("search")  # its rate was asked for; else it is that of the arrivals
+    d.check(("offered_rate",), searched["rate_per_s"] if searched else send_rate(requests))
     check_group(d, (), requests, kind, scored_s)
     check_group(d, ("serial",), [r for r in requests if not r.line["branching"]], kind, scored_s)
     check_group(d, ("branching",), [r for r in requests if r.line["branching"]], kind, scored_s)
@@ -264,6 +270,22 @@ def compare(header, requests, document):
     check_lengths(d, requests)
     check_steps(d)
     return d
+
+
+def limits_anew(document):
+    """The limits by which --from judged every request, in us; None: its own."""
+    anew = document.get("judged_anew", {}).get("slo", {})
+    return [round(1000 * anew[key]) if key in anew else None for key in ("ttft_ms", "tpot_ms")]
+
+
+def check_limits(d, header):
+    """What the document says of the limits: the record's, where --from was told no others."""
+    anew = d.document.get("judged_anew", {})
+    for key, value in {**header.get("slo", {}), **anew.get("slo", {})}.items():
+        d.check(("slo", key), value)
+    for key in ("slo_kind", "attainment_target"):
+        if key in header or key in anew:
+            d.check((key,), anew.get(key, header.get(key)))
 
 
 def read_runs(path, ttft_us, tpot_us):
@@ -286,50 +308,59 @@ def read_runs(path, ttft_us, tpot_us):
     return runs
 
 
+def target(header, document):
+    return document.get("judged_anew", {}).get("attainment_target", header["search"]["attainment"])
+
+
 def searched_run(runs, document):
     """Of a search: its probes are checked, and the run at the highest rate that passed is returned (the lowest rate
-    when none did). What was stopped, or sent late, passes nothing."""
+    when none did). What was sent late passes nothing; what was stopped is not judged."""
     d, kind = Difference(document), document["slo_kind"]
     rates = [header["search"]["rate_per_s"] for header, _, _ in runs]
-    passed = []
+    passed, whole = [], []
     if len(document["goodput_search"]["probes"]) != len(runs):
         d.found.append(f"goodput_search.probes: not the {len(runs)} of the record")
     for i, (header, requests, end) in enumerate(runs):
         path, scored_s = ("goodput_search", "probes", i), scored_seconds(requests)
         met = [r for r in requests if r.meets(kind)]
         attainment = len(met) / len(requests) if requests else None
-        whole = end and not end["interrupted"] and late_share(requests) <= 0.01
-        if requests and attainment >= header["search"]["attainment"] and whole:
+        if end and not end["interrupted"]:
+            whole.append(i)
+        on_time = late_share(requests) <= 0.01
+        if requests and attainment >= target(header, document) and i in whole and on_time:
             passed.append(i)
         d.check(path + ("rate_per_s",), rates[i])
         d.check(path + ("requests",), len(requests))
         d.check(path + ("attainment",), attainment)
         d.check(path + ("requests_per_s",), len(met) / scored_s if scored_s else None)
         d.check(path + ("tokens_per_s",), sum(len(r.times) for r in met) / scored_s if scored_s else None)
-        d.check(path + ("passed",), i in passed)
+        d.check(path + ("passed",), i in passed if i in whole else None)
+        d.check(path + ("interrupted",), i not in whole)
         d.check(path + ("late",), late_share(requests) > 0.01)
+    d.check(("goodput_search", "interrupted"), len(whole) < len(runs))
     if not passed:
         d.check(("goodput", "max_rate"), None)
         d.check(("goodput", "max_rate_interval"), None)
-        return runs[rates.index(min(rates))], d
+        return runs[min(whole or range(len(runs)), key=lambda i: rates[i])], d
     best = max(rates[i] for i in passed)
     d.check(("goodput", "max_rate"), best)
     d.check(("goodput", "max_rate_interval", 0), best)
-    d.check(("goodput", "max_rate_interval", 1), min((rate for rate in rates if rate > best), default=best))
+    d.check(("goodput", "max_rate_interval", 1), min((rates[i] for i in whole if rates[i] > best), default=None))
     return runs[next(i for i in passed if rates[i] == best)], d
 
 
-def differences(record, document, ttft_us=None, tpot_us=None):
+def differences(record, document):
     """(figures compared, requests, [what differs or is not recomputed]) of a record file and a document."""
-    runs = read_runs(record, ttft_us, tpot_us)
+    runs = read_runs(record, *limits_anew(document))
     found, checked, run = [], 0, runs[0]
     if "goodput_search" in document:
         run, search = searched_run(runs, document)
         found += search.found
         checked += search.checked
     d = compare(run[0], run[1], document)
+    check_limits(d, run[0])
     # What is left says in words how the run was made; most of it stands in the record's header.
-    told = set(run[0]) | {"end", "goodput_search", "notices"}
+    told = set(run[0]) | {"command", "recorded_command", "judged_anew", "end", "goodput_search", "notices"}
     for path in d.unasked(document):
         searched = "goodput_search" in document and path.startswith("goodput.max_rate")
         if path.split(".")[0] not in told and not searched:
@@ -341,13 +372,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", help="the JSON lines of --record")
     parser.add_argument("results", help="the document of --json")
-    parser.add_argument("--slo-ttft-us", type=int, help="where --from was given --slo-ttft")
-    parser.add_argument("--slo-tpot-us", type=int, help="where --from was given --slo-tpot")
     options = parser.parse_args()
     try:
         with open(options.results, encoding="utf-8") as file:
             document = json.load(file)
-        checked, requests, found = differences(options.record, document, options.slo_ttft_us, options.slo_tpot_us)
+        checked, requests, found = differences(options.record, document)
     except (OSError, ValueError) as problem:
         print(f"{problem}", file=sys.stderr)
         return 2

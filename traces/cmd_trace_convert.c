@@ -82,7 +82,8 @@ static void print_result(const struct conversion *c, json_t *header)
         trace_add_all(object, json_incref(header));
         trace_print_json(object);
     } else {
-        log_info("%lld requests converted", (long long)statistics_requests(c->statistics));
+        long long count = (long long)statistics_requests(c->statistics);
+        log_info("%lld request%s converted", count, count == 1 ? "" : "s");
     }
 }
 

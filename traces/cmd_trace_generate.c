@@ -82,7 +82,8 @@ static enum status generate(struct generation *g, struct error *err)
         trace_add_all(object, json_incref(header));
         trace_print_json(object);
     } else if (!status) {
-        log_info("%lld requests generated", (long long)statistics_requests(g->statistics));
+        long long count = (long long)statistics_requests(g->statistics);
+        log_info("%lld request%s generated", count, count == 1 ? "" : "s");
     }
     json_decref(header);
     return status;

@@ -16,10 +16,12 @@ static void end_run(struct run *run)
     if (!run->builder) return;
     struct summary *summary = summary_end(run->builder);
     json_t *document = json_deep_copy(run->header);
-    summary_json(summary, run->end, document);
-    char *text = json_dumps(document, RESULTS_JSON_FLAGS);
     char *notices = summary_notices(summary, run->header, run->end);
-    invariant(text && notices, "figures without words");
+    char *limits = summary_limits(run->header);
+    summary_json(summary, notices, run->end, document);
+    char *text = json_dumps(document, RESULTS_JSON_FLAGS);
+    invariant(text && notices && limits, "figures without words");
+    free(limits);
     free(text);
     free(notices);
     json_decref(document);

@@ -71,6 +71,14 @@ def agreed(record, figures):
     assert checked > 100 and not found, found
 
 
+def same_again(record, *options):
+    """The figures of --from, which has a command of its own, with the run's in its place."""
+    again = json.loads(run("--from", record, "--json", *options).stdout)
+    assert again["command"].startswith("espalier replay --from ")
+    return {**{key: value for key, value in again.items() if key != "recorded_command"},
+            "command": again["recorded_command"]}
+
+
 def runs_of(path):
     """[(header, records, end)] of a record file."""
     runs = []
@@ -94,7 +102,7 @@ class Replay:
         self.path = record
         self.figures = json.loads(self.done.stdout)
         agreed(record, self.figures)
-        assert json.loads(run("--from", record, "--json").stdout) == self.figures
+        assert same_again(record) == self.figures
         self.runs = runs_of(record)
         self.header, records, self.end = self.runs[-1]
         self.records = sorted(records, key=lambda record: record["index"])
@@ -198,6 +206,23 @@ def test_random_arrivals_come_from_the_seed(stub, trace, replay):
         due.append([record["due_us"] for record in done.records])
     assert due[0] == due[1] != due[2]
     assert 0.4 < due[0][-1] / (30 * 5000) < 2
+    # What was offered is the rate of sending, however long the last answers took.
+    assert done.figures["offered_rate"] == pytest.approx(30e6 / due[2][-1], rel=1e-9)
+    assert done.figures["offered_rate"] == done.figures["send"]["rate_per_s"]
+
+
+def test_what_was_offered_is_what_was_sent(stub, trace, tmp_path):
+    record, page = tmp_path / "record.jsonl", tmp_path / "page.html"
+    table = run("--trace", trace(*[SERIAL] * 5, gap_ms=10), "--url", stub("--ttft", 500, "--gap", 1), "--record", record,
+                "--report", page).stdout
+    assert re.search(r"offered, requests/s +100\n", table)
+    text = html.unescape(page.read_text())
+    assert "offered 100<" in text and "What follows: at 100 requests/s" in text
+    figures = same_again(record)
+    assert figures["offered_rate"] == figures["send"]["rate_per_s"] == pytest.approx(100)
+    assert figures["goodput"]["requests_per_s"] == pytest.approx(5 / figures["scored_s"])
+    together = run("--trace", trace(SERIAL, SERIAL, gap_ms=0), "--url", stub("--ttft", 5), "--json", "--report", page)
+    assert json.loads(together.stdout)["offered_rate"] is None and "nan" not in page.read_text()
 
 
 def test_the_traces_times_are_scaled(stub, trace, replay):
@@ -234,6 +259,16 @@ def test_what_does_not_end_is_given_up(stub, trace, replay):
     done = replay("--trace", trace(SERIAL, SERIAL), "--url", url, "--drain-timeout", "500ms")
     assert {record["outcome"] for record in done.records} == {"unfinished", "completed"}
     assert done.figures["end"]["drain_over"] and done.figures["slo_attainment"] == 0.5
+
+
+def test_a_runs_duration_is_its_length(stub, trace, replay):
+    url = stub("--ttft", 400, "--gap", 1)
+    waits = []
+    for options in ((), ("--duration", "1s"), ("--duration", "1s", "--drain-timeout", "0")):
+        # The second request is due behind the end, the first one's answer comes before it.
+        done = replay("--trace", trace(SERIAL, SERIAL, gap_ms=1200), "--url", url, *options)
+        waits.append((done.figures["pacing"]["drain_timeout_s"], done.figures["completed"], done.end["drain_over"]))
+    assert waits == [(300, 2, False), (30, 1, False), (0, 1, False)]
 
 
 def test_a_search_finds_the_rate_at_which_the_server_gives_in(stub, trace, replay, tmp_path):
@@ -274,6 +309,7 @@ def test_the_servers_own_token_is_part_of_the_prompt(stub, trace, replay):
     done = replay("--trace", trace(SERIAL, {"prompt_tokens": 1, "stages": [2]}), "--url", stub("--bos", "--gap", 1))
     assert done.figures["prompts"]["added_by_server"] == 1
     assert [record["usage_prompt"] for record in done.records] == [40, 2]
+    assert done.end["lengthened_prompts"] == 1 and "1 prompt was made longer" in done.figures["notices"]
 
 
 def test_prompts_of_a_corpus_are_its_words(stub, trace, replay, tmp_path):
@@ -391,8 +427,9 @@ def test_a_stream_is_known_by_its_type(odd, trace, replay, kind):
 @pytest.mark.parametrize("reason", ["error", "abort"])
 def test_an_answer_that_was_given_up_is_none(odd, trace, replay, reason):
     odd.events = [choice(), choice(finish=reason), usage(2), b"[DONE]"]
-    done = replay("--trace", trace(SERIAL), "--url", odd.url)
+    done = replay("--trace", trace(SERIAL), "--url", odd.url, status=1)
     assert done.records[0]["reason"] == f"finish reason {reason}" and done.figures["failed"] == 1
+    assert "no request was completed" in done.done.stderr
 
 
 def test_llama_servers_tokenize_is_understood(odd, trace, replay):
@@ -550,6 +587,19 @@ def test_a_page_is_written(stub, trace, replay, tmp_path):
     (["--url", "http://127.0.0.1:1"], "--trace is missing"),
     (["--trace", "TRACE"], "--url is missing"),
     (["--trace", "TRACE", "--url", "ftp://x"], "--url: found"),
+    (["--trace", "TRACE", "--url", "http://"], '--url: found "http://", expected'),
+    (["--trace", "TRACE", "--url", "http:///v1"], "--url: found"),
+    (["--trace", "TRACE", "--url", "http://127.0.0.1:99999"], "a port from 1 to 65535"),
+    (["--trace", "TRACE", "--url", "127.0.0.1:0"], "a port from 1 to 65535"),
+    (["--trace", "TRACE", "--url", "http://x/?a=1"], "--url: found"),
+    (["--trace", "TRACE", "--url", "x", "--rate", "0"], "--rate: found 0, allowed is above 0"),
+    (["--trace", "TRACE", "--url", "x", "--rate", "-3"], "--rate: found -3, allowed is above 0"),
+    (["--trace", "TRACE", "--url", "x", "--rate-scale", "0"], "--rate-scale: found 0, allowed"),
+    (["--trace", "TRACE", "--url", "x", "--attainment", "2"], "--attainment: found 2, allowed"),
+    (["--trace", "TRACE", "--url", "x", "--temperature", "-1"], "--temperature: found -1, allowed"),
+    (["--trace", "TRACE", "--url", "x", "--seed", "-1"], "--seed: found '-1', allowed is 0 or more"),
+    (["--trace", "TRACE", "--url", "x", "--slo-tpot", "fast"], '--slo-tpot: found "fast", allowed is a time'),
+    (["--trace", "TRACE", "--url", "x", "--duration", "0s"], "allowed is 1us to 10000000s"),
     (["--trace", "TRACE", "--url", "x", "--branches", "tree"], "stages, n, flat"),
     (["--trace", "TRACE", "--url", "x", "--rate", "3", "--concurrency", "2"], "give one"),
     (["--trace", "TRACE", "--url", "x", "--goodput"], "--goodput needs"),
@@ -560,6 +610,55 @@ def test_wrong_usage_is_said(trace, arguments, words):
     path = str(trace(SERIAL))
     done = run(*[path if word == "TRACE" else word for word in arguments], status=2)
     assert words in done.stderr and not done.stdout
+
+
+def test_what_is_read_is_not_written_over(stub, trace, replay, tmp_path):
+    path, url = trace(SERIAL), stub("--gap", 1)
+    done = replay("--trace", path, "--url", url)
+    (tmp_path / "link").symlink_to(path)
+    (tmp_path / "hard").hardlink_to(done.path)
+    was = path.read_bytes(), done.path.read_bytes()
+    run("--from", done.path, "--report", tmp_path / "hard", status=2)
+    for options in (["--record", path], ["--report", tmp_path / "link"], ["--record", tmp_path / "x" / ".." / "new",
+                    "--report", f"{tmp_path}/./new"], ["--record", tmp_path / "new", "--corpus", tmp_path / "new"]):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        said = run("--trace", path, "--url", url, *options, status=2)
+        assert "are the same file" in said.stderr and not said.stdout
+    with path.open() as piped:
+        run("--trace", "-", "--url", url, "--record", path, status=2, stdin=piped)
+    assert was == (path.read_bytes(), done.path.read_bytes()) and not (tmp_path / "new").exists()
+    run("--trace", path, "--url", url, "--record", "/dev/null", "--report", "/dev/null")
+
+
+def test_what_is_ignored_is_said(stub, trace, replay):
+    done = replay("--trace", trace(BRANCHING), "--url", stub("--gap", 1), "--branches", "flat", "--slo-tpot", "1us",
+                  "--seed", 3)
+    assert "every one of this trace's does; ignored" in done.done.stderr and "--seed is of" in done.done.stderr
+    again = run("--from", done.path, "--rate", 2, "--requests=3", "--slo-ttft", "none", "--json")
+    assert "ignored: --rate, --requests" in again.stderr
+    figures = json.loads(again.stdout)
+    assert figures["judged_anew"]["slo"] == {"ttft_ms": 0}
+    agreed(done.path, figures)
+
+
+def test_another_model_is_no_missing_tokenize(server, trace, replay):
+    done = replay("--trace", trace(SERIAL), "--url", server.url, "--model", "nomodel", status=1)
+    assert done.figures["prompts"]["check"].endswith("/tokenize answered 404 model_not_found")
+    assert '--model: found "nomodel", which /v1/models does not name' in done.done.stderr
+
+
+def test_a_server_that_never_answers_holds_up_nothing(trace):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        options = ["--trace", str(trace(SERIAL)), "--url", f"127.0.0.1:{silent.getsockname()[1]}"]
+        begun = time.monotonic()
+        assert "/v1/models: Operation timed out" in run(*options, "--timeout", "1s", status=1).stderr
+        assert time.monotonic() - begun < 15
+        process = subprocess.Popen([ESPALIER, "replay", *options], stdout=subprocess.DEVNULL)
+        for _ in range(2):  # the runs' connections
+            silent.accept()
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == -signal.SIGINT and time.monotonic() - begun < 15
 
 
 def test_what_cannot_be_had_is_said(trace, stub, tmp_path):
@@ -600,6 +699,11 @@ def test_a_record_is_judged_anew_by_other_limits(stub, trace, replay):
     assert done.figures["slo_attainment"] == 1
     again = json.loads(run("--from", done.path, "--json", "--slo-ttft", "20ms").stdout)
     assert again["slo_attainment"] == 0 and again["completed"] == 4
+    assert again["slo"]["ttft_ms"] == 20 == again["judged_anew"]["slo"]["ttft_ms"] and again["slo"]["tpot_ms"] == 0
+    agreed(done.path, again)
+    table = run("--from", done.path, "--slo-ttft", "20ms").stdout
+    assert "SLO: TTFT 20 ms, of all requests." in table
+    assert "SLO: TTFT 10000 ms, where the trace names none." in run("--from", done.path).stdout
 
 
 def test_a_record_is_judged_as_its_run_was(stub, trace, replay, tmp_path):
@@ -623,7 +727,8 @@ def test_a_search_is_judged_anew_by_another_target(stub, trace, replay):
     again = json.loads(run("--from", done.path, "--json", "--attainment", "0.4").stdout)
     in_time = [probe["rate_per_s"] for probe in again["goodput_search"]["probes"] if not probe["late"]]
     assert done.figures["goodput"]["max_rate"] is None and again["goodput"]["max_rate"] == max(in_time, default=None)
-    agreed(done.path, done.figures)
+    assert again["goodput"]["max_rate"] == again["offered_rate"]
+    agreed(done.path, again)
 
 
 def test_an_interrupted_run_reaches_no_target(stub, trace, tmp_path):
@@ -639,9 +744,35 @@ def test_an_interrupted_run_reaches_no_target(stub, trace, tmp_path):
     process.send_signal(signal.SIGTERM)
     figures = json.loads(process.communicate(timeout=PATIENCE)[0])
     assert figures["end"]["interrupted"] and figures["goodput"]["max_rate"] is None
-    assert [probe["passed"] for probe in figures["goodput_search"]["probes"]] == [False]
+    assert [(probe["passed"], probe["interrupted"]) for probe in figures["goodput_search"]["probes"]] == [(None, True)]
+    assert figures["goodput_search"]["interrupted"] and "search was interrupted" in figures["notices"]
     agreed(record, figures)
-    assert json.loads(run("--from", record, "--json").stdout) == figures
+    assert same_again(record) == figures
+
+
+def test_a_run_that_was_cut_off_bounds_no_search(stub, trace, tmp_path):
+    record, page = tmp_path / "record.jsonl", tmp_path / "page.html"
+    process = subprocess.Popen([ESPALIER, "replay", "--trace", trace(SERIAL), "--url", stub("--ttft", 1, "--gap", 1),
+                                "--json", "--goodput", "--rate", "40", "--duration", "1500ms", "--record", record],
+                               stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + PATIENCE
+    while not record.exists() or record.read_text().count("espalier_replay") < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    figures = json.loads(process.communicate(timeout=PATIENCE)[0])
+    assert process.returncode == 0 and "search was interrupted" in figures["notices"]
+    first, second = figures["goodput_search"]["probes"]
+    assert second["interrupted"] and second["passed"] is None and not figures["end"]["interrupted"]
+    assert first["passed"] or first["late"]  # a busy machine
+    if first["passed"]:
+        assert figures["goodput"]["max_rate"] == 40 and figures["goodput"]["max_rate_interval"] == [40, None]
+    agreed(record, figures)
+    assert same_again(record) == figures
+    table = run("--from", record, "--report", page).stdout
+    assert "interrupted: not judged" in table and "The search was interrupted" in table
+    assert "search was interrupted" in page.read_text()
 
 
 def test_a_record_may_have_been_through_an_editor(stub, trace, replay, tmp_path):
@@ -649,7 +780,7 @@ def test_a_record_may_have_been_through_an_editor(stub, trace, replay, tmp_path)
     edited = tmp_path / "edited.jsonl"
     text = "\ufeff\r\n" + done.path.read_text().replace("\n", "\r\n\r\n") + "  \r\n\t"
     edited.write_bytes(text.encode())
-    assert json.loads(run("--from", edited, "--json").stdout) == done.figures
+    assert same_again(edited) == done.figures
 
 
 def test_a_record_of_nonsense_is_none(stub, trace, replay, tmp_path):

@@ -138,9 +138,14 @@ def test_definitions_differ_on_the_edges(tmp_path):
 def test_other_limits_of_from(tmp_path):
     record = random_record(tmp_path, seed=5)
     document = results(record, "--slo-ttft", "700ms", "--slo-tpot", "40ms")
-    assert recompute(record, document).returncode == 1
-    check = recompute(record, document, "--slo-ttft-us", "700000", "--slo-tpot-us", "40000")
+    check = recompute(record, document)
     assert check.returncode == 0, check.stdout
+    figures = json.loads(document)
+    assert figures["slo"] == {"ttft_ms": 700, "tpot_ms": 40} == figures["judged_anew"]["slo"]
+    assert "--slo-ttft 700ms" in figures["command"] and figures["recorded_command"] == HEADER["command"]
+    # The limits are part of what is compared.
+    for wrong in ({**figures, "slo": {"ttft_ms": 700, "tpot_ms": 41}}, {**figures, "judged_anew": {}}):
+        assert recompute(record, json.dumps(wrong)).returncode == 1
 
 
 @pytest.mark.parametrize("lines", [[], [request(0, 0, [])], [request(0, 0, [], "refused", reason="503")]])
@@ -238,7 +243,8 @@ def test_report(tmp_path):
     words = "".join(parsed.words)
     assert "alert('1')" in words  # as text
     assert "503 queue_full" in words
-    assert "espalier replay --trace 'a b' --rate 2" in words  # the run's command
+    assert "espalier replay --trace 'a b' --rate 2" in words  # the run's command, and the page's
+    assert "espalier replay --from" in words and "TTFT 1000 ms, TPOT 50 ms, of all requests" in words
     assert re.search(r"url\(|@import", text) is None
 
 

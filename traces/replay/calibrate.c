@@ -173,7 +173,8 @@ void calibrate(const struct target *target, bool chat, struct word_list *list,
         return;
     *out = (struct calibration){0};
     if (asking.missing)
-        snprintf(out->words, sizeof out->words, "the server has no /tokenize");
+        snprintf(out->words, sizeof out->words, "the server has no /tokenize: %.160s",
+                 asking.err.text);
     else if (asking.err.status)
         snprintf(out->words, sizeof out->words, "%.190s", asking.err.text);
     else

@@ -143,6 +143,7 @@ static void prepare_next(struct client *client)
     flight->prompt_tokens =
         prompts_write(o->prompts, request, (uint64_t)flight->index, &client->prompt);
     stream->cut = flight->prompt_tokens < request->prompt_tokens;
+    stream->lengthened = flight->prompt_tokens > request->prompt_tokens;
     body_write(settings, o->target->model, request, &client->prompt, &stream->body, flight);
     stream_prepare(stream);
     client->prepared = stream;
@@ -156,6 +157,7 @@ static void send_prepared(struct client *client)
     link_active(client, stream);
     client->counts->sent++;
     client->counts->cut_prompts += stream->cut;
+    client->counts->lengthened_prompts += stream->lengthened;
     curl_multi_add_handle(client->multi, stream->easy);
     flight->sent_us = stream->last_byte_us = stream->progress_us = now_of(client);
     if (client->options->settings->concurrency) flight->due_us = flight->sent_us;
@@ -258,6 +260,14 @@ static void tick(struct client *client, int64_t now)
     o->on_progress(o->context, &progress);
 }
 
+/* Sending is over: when all is sent, or else with --duration, though the last request before it may
+ * have gone out earlier. */
+static int64_t sending_end(const struct client *client, int64_t now)
+{
+    int64_t duration_us = client->options->settings->duration_us;
+    return client->pacing.sent < client->pacing.limit && duration_us > now ? duration_us : now;
+}
+
 /* true: the run is over. */
 static bool over(struct client *client)
 {
@@ -270,7 +280,7 @@ static bool over(struct client *client)
     drop_prepared(client);
     if (client->prepared || !pacing_over(&client->pacing, now)) return false;
     if (client->in_flight == 0) return true;
-    if (client->sending_over_us < 0) client->sending_over_us = now;
+    if (client->sending_over_us < 0) client->sending_over_us = sending_end(client, now);
     client->counts->drain_over = now - client->sending_over_us > settings->drain_us;
     return client->counts->drain_over;
 }

@@ -39,7 +39,8 @@ struct client_options {
 
 struct client_counts {
     int64_t sent;
-    int64_t cut_prompts; /* longer than --max-prompt */
+    int64_t cut_prompts;        /* longer than --max-prompt */
+    int64_t lengthened_prompts; /* shorter than what the server adds by itself and one token */
     bool interrupted;
     bool drain_over; /* some were still under way when --drain-timeout was over */
     int64_t wall_us; /* from the beginning to the last end */

@@ -15,23 +15,46 @@ static void end_replaying(struct replaying *replaying)
     replaying->builder = NULL;
 }
 
-/* Puts what --from was told in the place of what the run was told. */
+/* The object at `key`, a new one where the record, which may be anybody's, has none. */
+static json_t *object_at(json_t *header, const char *key)
+{
+    json_t *object = json_object_get(header, key);
+    if (json_is_object(object)) return object;
+    object = json_object();
+    json_object_set_new(header, key, object);
+    return object;
+}
+
+/* In the place of what the run was told, and among what was judged anew. */
+static void set_limit(json_t *header, const char *key, int64_t us)
+{
+    double ms = (double)us / 1e3;
+    json_object_set_new(object_at(header, "slo"), key, json_real(ms));
+    json_object_set_new(object_at(object_at(header, "judged_anew"), "slo"), key, json_real(ms));
+}
+
+static void set_both(json_t *header, const char *key, const char *search_key, json_t *value)
+{
+    json_object_set(json_object_get(header, "search"), search_key, value);
+    json_object_set(object_at(header, "judged_anew"), key, value);
+    json_object_set_new(header, key, value);
+}
+
+/* Puts what --from was told in the place of what the run was told, and its command beside the
+ * run's. */
 static void judge_anew(const struct replay_options *o, json_t *header)
 {
-    json_t *slo = json_object_get(header, "slo"), *search = json_object_get(header, "search");
-    const struct slo_target *limits = &o->settings.slo;
-    if (o->slo_ttft_given)
-        json_object_set_new(slo, "ttft_ms", json_real((double)limits->ttft_us / 1e3));
-    if (o->slo_tpot_given)
-        json_object_set_new(slo, "tpot_ms", json_real((double)limits->tpot_us / 1e3));
-    if (o->kind_given) {
-        json_object_set_new(header, "slo_kind", json_string(slo_kind_name(o->kind)));
-        json_object_set_new(search, "slo_kind", json_string(slo_kind_name(o->kind)));
-    }
-    if (o->attainment_given) {
-        json_object_set_new(header, "attainment_target", json_real(o->attainment));
-        json_object_set_new(search, "attainment", json_real(o->attainment));
-    }
+    json_t *recorded = json_object_get(header, "command");
+    json_object_del(header, "judged_anew"); /* a record has neither */
+    json_object_del(header, "recorded_command");
+    if (recorded) json_object_set(header, "recorded_command", recorded);
+    json_object_set_new(header, "command", results_text(o->command));
+    if (o->slo_ttft_given) set_limit(header, "ttft_ms", o->settings.slo.ttft_us);
+    if (o->slo_tpot_given) set_limit(header, "tpot_ms", o->settings.slo.tpot_us);
+    if (o->kind_given)
+        set_both(header, "slo_kind", "slo_kind", json_string(slo_kind_name(o->kind)));
+    if (o->attainment_given)
+        set_both(header, "attainment_target", "attainment", json_real(o->attainment));
 }
 
 static enum slo_kind kind_of(const json_t *header)

@@ -109,8 +109,9 @@ json_t *header_make(const struct header_facts *facts)
 
 json_t *header_end(const struct client_counts *counts)
 {
-    return json_pack("{s:I, s:I, s:b, s:b, s:f, s:f}", "sent", (json_int_t)counts->sent,
-                     "cut_prompts", (json_int_t)counts->cut_prompts, "interrupted",
-                     counts->interrupted, "drain_over", counts->drain_over, "wall_s",
-                     (double)counts->wall_us / 1e6, "client_cpu_s", counts->cpu_s);
+    return json_pack("{s:I, s:I, s:I, s:b, s:b, s:f, s:f}", "sent", (json_int_t)counts->sent,
+                     "cut_prompts", (json_int_t)counts->cut_prompts, "lengthened_prompts",
+                     (json_int_t)counts->lengthened_prompts, "interrupted", counts->interrupted,
+                     "drain_over", counts->drain_over, "wall_s", (double)counts->wall_us / 1e6,
+                     "client_cpu_s", counts->cpu_s);
 }

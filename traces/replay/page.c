@@ -1,23 +1,23 @@
 #include "traces/replay/page.h"
 #include "base/base.h"
 #include "traces/replay/page_facts.h"
+#include "traces/results/rows.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-static double offered(const struct replay_run *run)
-{
-    return run->rate > 0 ? run->rate : run->summary->results->offered_rate;
-}
-
-static struct report_point *make_points(const struct replay_runs *runs)
+/* Of the runs that are judged. */
+static struct report_point *make_points(const struct replay_runs *runs, size_t *count)
 {
     struct report_point *points = must_alloc((runs->count + 1) * sizeof *points);
+    *count = 0;
     for (size_t i = 0; i < runs->count; i++) {
+        if (replay_run_interrupted(&runs->list[i])) continue;
         const struct summary *summary = runs->list[i].summary;
         const struct slo_result *slo = &summary->results->all.slo[summary->kind];
-        points[i] = (struct report_point){offered(&runs->list[i]), slo->attainment,
-                                          slo->requests_per_s, slo->tokens_per_s};
+        points[(*count)++] = (struct report_point){summary->results->offered_rate, slo->attainment,
+                                                   slo->requests_per_s, slo->tokens_per_s};
     }
     return points;
 }
@@ -27,17 +27,21 @@ enum status page_write(const struct replay_options *options, const struct replay
 {
     const struct replay_run *best = replay_runs_best(runs);
     struct page_facts facts;
-    char note[80];
+    char note[80] = "";
+    double offered = best->summary->results->offered_rate;
     page_facts_make(best->header, &facts);
-    struct report_point *points = make_points(runs);
-    char *notice = summary_notices(best->summary, best->header, best->end);
+    size_t count;
+    struct report_point *points = make_points(runs, &count);
+    char *notice = replay_runs_notices(runs);
     const json_t *slo = json_object_get(best->header, "slo");
-    snprintf(note, sizeof note, "at %.4g requests/s", offered(best));
+    char rate[32];
+    results_rate_text(rate, sizeof rate, offered);
+    if (isfinite(offered)) snprintf(note, sizeof note, "at %s requests/s", rate);
     struct report_run run = {.name = "replay",
                              .results = best->summary->results,
-                             .note = note,
+                             .note = *note ? note : NULL,
                              .points = points,
-                             .point_count = runs->count > 1 ? runs->count : 0,
+                             .point_count = runs->count > 1 ? count : 0,
                              .tokens = best->summary->tokens,
                              .in_flight = best->summary->in_flight,
                              .attainment = best->summary->attainment};

@@ -1,5 +1,7 @@
 #include "traces/replay/page_facts.h"
 #include "base/base.h"
+#include "traces/replay/summary.h"
+#include "traces/results/rows.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +20,14 @@ static double number_at(const json_t *object, const char *key)
 static void add_count(struct strbuf *out, const char *before, double count, const char *behind)
 {
     if (count > 0) strbuf_format(out, "%s%.15g%s", before, count, behind);
+}
+
+/* " 7 requests", " 1 request". */
+static void add_many(struct strbuf *out, const char *before, double count, const char *noun,
+                     const char *behind)
+{
+    if (count > 0)
+        strbuf_format(out, "%s%.15g %s%s%s", before, count, noun, count == 1 ? "" : "s", behind);
 }
 
 static void server(const json_t *header, struct strbuf *out)
@@ -42,8 +52,8 @@ static void trace(const json_t *header, struct strbuf *out)
     if (!file) return;
     strbuf_text(out, file);
     if (format) strbuf_format(out, " (%s)", format);
-    add_count(out, ", ", number_at(facts, "requests"), " requests");
-    add_count(out, ", ", number_at(facts, "bad_lines"), " malformed lines left out");
+    add_many(out, ", ", number_at(facts, "requests"), "request", "");
+    add_many(out, ", ", number_at(facts, "bad_lines"), "malformed line", " left out");
 }
 
 static void arrivals(const json_t *header, struct strbuf *out)
@@ -52,15 +62,16 @@ static void arrivals(const json_t *header, struct strbuf *out)
     const char *mode = text_at(pacing, "mode");
     double scale = number_at(pacing, "rate_scale");
     if (!mode) return;
-    if (!strcmp(mode, "poisson"))
-        strbuf_format(out, "Poisson, %.6g requests/s, seed %.15g", number_at(pacing, "rate_per_s"),
-                      number_at(header, "seed"));
-    else if (!strcmp(mode, "closed loop"))
-        add_count(out, "closed loop, ", number_at(pacing, "concurrency"), " requests at a time");
+    if (!strcmp(mode, "poisson")) {
+        char rate[32];
+        results_rate_text(rate, sizeof rate, number_at(pacing, "rate_per_s"));
+        strbuf_format(out, "Poisson, %s requests/s, seed %.15g", rate, number_at(header, "seed"));
+    } else if (!strcmp(mode, "closed loop"))
+        add_many(out, "closed loop, ", number_at(pacing, "concurrency"), "request", " at a time");
     else
         strbuf_text(out, "at the trace's times");
     if (scale > 0 && scale != 1) add_count(out, " divided by ", scale, "");
-    add_count(out, "; at most ", number_at(pacing, "requests"), " requests");
+    add_many(out, "; at most ", number_at(pacing, "requests"), "request", "");
     add_count(out, "; for ", number_at(pacing, "duration_s"), " s");
 }
 
@@ -84,17 +95,21 @@ static void prompts(const json_t *header, struct strbuf *out)
     strbuf_format(out, "%s, %s%s", source, exact ? "" : "lengths estimated: ", check);
     add_count(out, "; the server adds ", number_at(facts, "added_by_server"), " of its own");
     add_count(out, "; cut to ", number_at(facts, "max_prompt"), " tokens");
-    add_count(out, "; ", number_at(facts, "beyond_context"), " requests beyond the context");
+    add_many(out, "; ", number_at(facts, "beyond_context"), "request", " beyond the context");
     add_count(out, "; seed ", number_at(facts, "seed"), "");
 }
 
 static void limits(const json_t *header, struct strbuf *out)
 {
-    const json_t *slo = json_object_get(header, "slo");
-    double ttft_ms = number_at(slo, "ttft_ms"), tpot_ms = number_at(slo, "tpot_ms");
-    add_count(out, "TTFT ", ttft_ms, " ms");
-    add_count(out, ttft_ms > 0 ? ", TPOT " : "TPOT ", tpot_ms, " ms");
-    if (ttft_ms > 0 || tpot_ms > 0) strbuf_text(out, ", where the trace names none");
+    char *words = summary_limits(header);
+    strbuf_text(out, words);
+    free(words);
+}
+
+static void recorded(const json_t *header, struct strbuf *out)
+{
+    const char *words = text_at(header, "recorded_command");
+    if (words) strbuf_text(out, words);
 }
 
 static void version(const json_t *header, struct strbuf *out)
@@ -116,9 +131,9 @@ void page_facts_make(const json_t *header, struct page_facts *facts)
         const char *name;
         void (*write)(const json_t *header, struct strbuf *out);
     } rows[PAGE_FACTS] = {
-        {"server", server},     {"model", model},     {"trace", trace},
-        {"arrivals", arrivals}, {"sent as", sent_as}, {"prompts", prompts},
-        {"SLO", limits},        {"version", version}, {"machine", machine},
+        {"server", server},   {"model", model},     {"trace", trace}, {"arrivals", arrivals},
+        {"sent as", sent_as}, {"prompts", prompts}, {"SLO", limits},  {"recorded by", recorded},
+        {"version", version}, {"machine", machine},
     };
     facts->count = 0;
     for (size_t i = 0; i < PAGE_FACTS; i++) {

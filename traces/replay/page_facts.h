@@ -4,7 +4,7 @@
 
 #include "traces/results/report.h"
 
-#define PAGE_FACTS 9
+#define PAGE_FACTS 10
 
 struct page_facts {
     struct report_fact list[PAGE_FACTS]; /* [count] the texts are owned */

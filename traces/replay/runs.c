@@ -1,6 +1,7 @@
 #include "traces/replay/session.h"
-#include "base/alloc.h"
+#include "base/base.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 struct replay_run *replay_runs_add(struct replay_runs *runs, json_t *header)
@@ -29,20 +30,34 @@ double replay_run_attainment(const struct replay_run *run)
     return run->summary->results->all.slo[run->summary->kind].attainment;
 }
 
+bool replay_run_interrupted(const struct replay_run *run)
+{
+    return !run->end || json_is_true(json_object_get(run->end, "interrupted"));
+}
+
+bool replay_runs_interrupted(const struct replay_runs *runs)
+{
+    for (size_t i = 0; i < runs->count; i++)
+        if (runs->list[i].rate > 0 && replay_run_interrupted(&runs->list[i])) return true;
+    return false;
+}
+
 /* A run that was stopped met its easy beginning only, and where the generator was late, a load that
  * was easier than the one asked for. */
 bool replay_run_passed(const struct replay_run *run)
 {
     if (summary_late(run->summary)) return false;
-    if (!run->end || json_is_true(json_object_get(run->end, "interrupted"))) return false;
+    if (replay_run_interrupted(run)) return false;
     const json_t *search = json_object_get(run->header, "search");
     return replay_run_attainment(run) >= json_number_value(json_object_get(search, "attainment"));
 }
 
-/* Of two that reached the target the faster one counts, of two that missed it the slower one. */
+/* Of two that reached the target the faster one counts, of two that missed it the slower one, and
+ * one that was stopped only where there is no other. */
 static bool better(const struct replay_run *run, const struct replay_run *than)
 {
-    bool passed = replay_run_passed(run);
+    bool passed = replay_run_passed(run), stopped = replay_run_interrupted(run);
+    if (stopped != replay_run_interrupted(than)) return !stopped;
     if (passed != replay_run_passed(than)) return passed;
     return passed ? run->rate > than->rate : run->rate < than->rate;
 }
@@ -57,14 +72,31 @@ const struct replay_run *replay_runs_best(const struct replay_runs *runs)
 
 void replay_runs_conclude(struct replay_runs *runs)
 {
+    for (size_t i = 0; i < runs->count; i++) /* what was asked for, not what the seed made of it */
+        if (runs->list[i].rate > 0)
+            runs->list[i].summary->results->offered_rate = runs->list[i].rate;
     const struct replay_run *best = replay_runs_best(runs);
     struct results *results = best->summary->results;
     if (best->rate <= 0 || !replay_run_passed(best)) return;
     results->searched = true;
-    results->max_rate = results->max_rate_low = results->max_rate_high = best->rate;
-    for (size_t i = 0; i < runs->count; i++) {
-        double rate = runs->list[i].rate, high = results->max_rate_high;
-        bool nearer = high == best->rate || rate < high;
-        if (rate > best->rate && nearer) results->max_rate_high = rate;
+    results->max_rate = results->max_rate_low = best->rate;
+    results->max_rate_high = INFINITY;
+    for (size_t i = 0; i < runs->count; i++) { /* a run that was stopped says nothing of its rate */
+        double rate = runs->list[i].rate;
+        if (replay_run_interrupted(&runs->list[i]) || rate <= best->rate) continue;
+        results->max_rate_high = fmin(results->max_rate_high, rate);
     }
+}
+
+char *replay_runs_notices(const struct replay_runs *runs)
+{
+    const struct replay_run *best = replay_runs_best(runs);
+    char *of_best = summary_notices(best->summary, best->header, best->end);
+    if (!replay_runs_interrupted(runs)) return of_best;
+    struct strbuf out = {0};
+    strbuf_text(&out, "The search was interrupted: the run that was cut off is not judged, and the "
+                      "highest rate may be another.\n");
+    strbuf_text(&out, of_best);
+    free(of_best);
+    return strbuf_take(&out);
 }

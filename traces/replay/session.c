@@ -5,6 +5,7 @@
 #include "traces/replay/live.h"
 #include "traces/replay/record_file.h"
 #include "traces/replay/search.h"
+#include "traces/results/rows.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -29,7 +30,6 @@ static void catch_signals(void)
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    signal(SIGPIPE, SIG_IGN);
 }
 
 /* What a session holds while it runs. */
@@ -67,6 +67,19 @@ static enum status raise_descriptors(int32_t concurrency, struct error *err)
 
 /* --- before the runs */
 
+/* --slo-* hold for requests that name no limit, which may be none. */
+static void tell_unused_limits(const struct session *session)
+{
+    const struct slo_target *slo = &session->options->settings.slo;
+    const struct trace *trace = session->trace;
+    if (!slo->ttft_us && !slo->tpot_us) return;
+    for (size_t i = 0; i < trace->count; i++)
+        if (trace->requests[i].ttft_ms <= 0 && trace->requests[i].tpot_ms <= 0) return;
+    if (trace->count)
+        log_warn("--slo-ttft and --slo-tpot are for requests that name no limit, and every one of "
+                 "this trace's does; ignored");
+}
+
 static enum status load_trace(struct session *session, struct error *err)
 {
     const struct replay_options *o = session->options;
@@ -75,6 +88,7 @@ static enum status load_trace(struct session *session, struct error *err)
     enum status status = trace_load(o->trace, &how, &session->trace, &session->read, err);
     if (status) return status;
     trace_tell_counts(&session->read);
+    tell_unused_limits(session);
     if (session->trace->count == 0)
         return fail(err, ST_INVALID, "--trace: %s has no request", o->trace);
     return ST_OK;
@@ -120,7 +134,8 @@ static enum status open_session(struct session *session, struct error *err)
                                  .max_tokens = s->max_prompt};
     enum status status = raise_descriptors(s->concurrency, err);
     if (!status) status = load_trace(session, err);
-    if (!status) status = target_open(o->url, o->model, o->key_file, &session->target, err);
+    if (!status)
+        status = target_open(o->url, o->model, o->key_file, s->stall_us, &session->target, err);
     if (!status) status = prompts_create(&how, &session->target, &session->prompts, err);
     if (!status) count_beyond_context(session);
     if (!status && o->report) status = report_check(o->report, err);
@@ -199,14 +214,17 @@ static enum status probe(void *context, double rate, bool *passed, bool *go_on, 
     settings.rate = rate;
     settings.seed += session->runs->count; /* other arrivals each time, other prompts */
     settings.prompt_seed += session->runs->count;
-    snprintf(label, sizeof label, "%.3g/s", rate);
+    results_rate_text(label, sizeof label - 2, rate);
+    strcat(label, "/s");
     enum status status = run_once(session, &settings, label, err);
     if (status) return status;
     const struct replay_run *run = &session->runs->list[session->runs->count - 1];
     *passed = replay_run_passed(run);
     *go_on = !stop;
-    log_info("%.4g requests/s: attainment %.2f %%%s", rate, 100 * replay_run_attainment(run),
-             summary_late(run->summary) ? ", the generator was late" : "");
+    results_rate_text(label, sizeof label, rate);
+    log_info("%s requests/s: attainment %.2f %%%s%s", label, 100 * replay_run_attainment(run),
+             summary_late(run->summary) ? ", the generator was late" : "",
+             replay_run_interrupted(run) ? ", interrupted" : "");
     return ST_OK;
 }
 
@@ -222,8 +240,9 @@ enum status session_live(const struct replay_options *options, struct replay_run
 {
     struct session session = {.options = options, .runs = runs};
     const struct replay_settings *s = &options->settings;
-    catch_signals();
+    signal(SIGPIPE, SIG_IGN);
     enum status status = open_session(&session, err);
+    catch_signals(); /* before it there is nothing to report: a signal ends the process at once */
     if (!status && options->goodput) {
         double first = s->rate > 0 ? s->rate : trace_rate(&session) * s->rate_scale;
         status = search_rate(first, probe, &session, err);

@@ -49,8 +49,17 @@ double replay_run_attainment(const struct replay_run *run);
 /* Of a search: its load was the one asked for, came to its end, and reached the target. */
 bool replay_run_passed(const struct replay_run *run);
 
-/* Of a search: puts the rate that was found into the best run's results. Its interval reaches to
- * the lowest rate above it that missed the target, to itself when none was tried. */
+/* It was stopped (or its record has no end): it reached nothing and missed nothing. */
+bool replay_run_interrupted(const struct replay_run *run);
+/* Of a search: one of its runs was, so that it did not come to its own end. */
+bool replay_runs_interrupted(const struct replay_runs *runs);
+
+/* What a reader must know first, of the search and of its best run; see summary_notices. */
+char *replay_runs_notices(const struct replay_runs *runs);
+
+/* Of a search: the rate of each run becomes the one that its results say was offered, and the rate
+ * that was found goes into the best run's results. Its interval reaches to
+ * the lowest rate above it that missed the target; it is open when none did. */
 void replay_runs_conclude(struct replay_runs *runs);
 
 #endif

@@ -32,7 +32,7 @@ struct stream {
     int64_t progress_us;     /* the last token, branch event or [DONE], or when it was sent */
     int http_status;         /* 0: nothing came */
     bool is_stream, done;    /* done: [DONE] came */
-    bool cut;                /* its prompt, to --max-prompt */
+    bool cut, lengthened;    /* its prompt: to --max-prompt, to what the server's own tokens take */
     bool refused_descriptor; /* the system gave no socket */
     char failure[96];        /* found while reading; "": none */
 };

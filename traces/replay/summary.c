@@ -2,6 +2,7 @@
 #include "base/base.h"
 #include "traces/results/histogram.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 struct change { /* of the number in flight */
@@ -43,6 +44,7 @@ static void add_tally(struct summary_tally *tally, const struct flight *flight)
 {
     tally->flights++;
     tally->late += flight->sent_us - flight->due_us > LATE_US;
+    tally->arrivals += flight->due_us > 0;
     if (flight->end_us > tally->last_us) tally->last_us = flight->end_us;
     if (flight->due_us > tally->last_due_us) tally->last_due_us = flight->due_us;
     if (flight->outcome != OUTCOME_COMPLETED) return;
@@ -108,6 +110,7 @@ struct summary *summary_end(struct summary_builder *builder)
         .in_flight = in_flight(builder),
         .kind = builder->kind,
     };
+    summary->results->offered_rate = summary_send_rate(summary);
     free(builder->changes);
     free(builder);
     return summary;
@@ -121,6 +124,13 @@ void summary_free(struct summary *summary)
     free(summary->attainment);
     free(summary->in_flight);
     free(summary);
+}
+
+double summary_send_rate(const struct summary *summary)
+{
+    const struct summary_tally *tally = &summary->tally;
+    return tally->last_due_us > 0 ? 1e6 * (double)tally->arrivals / (double)tally->last_due_us
+                                  : NAN;
 }
 
 bool summary_late(const struct summary *summary)

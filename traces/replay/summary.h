@@ -25,6 +25,7 @@ struct summary_tally {
     int64_t answers_otherwise; /* completed ones with another number of tokens than asked for */
     int64_t answers_spread;    /* of which a chunk held several tokens (flight.h: spread_tokens) */
     int64_t unbranched;  /* completed ones that were sent as stages and came without branches */
+    int64_t arrivals;    /* requests that were due behind the run's beginning */
     int64_t last_us;     /* the last end */
     int64_t last_due_us; /* the last request's time */
 };
@@ -48,13 +49,22 @@ void summary_free(struct summary *summary);
 
 bool summary_late(const struct summary *summary);
 
-/* Adds to `document`, a copy of the run's header, everything that was measured. `end` is the end
- * line's object, or NULL. */
-void summary_json(const struct summary *summary, const json_t *end, json_t *document);
+/* Requests/s while it was sent: the arrivals behind the run's beginning over the time to the last
+ * of them. NAN where all came at once. */
+double summary_send_rate(const struct summary *summary);
 
-/* The table and, below it, what a reader should know; `notices` of summary_notices. */
+/* Adds to `document`, a copy of the run's header, everything that was measured. `notices` is what
+ * must be known first, `end` the end line's object, or NULL. */
+void summary_json(const struct summary *summary, const char *notices, const json_t *end,
+                  json_t *document);
+
+/* The table and, below it, the limits that judged and the notices. */
 void summary_print(FILE *out, const struct summary *summary, const json_t *header,
-                   const json_t *end);
+                   const char *notices);
+
+/* The limits that judged, out of a record's first line: "TTFT 2000 ms, where the trace names none".
+ * "" where it says none. Caller frees. */
+char *summary_limits(const json_t *header);
 
 /* What must be known before any figure is believed, one sentence a line; "" nothing. Caller frees.
  */

@@ -2,32 +2,29 @@
 #include "traces/replay/summary.h"
 #include "base/base.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #define STEADY 10 /* a load must last so many times as long as a request */
-
-/* Over the time in which requests were due; null for one moment. */
-static json_t *rate_json(const struct summary_tally *tally)
-{
-    return results_real(1e6 * (double)tally->flights / (double)tally->last_due_us,
-                        tally->last_due_us > 0);
-}
 
 static void set(json_t *document, const char *key, json_t *value)
 {
     invariant(!json_object_set_new(document, key, value), "the JSON of a replay could not be made");
 }
 
-void summary_json(const struct summary *summary, const json_t *end, json_t *document)
+void summary_json(const struct summary *summary, const char *notices, const json_t *end,
+                  json_t *document)
 {
     const struct summary_tally *tally = &summary->tally;
+    double rate = summary_send_rate(summary);
     json_t *results = results_json(summary->results, summary->kind);
     json_object_update(document, results);
     json_decref(results);
     set(document, "send",
         json_pack("{s:b, s:f, s:i, s:o, s:o, s:o}", "late", summary_late(summary), "late_share",
                   tally->flights ? (double)tally->late / (double)tally->flights : 0.0,
-                  "late_means_ms_over", LATE_US / 1000, "rate_per_s", rate_json(tally), "delay_ms",
+                  "late_means_ms_over", LATE_US / 1000, "rate_per_s",
+                  results_real(rate, isfinite(rate)), "delay_ms",
                   results_distribution_json(&summary->delay_ms), "connect_ms",
                   results_distribution_json(&summary->connect_ms)));
     set(document, "lengths",
@@ -37,9 +34,7 @@ void summary_json(const struct summary *summary, const json_t *end, json_t *docu
                   (json_int_t)tally->answers_otherwise, "answers_with_several_tokens_a_chunk",
                   (json_int_t)tally->answers_spread, "staged_answers_without_branches",
                   (json_int_t)tally->unbranched));
-    char *notices = summary_notices(summary, document, end);
     set(document, "notices", results_text(notices));
-    free(notices);
     set(document, "end", end ? json_deep_copy(end) : json_null());
 }
 
@@ -53,7 +48,7 @@ static int64_t number(const json_t *object, const char *key)
     return json_integer_value(json_object_get(object, key));
 }
 
-static void end_notices(const json_t *end, struct strbuf *out)
+static void end_notices(const json_t *header, const json_t *end, struct strbuf *out)
 {
     if (!end) {
         strbuf_text(out, "The record has no end: whoever wrote it was stopped.\n");
@@ -64,9 +59,16 @@ static void end_notices(const json_t *end, struct strbuf *out)
     if (flag(end, "drain_over"))
         strbuf_text(out, "Some requests were still under way when --drain-timeout was over; they "
                          "count as unfinished.\n");
-    if (number(end, "cut_prompts"))
-        strbuf_format(out, "%lld prompts were cut to --max-prompt.\n",
-                      (long long)number(end, "cut_prompts"));
+    int64_t cut = number(end, "cut_prompts"), lengthened = number(end, "lengthened_prompts");
+    if (cut)
+        strbuf_format(out, "%lld prompt%s cut to --max-prompt.\n", (long long)cut,
+                      cut == 1 ? " was" : "s were");
+    if (lengthened)
+        strbuf_format(out,
+                      "%lld prompt%s longer than the trace's: what the server adds by itself "
+                      "(tokens of each prompt: %lld) and one word are more.\n",
+                      (long long)lengthened, lengthened == 1 ? " was made" : "s were made",
+                      (long long)number(json_object_get(header, "prompts"), "added_by_server"));
 }
 
 static void length_notices(const struct summary *summary, struct strbuf *out)
@@ -118,7 +120,7 @@ char *summary_notices(const struct summary *summary, const json_t *header, const
                       "was asked for.\n",
                       100.0 * (double)summary->tally.late / (double)summary->tally.flights,
                       LATE_US / 1000, summary->delay_ms.p99, summary->delay_ms.max);
-    end_notices(end, &out);
+    end_notices(header, end, &out);
     search_notice(summary, header, &out);
     length_notices(summary, &out);
     const json_t *prompts = json_object_get(header, "prompts");
@@ -130,8 +132,46 @@ char *summary_notices(const struct summary *summary, const json_t *header, const
     return out.data ? strbuf_take(&out) : must_strdup("");
 }
 
+/* "TTFT 500 ms, no limit of TPOT": the fields of `object` that are there. */
+static bool limit_list(const json_t *object, bool none_too, struct strbuf *out)
+{
+    static const char *const names[] = {"TTFT", "TPOT"}, *const keys[] = {"ttft_ms", "tpot_ms"};
+    bool any = false;
+    for (int i = 0; i < 2; i++) {
+        const json_t *field = json_object_get(object, keys[i]);
+        double ms = json_number_value(field);
+        if (!field || (ms <= 0 && !none_too)) continue;
+        if (any) strbuf_text(out, ", ");
+        if (ms > 0)
+            strbuf_format(out, "%s %.15g ms", names[i], ms);
+        else
+            strbuf_format(out, "no limit of %s", names[i]);
+        any = true;
+    }
+    return any;
+}
+
+char *summary_limits(const json_t *header)
+{
+    struct strbuf out = {0};
+    json_t *anew = json_object_get(json_object_get(header, "judged_anew"), "slo");
+    json_t *own = json_copy(json_object_get(header, "slo"));
+    const char *key;
+    json_t *value;
+    json_object_foreach(anew, key, value) json_object_del(own, key);
+    if (limit_list(anew, true, &out)) strbuf_text(&out, ", of all requests");
+    size_t before = out.length;
+    if (before) strbuf_text(&out, "; ");
+    if (limit_list(own, false, &out))
+        strbuf_text(&out, ", where the trace names none");
+    else
+        strbuf_truncate(&out, before);
+    json_decref(own);
+    return out.data ? strbuf_take(&out) : must_strdup("");
+}
+
 void summary_print(FILE *out, const struct summary *summary, const json_t *header,
-                   const json_t *end)
+                   const char *notices)
 {
     const char *name = "replay";
     const struct results *results = summary->results;
@@ -140,7 +180,8 @@ void summary_print(FILE *out, const struct summary *summary, const json_t *heade
     fprintf(out,
             "\nSend delay: p50 %.2f ms, p99 %.2f ms, max %.2f ms behind the time that was due.\n",
             delay->p50, delay->p99, delay->max);
-    char *notices = summary_notices(summary, header, end);
+    char *limits = summary_limits(header);
+    fprintf(out, "SLO: %s.\n", *limits ? limits : "as the trace says");
+    free(limits);
     fputs(notices, out);
-    free(notices);
 }

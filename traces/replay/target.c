@@ -1,5 +1,6 @@
 #include "traces/replay/target.h"
 #include "base/base.h"
+#include "traces/replay/event.h"
 
 #include <curl/curl.h>
 #include <jansson.h>
@@ -8,7 +9,7 @@
 #include <string.h>
 
 #define ANSWER_LIMIT (64u << 20)
-#define PATIENCE_S   60
+#define PATIENCE_US  60000000
 
 static size_t take(char *bytes, size_t size, size_t count, void *context)
 {
@@ -46,7 +47,7 @@ static long call(const struct target *target, const char *path, const char *body
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* whatever the environment says */
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT, (long)PATIENCE_S);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)((target->patience_us + 999) / 1000));
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, words);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, answer);
@@ -62,6 +63,16 @@ static long call(const struct target *target, const char *path, const char *body
     return status;
 }
 
+/* "PATH answered 404 not_found", with what the error's body names, if it does. */
+static enum status say_answer(const struct target *target, const char *path, long status,
+                              const struct strbuf *answer, struct error *err)
+{
+    char code[64];
+    event_error_code(strbuf_cstr(answer), answer->length, code);
+    return fail(err, ST_INVALID, "%s%s answered %ld%s%s", target->base, path, status,
+                *code ? " " : "", code);
+}
+
 /* The document of an answer; NULL with `err`. */
 static json_t *parse(const struct target *target, const char *path, long status,
                      const struct strbuf *answer, struct error *err)
@@ -73,10 +84,27 @@ static json_t *parse(const struct target *target, const char *path, long status,
              "%s%s: %ld: the server wants a key (--api-key-file or OPENAI_API_KEY)", target->base,
              path, status);
     else if (status != 200)
-        fail(err, ST_INVALID, "%s%s: found status %ld, expected 200", target->base, path, status);
+        say_answer(target, path, status, answer, err);
     else if (!(root = json_loadb(strbuf_cstr(answer), answer->length, JSON_ALLOW_NUL, &problem)))
         fail(err, ST_INVALID, "%s%s: the answer is no JSON: %s", target->base, path, problem.text);
     return root;
+}
+
+/* A server may know more models than it lists, so this ends nothing. */
+static void warn_of_model(json_t *list, const char *name)
+{
+    struct strbuf names = {0};
+    json_t *model;
+    size_t i;
+    json_array_foreach(list, i, model)
+    {
+        const char *id = json_string_value(json_object_get(model, "id"));
+        if (id && names.length < 200) strbuf_format(&names, "%s%s", names.length ? ", " : "", id);
+    }
+    if (names.length)
+        log_warn("--model: found \"%s\", which /v1/models does not name; it has %s", name,
+                 strbuf_cstr(&names));
+    strbuf_free(&names);
 }
 
 /* The named model, or the first. */
@@ -103,6 +131,7 @@ static enum status ask_model(struct target *target, struct error *err)
     json_t *model = find_model(json_object_get(root, "data"), target->model);
     if (model && !target->model)
         target->model = must_strdup(json_string_value(json_object_get(model, "id")));
+    if (!model && target->model) warn_of_model(json_object_get(root, "data"), target->model);
     json_int_t length = json_integer_value(json_object_get(model, "max_model_len"));
     if (length > 0 && length <= INT32_MAX) target->max_model_len = (int32_t)length;
     json_decref(root);
@@ -129,6 +158,27 @@ static void cut_end(char *text, const char *end)
     if (length >= cut && !strcmp(text + length - cut, end)) text[length - cut] = 0;
 }
 
+/* A host, and a port that can be one; else what is wrong. */
+static enum status check_url(const char *typed, const char *url, struct error *err)
+{
+    static const char expected[] =
+        "expected http:// or https://, a host, and a port from 1 to 65535 where it is not the "
+        "usual one, such as http://127.0.0.1:8000";
+    CURLU *parts = curl_url();
+    char *host = NULL, *port = NULL;
+    invariant(parts, "libcurl gave no URL");
+    const char *slashes = strstr(url, "//"); /* libcurl would take three for two */
+    bool named = slashes && slashes[2] != '/';
+    CURLUcode code = curl_url_set(parts, CURLUPART_URL, url, 0);
+    if (!code) code = curl_url_get(parts, CURLUPART_HOST, &host, 0);
+    if (!code && curl_url_get(parts, CURLUPART_PORT, &port, 0)) port = NULL;
+    bool sound = named && !code && *host && !strpbrk(url, "?#") && !(port && !strcmp(port, "0"));
+    curl_free(host);
+    curl_free(port);
+    curl_url_cleanup(parts);
+    return sound ? ST_OK : fail(err, ST_USAGE, "--url: found \"%s\", %s", typed, expected);
+}
+
 static enum status read_url(const char *url, struct target *target, struct error *err)
 {
     if (!strncmp(url, "http://", 7) || !strncmp(url, "https://", 8)) {
@@ -138,9 +188,10 @@ static enum status read_url(const char *url, struct target *target, struct error
         strbuf_format(&text, "http://%s", url);
         target->base = strbuf_take(&text);
     } else {
-        return fail(err, ST_USAGE, "--url: found \"%s\", expected such as http://127.0.0.1:8000",
-                    url);
+        return check_url(url, "", err);
     }
+    enum status status = check_url(url, target->base, err);
+    if (status) return status;
     for (int i = 0; i < 2; i++) {
         cut_end(target->base, "/");
         cut_end(target->base, "/v1");
@@ -172,9 +223,9 @@ static enum status check_model(const char *model, struct error *err)
 }
 
 enum status target_open(const char *url, const char *model, const char *key_file,
-                        struct target *out, struct error *err)
+                        int64_t timeout_us, struct target *out, struct error *err)
 {
-    *out = (struct target){0};
+    *out = (struct target){.patience_us = timeout_us < PATIENCE_US ? timeout_us : PATIENCE_US};
     enum status status = read_url(url, out, err);
     if (!status) status = check_model(model, err);
     if (!status) status = read_key(key_file, out, err);
@@ -224,6 +275,12 @@ static bool read_tokens(json_t *root, struct token_count *out)
     return true;
 }
 
+/* A 404 may be of the path or of the model that was asked for. */
+static bool names_model(const struct strbuf *answer)
+{
+    return memmem(strbuf_cstr(answer), answer->length, "model", strlen("model")) != NULL;
+}
+
 enum tokenize_result target_tokenize(const struct target *target, const char *text, size_t length,
                                      bool chat, struct token_count *out, struct error *err)
 {
@@ -234,7 +291,8 @@ enum tokenize_result target_tokenize(const struct target *target, const char *te
     enum tokenize_result result = TOKENIZE_FAILED;
     free(body);
     if (status == 404 || status == 405 || status == 501) {
-        result = TOKENIZE_MISSING;
+        say_answer(target, path, status, &answer, err);
+        if (!names_model(&answer)) result = TOKENIZE_MISSING;
     } else if (status) {
         json_t *root = parse(target, path, status, &answer, err);
         if (root && read_tokens(root, out))

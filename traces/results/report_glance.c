@@ -40,12 +40,13 @@ static void latency_tile(struct strbuf *out, const struct distribution *d, const
 
 static void request_tile(struct strbuf *out, const struct group_results *all)
 {
+    const char *noun = all->requests == 1 ? "request" : "requests";
     char value[32], words[160];
     snprintf(value, sizeof value, "%lld", (long long)all->requests);
-    snprintf(
-        words, sizeof words, "requests: %lld completed, %lld refused, %lld failed, %lld unfinished",
-        (long long)all->outcomes[OUTCOME_COMPLETED], (long long)all->outcomes[OUTCOME_REFUSED],
-        (long long)all->outcomes[OUTCOME_FAILED], (long long)all->outcomes[OUTCOME_UNFINISHED]);
+    snprintf(words, sizeof words, "%s: %lld completed, %lld refused, %lld failed, %lld unfinished",
+             noun, (long long)all->outcomes[OUTCOME_COMPLETED],
+             (long long)all->outcomes[OUTCOME_REFUSED], (long long)all->outcomes[OUTCOME_FAILED],
+             (long long)all->outcomes[OUTCOME_UNFINISHED]);
     tile(out, value, words);
 }
 
@@ -68,7 +69,9 @@ static void tiles(const struct report *report, struct strbuf *out)
                                         : "requests/s, the highest rate at the target");
     char offered[48];
     results_number_text(offered, sizeof offered, results->offered_rate);
-    snprintf(words, sizeof words, "requests/s of goodput; offered %s", offered);
+    snprintf(words, sizeof words, "requests/s of goodput%s%s",
+             isfinite(results->offered_rate) ? "; offered " : "",
+             isfinite(results->offered_rate) ? offered : "");
     number_tile(out, slo->requests_per_s, results->scored_s > 0, words);
     number_tile(out, slo->tokens_per_s, results->scored_s > 0, "tokens/s of goodput");
     latency_tile(out, &all->ttft_ms, "TTFT");

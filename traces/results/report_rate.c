@@ -55,9 +55,14 @@ static void add_searched(const struct report *report, struct chart *chart)
         const struct results *r = report->runs[run].results;
         if (!r || !r->searched || r->max_rate <= 0 || isnan(r->max_rate_low)) continue;
         char title[256];
-        snprintf(title, sizeof title, "%s: highest rate %.3f/s (%.3f to %.3f)",
-                 report->runs[run].name, r->max_rate, r->max_rate_low, r->max_rate_high);
-        double x[] = {r->max_rate_low, r->max_rate, r->max_rate_high};
+        bool open = !isfinite(r->max_rate_high);
+        if (open)
+            snprintf(title, sizeof title, "%s: highest rate %.3f/s or more", report->runs[run].name,
+                     r->max_rate);
+        else
+            snprintf(title, sizeof title, "%s: highest rate %.3f/s (%.3f to %.3f)",
+                     report->runs[run].name, r->max_rate, r->max_rate_low, r->max_rate_high);
+        double x[] = {r->max_rate_low, r->max_rate, open ? r->max_rate : r->max_rate_high};
         double y[] = {report->target, report->target, report->target};
         chart_add(chart, CHART_INTERVAL, (int)run, title, 3, x, y, NULL);
     }

@@ -5,6 +5,7 @@
 #include "traces/results/histogram.h"
 #include "traces/results/names.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -359,7 +360,7 @@ struct results *results_end(struct results_builder *b, double scored_s)
     struct results *results = must_alloc(sizeof *results);
     struct tally all = tally_sum(&b->groups[0], &b->groups[1]);
     results->scored_s = scored_s;
-    if (scored_s > 0) results->offered_rate = (double)all.requests / scored_s;
+    results->offered_rate = scored_s > 0 ? (double)all.requests / scored_s : NAN;
     set_tally(&results->all, &all, scored_s);
     set_tally(&results->serial, &b->groups[0], scored_s);
     set_tally(&results->branching, &b->groups[1], scored_s);

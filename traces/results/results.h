@@ -71,9 +71,11 @@ struct results {
     struct step_results steps;
     struct curves *serial_curves, *branching_curves; /* NULL: nothing to draw, or left out */
     double scored_s;                                 /* the time that rates divide by */
-    double offered_rate;                             /* requests/s that arrived in it */
+    double offered_rate; /* requests/s that arrived; NAN: not defined. results_end: requests over
+                            scored_s, where arrivals and ends count over the same time; who knows
+                            better (replay: arrivals over the time of sending) sets it */
     /* Set by who searched for it: the highest rate at the attainment target (0: no rate reaches it)
-     * and its interval; NAN, NAN: it has none. */
+     * and its interval, open above where high is INFINITY; NAN, NAN: it has none. */
     bool searched;
     double max_rate, max_rate_low, max_rate_high;
 };
@@ -101,7 +103,8 @@ struct results *results_end(struct results_builder *builder, double scored_s);
 void results_free(struct results *results);
 
 /* The object of interfaces.md without "policy", which the caller sets. goodput.max_rate, and
- * "max_rate_interval": [low, high] beside it, are null unless a rate was searched. `kind` is the
+ * "max_rate_interval": [low, high] beside it, are null unless a rate was searched; high is null
+ * where the interval is open. `kind` is the
  * definition behind slo_attainment and goodput; all four stand in "slo_kinds". What is not defined
  * is null: attainment of no requests, rates over no time, a distribution without values (its count
  * is 0), the error of predictions that nobody made. Print it with RESULTS_JSON_FLAGS, which

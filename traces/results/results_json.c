@@ -132,9 +132,12 @@ json_t *results_json(const struct results *results, enum slo_kind kind)
     if (results->searched) {
         json_t *goodput = json_object_get(json, "goodput");
         set(goodput, "max_rate", json_real(results->max_rate));
-        if (!isnan(results->max_rate_low))
-            set(goodput, "max_rate_interval",
-                json_pack("[f, f]", results->max_rate_low, results->max_rate_high));
+        set(goodput, "max_rate_interval",
+            isnan(results->max_rate_low)
+                ? json_null()
+                : json_pack(
+                      "[f, o]", results->max_rate_low,
+                      results_real(results->max_rate_high, isfinite(results->max_rate_high))));
     }
     set(json, "slo_kind", json_string(slo_kind_name(kind)));
     set(json, "itl_ms", results_distribution_json(&results->itl_ms));
@@ -144,6 +147,6 @@ json_t *results_json(const struct results *results, enum slo_kind kind)
     set(json, "reasons", reasons_json(results));
     set(json, "steps", steps_json(&results->steps));
     set(json, "scored_s", json_real(scored_s));
-    set(json, "offered_rate", results_real(results->offered_rate, scored_s > 0));
+    set(json, "offered_rate", results_real(results->offered_rate, isfinite(results->offered_rate)));
     return json;
 }

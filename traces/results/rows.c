@@ -2,8 +2,8 @@
 
 #include "base/base.h"
 
-#include <stddef.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +54,11 @@ void results_number_text(char *text, size_t size, double value)
 {
     int decimals = value >= 99.95 || value == 0 ? 0 : value >= 9.995 ? 1 : value >= 1 ? 2 : 3;
     snprintf(text, size, "%.*f", decimals, value);
+}
+
+void results_rate_text(char *text, size_t size, double value)
+{
+    snprintf(text, size, value >= 9999.5 ? "%.0f" : "%.4g", value);
 }
 
 static void set_number(struct table *t, size_t run, double value, bool defined)
@@ -179,8 +184,9 @@ static void searched_rows(struct table *t)
         results_number_text(low, sizeof low, t->results[i]->max_rate_low);
         results_number_text(high, sizeof high, t->results[i]->max_rate_high);
         strcpy(t->text[i], "-");
-        if (t->results[i]->searched && !isnan(t->results[i]->max_rate_low))
-            snprintf(t->text[i], CELL, "%s..%s", low, high);
+        if (!t->results[i]->searched || isnan(t->results[i]->max_rate_low)) continue;
+        bool open = !isfinite(t->results[i]->max_rate_high);
+        snprintf(t->text[i], CELL, open ? "%s or more" : "%s..%s", low, high);
     }
     emit(t, "its interval", "", true);
 }
@@ -188,7 +194,7 @@ static void searched_rows(struct table *t)
 static void goodput_rows(struct table *t)
 {
     for (size_t i = 0; i < t->count; i++)
-        set_number(t, i, t->results[i]->offered_rate, t->results[i]->scored_s > 0);
+        set_number(t, i, t->results[i]->offered_rate, isfinite(t->results[i]->offered_rate));
     emit(t, "offered, requests/s", "", false);
     goodput_row(t, "goodput, requests/s", all_of, false);
     goodput_row(t, "serial requests", serial_of, false);

@@ -25,4 +25,7 @@ void results_each_row(const char *const *names, const struct results *const *res
 /* Three digits or more that mean something: 0.123, 1.23, 12.3, 123, 1234. */
 void results_number_text(char *text, size_t size, double value);
 
+/* Four digits that mean something, or all before the point: 0.1234, 1.5, 268435456. */
+void results_rate_text(char *text, size_t size, double value);
+
 #endif

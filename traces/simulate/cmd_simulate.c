@@ -5,6 +5,7 @@
 #include "traces/simulate/stopping.h"
 
 #include "base/base.h"
+#include "base/paths.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -124,6 +125,9 @@ static enum status check_words(const struct words *w, struct error *err)
     if (has_rate(w) && w->goodput)
         return fail(err, ST_USAGE, "--rate and --goodput: only one of them at a time");
     if (w->brief && !w->goodput) return fail(err, ST_USAGE, "--brief is for --goodput");
+    const struct path_use files[] = {
+        {"trace", w->trace, false}, {"profile", w->profile, false}, {"report", w->report, true}};
+    if (paths_check(files, COUNT_OF(files), err)) return ST_USAGE;
     if (w->brief && w->report)
         return fail(err, ST_USAGE, "--report shows whole results, --brief makes none");
     return ST_OK;
