@@ -654,11 +654,12 @@ def test_a_server_that_never_answers_holds_up_nothing(trace):
         assert "/v1/models: Operation timed out" in run(*options, "--timeout", "1s", status=1).stderr
         assert time.monotonic() - begun < 15
         process = subprocess.Popen([ESPALIER, "replay", *options], stdout=subprocess.DEVNULL)
-        for _ in range(2):  # the runs' connections
-            silent.accept()
+        kept = [silent.accept() for _ in range(2)]  # the runs' connections, open until the end
         begun = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == -signal.SIGINT and time.monotonic() - begun < 15
+        for connection, _ in kept:
+            connection.close()
 
 
 def test_what_cannot_be_had_is_said(trace, stub, tmp_path):
@@ -727,7 +728,9 @@ def test_a_search_is_judged_anew_by_another_target(stub, trace, replay):
     again = json.loads(run("--from", done.path, "--json", "--attainment", "0.4").stdout)
     in_time = [probe["rate_per_s"] for probe in again["goodput_search"]["probes"] if not probe["late"]]
     assert done.figures["goodput"]["max_rate"] is None and again["goodput"]["max_rate"] == max(in_time, default=None)
-    assert again["goodput"]["max_rate"] == again["offered_rate"]
+    # The figures are of that rate; of the lowest one where a busy machine sent each of them late.
+    rates = [probe["rate_per_s"] for probe in again["goodput_search"]["probes"]]
+    assert again["offered_rate"] == max(in_time, default=min(rates))
     agreed(done.path, again)
 
 

@@ -141,6 +141,8 @@ void page_facts_make(const json_t *header, struct page_facts *facts)
         rows[i].write(header, &words);
         if (words.length)
             facts->list[facts->count++] = (struct report_fact){rows[i].name, strbuf_take(&words)};
+        else
+            strbuf_free(&words);
     }
 }
 
