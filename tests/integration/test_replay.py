@@ -653,7 +653,8 @@ def test_a_server_that_never_answers_holds_up_nothing(trace):
         begun = time.monotonic()
         assert "/v1/models: Operation timed out" in run(*options, "--timeout", "1s", status=1).stderr
         assert time.monotonic() - begun < 15
-        process = subprocess.Popen([ESPALIER, "replay", *options], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([ESPALIER, "replay", *options], stdout=subprocess.DEVNULL,
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # as from a terminal
         kept = [silent.accept() for _ in range(2)]  # the runs' connections, open until the end
         begun = time.monotonic()
         process.send_signal(signal.SIGINT)

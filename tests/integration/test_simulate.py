@@ -223,7 +223,8 @@ def test_one_place_for_both_streams(steady, tmp_path, json_too):
 def test_a_stopped_search_leaves_no_page(tmp_path, ending, cached):
     sweep = subprocess.Popen([ESPALIER, "simulate", "--preset", "W4", "--goodput", "--jobs", "1", "--report", "new.html",
                               *([] if cached else ["--no-cache"])], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             cwd=tmp_path, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")})
+                             cwd=tmp_path, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # as from a terminal
     time.sleep(1)
     sweep.send_signal(ending)
     out, err = sweep.communicate(timeout=PATIENCE)

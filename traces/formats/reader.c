@@ -190,8 +190,8 @@ static void keep(struct trace_reader *reader, const struct line *line)
     if (check(reader, &problem) || late) {
         if (late)
             fail(&problem, ST_INVALID,
-                 "arrives %.13g ms before a request that stands over %zu requests above it; they are "
-                 "put in order over up to %d: sort the file by time",
+                 "arrives %.13g ms before a request that stands over %zu requests above it; they "
+                 "are put in order over up to %d: sort the file by time",
                  reader->last_ms - request->arrival_ms, reader->heap_count, READER_WINDOW);
         bad_line(reader, line, &problem);
         return;
