@@ -46,10 +46,11 @@ struct step_load load_meter_measure(struct load_meter *meter, const struct plan_
                                     int32_t count);
 
 /* Latency before the step runs. `shared` says how predict wants context_read. NULL predict: none.
- */
+ * NULL observe: it does not learn. */
 struct step_predictor {
     double (*predict)(const void *self, const struct step_load *load); /* microseconds */
-    const void *self;
+    void (*observe)(void *self, const struct step_load *load, double us);
+    void *self;
     enum shared_prefix shared;
 };
 

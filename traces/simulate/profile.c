@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -139,5 +140,6 @@ static double predict(const void *self, const struct step_load *load)
 
 struct step_predictor profile_predictor(const struct profile *profile)
 {
-    return (struct step_predictor){.predict = predict, .self = profile, .shared = profile->shared};
+    return (struct step_predictor){
+        .predict = predict, .self = (void *)(uintptr_t)profile, .shared = profile->shared};
 }
