@@ -30,17 +30,19 @@ struct scheduler {
     struct request_limits limits;
     int32_t max_rows;      /* requests running, and rows in a step */
     int32_t prefill_chunk; /* tokens a step, over all rows that are not decoding */
+    int32_t step_chunk;    /* of the step that is planned: what the policy made of it */
     struct policy policy;
-    struct step_predictor predictor; /* may make the chunk smaller: plan.c */
-    double step_target_us;
-    struct load_meter *meter; /* NULL without a predictor */
+    struct step_predictor predictor; /* for the policy, and to make the chunk smaller: plan.c */
+    double step_target_us;           /* 0: none */
+    struct load_meter *meter;        /* NULL without a predictor */
 
     struct block_pool *pool;
     struct request_queue waiting;
     struct request **running; /* [max_rows], in the order of request_before */
     int32_t running_count;
-    struct sequence **ready;  /* [ready_capacity] those that could use a row in the step planned */
-    struct sequence **chosen; /* [ready_capacity] of these, those that the policy chose */
+    struct sequence **ready;   /* [ready_capacity] those that could use a row in the step planned */
+    struct sequence **chosen;  /* [ready_capacity] of these, those that the policy chose */
+    struct sequence **scratch; /* [2 * ready_capacity] the policy's */
     int32_t ready_count, chosen_count, ready_capacity;
     bool any_deferred;            /* some were ready and not chosen */
     int32_t unfinished_count;     /* sequences that have not ended: each request's width, summed */
@@ -54,6 +56,8 @@ struct scheduler {
 
     struct step steps[MAX_DEPTH]; /* a ring: the oldest in flight is steps[oldest] */
     int32_t in_flight, oldest;
+    int64_t began_us;     /* of the tick */
+    int64_t collected_us; /* the last step; 0: none yet */
     uint64_t step_number; /* of the last step planned */
     int32_t idle_ticks;   /* in a row, although something waits or runs */
 

@@ -1,15 +1,16 @@
 /* Schedule: what becomes a step.
  *
- * Decode rows first, because each is one token that a reader waits for; then whoever can be
- * admitted; then prefill in what is left of the chunk. All in the one order of request_before, so
+ * Whoever can be admitted comes in, and leaves a free block for each sequence that is there. Then
+ * decode rows, because each is one token that a reader waits for; then prefill in the chunk. All in
+ * the one order of request_before, so
  * the request that stands first has a row in every step, and that is why everything accepted comes
  * to its end. Running requests never exceed max_rows, and max_rows never the executor's tokens, so
  * each has at least one row; in prefill it may be one token long when the chunk is used up. A
  * predictor (step_load.h) may make the chunk smaller, so that the step keeps to a target.
  *
- * The policy (policy.h) says which sequences of a request may have a row: before the decode rows,
- * and again for those that were admitted. At least one of a request's is chosen, whatever the
- * policy; one in prefill may still wait for another that computes the same prompt.
+ * The policy (policy.h) says which sequences of a request may have a row, and may make the chunk
+ * smaller; it is asked again when somebody was preempted. At least one of a request's is chosen,
+ * whatever the policy; one in prefill may still wait for another that computes the same prompt.
  */
 #include "scheduler/core.h"
 
@@ -223,6 +224,15 @@ static int32_t count_chosen(const struct scheduler *s)
     return chosen;
 }
 
+/* When the step that is planned will begin, as far as anybody can tell. */
+static int64_t start_of_step(const struct scheduler *s)
+{
+    if (s->in_flight == 0) return s->began_us;
+    const struct step *before = &s->steps[s->oldest];
+    int64_t since = max_i64(before->began_us, s->collected_us);
+    return max_i64(s->began_us, since + (int64_t)before->predicted_us);
+}
+
 static void choose(struct scheduler *s, bool again)
 {
     collect_ready(s);
@@ -230,8 +240,16 @@ static void choose(struct scheduler *s, bool again)
                           .count = s->ready_count,
                           .chosen = again ? count_chosen(s) : 0,
                           .max_rows = s->max_rows,
-                          .step = s->step_number};
+                          .step = s->step_number,
+                          .scratch = s->scratch,
+                          .running = s->running,
+                          .running_count = s->running_count,
+                          .start_us = start_of_step(s),
+                          .free_blocks = block_pool_available(s->pool),
+                          .predictor = s->predictor,
+                          .prefill_chunk = s->prefill_chunk};
     policy_choose(&s->policy, &ready);
+    s->step_chunk = ready.prefill_chunk;
     int32_t count = 0;
     for (int32_t i = 0; i < s->ready_count; i++)
         if (s->ready[i]->chosen_step == s->step_number) s->chosen[count++] = s->ready[i];
@@ -279,7 +297,7 @@ static void add_decode_rows(struct scheduler *s, struct step *step)
     }
 }
 
-/* Of those just admitted, whose blocks are there. */
+/* Of those chosen in place of others, whose blocks are there. */
 static void add_new_decode_rows(struct scheduler *s, struct step *step)
 {
     for (int32_t i = 0; i < s->chosen_count; i++) {
@@ -333,8 +351,8 @@ static bool keeps_to_target(const struct scheduler *s, const struct step_load *d
  * (an edge of a tile), it may be a little less than the most. */
 static int32_t chunk_of_step(const struct scheduler *s, const struct step *step)
 {
-    int32_t high = min_i32(s->prefill_chunk, s->capacity.max_tokens - step->plan.token_count);
-    if (!s->predictor.predict || high <= LEAST_CHUNK || s->chosen_count == 0) return high;
+    int32_t high = min_i32(s->step_chunk, s->capacity.max_tokens - step->plan.token_count);
+    if (s->step_target_us <= 0 || high <= LEAST_CHUNK || s->chosen_count == 0) return high;
     struct step_load decode = load_meter_measure(s->meter, step->rows, step->plan.row_count);
     if (keeps_to_target(s, &decode, high)) return high;
     int32_t low = LEAST_CHUNK; /* taken whatever it costs */
@@ -387,7 +405,9 @@ static void reserve_ready(struct scheduler *s)
     if (ready) s->ready = ready;
     struct sequence **chosen = try_realloc(s->chosen, count, sizeof *chosen);
     if (chosen) s->chosen = chosen;
-    if (ready && chosen) s->ready_capacity = (int32_t)count;
+    struct sequence **scratch = try_realloc(s->scratch, 2 * count, sizeof *scratch);
+    if (scratch) s->scratch = scratch;
+    if (ready && chosen && scratch) s->ready_capacity = (int32_t)count;
 }
 
 /* Each running request comes to a stage that has something to compute, and a sequence of it in. */
@@ -412,10 +432,10 @@ bool plan_step(struct scheduler *s, struct step *step)
     }
     reserve_ready(s);
     step_begin(step, ++s->step_number, (int32_t)s->span_count);
+    admit_waiting(s);
     uint64_t change = s->residency_change;
     choose(s, false);
     add_decode_rows(s, step);
-    admit_waiting(s);
     bool again = s->residency_change != change; /* else the choice would be the same */
     do { /* again when the choice fell only on what needs no row: the policy leaves others out */
         if (again) choose(s, true);

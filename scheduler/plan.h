@@ -10,6 +10,7 @@
 #define SCHEDULER_PLAN_H
 
 #include "scheduler/sequence.h"
+#include "scheduler/step_load.h"
 
 struct step {
     struct step_plan plan;     /* views of the arrays */
@@ -23,6 +24,9 @@ struct step {
     int32_t max_rows, max_tokens;
     uint64_t number; /* 1, 2, ... in the order of planning */
     uint64_t ticket;
+    int64_t began_us;      /* when its planning did */
+    double predicted_us;   /* 0: nobody predicts */
+    struct step_load load; /* with a predictor */
 };
 
 bool step_init(struct step *step, int32_t max_rows, int32_t max_tokens); /* false: out of memory */

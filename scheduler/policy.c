@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool comes_before(const struct sequence *a, const struct sequence *b)
+bool sequence_waits_longer(const struct sequence *a, const struct sequence *b)
 {
     if (a->row_step != b->row_step) return a->row_step < b->row_step;
     return a->generated + a->pending < b->generated + b->pending;
@@ -25,7 +25,7 @@ static struct sequence *next_of_request(const struct ready *ready, int32_t first
         struct sequence *seq = ready->sequences[at];
         if (seq->chosen_step == ready->step)
             chosen++;
-        else if (!found || comes_before(seq, found))
+        else if (!found || sequence_waits_longer(seq, found))
             found = seq;
     }
     *end = at;
@@ -47,14 +47,14 @@ static bool widen(const struct ready *ready, int32_t width, int32_t *rows)
     return any;
 }
 
-static void choose_capped(const struct policy *policy, const struct ready *ready)
+static void choose_capped(const struct policy *policy, struct ready *ready)
 {
     int32_t rows = ready->max_rows - ready->chosen;
     for (int32_t width = 1; width <= policy->cap; width++)
         if (!widen(ready, width, &rows)) break;
 }
 
-static void choose_all(const struct policy *policy, const struct ready *ready)
+static void choose_all(const struct policy *policy, struct ready *ready)
 {
     (void)policy;
     if (ready->count > ready->max_rows) {
@@ -65,15 +65,25 @@ static void choose_all(const struct policy *policy, const struct ready *ready)
         ready->sequences[i]->chosen_step = ready->step;
 }
 
-static const struct policy_ops eager = {choose_all}, capped = {choose_capped};
+static const struct policy_ops policy_eager = {"eager", choose_all, false},
+                               policy_capped = {"cap", choose_capped, false};
 
 enum status policy_parse(const char *text, struct policy *policy, struct error *err)
 {
+    static const struct {
+        const char *name;
+        struct policy policy;
+    } named[] = {{"taper", {.ops = &policy_taper}},
+                 {"taper-paper", {.ops = &policy_taper_paper}},
+                 {"eager", {.ops = &policy_eager}},
+                 {"off", {.ops = &policy_capped, .cap = 1}}};
+    for (size_t i = 0; i < COUNT_OF(named); i++)
+        if (strcmp(text, named[i].name) == 0) {
+            *policy = named[i].policy;
+            return ST_OK;
+        }
     int end = 0;
-    *policy = (struct policy){.ops = &eager};
-    if (strcmp(text, "eager") == 0) return ST_OK;
-    *policy = (struct policy){.ops = &capped, .cap = 1};
-    if (strcmp(text, "off") == 0) return ST_OK;
+    *policy = (struct policy){.ops = &policy_capped};
     bool digit = strncmp(text, "cap:", 4) == 0 && text[4] >= '0' && text[4] <= '9';
     if (digit && sscanf(text, "cap:%6d%n", &policy->cap, &end) == 1 && text[end] == '\0' &&
         policy->cap >= 1)
@@ -81,8 +91,17 @@ enum status policy_parse(const char *text, struct policy *policy, struct error *
     return fail(err, ST_USAGE, "--policy: found '%.40s', allowed are " POLICY_NAMES, text);
 }
 
-void policy_choose(const struct policy *policy, const struct ready *ready)
+static const struct policy_ops *ops_of(const struct policy *policy)
 {
-    const struct policy_ops *ops = policy->ops ? policy->ops : &eager;
-    ops->choose(policy, ready);
+    return policy->ops ? policy->ops : &policy_eager;
+}
+
+bool policy_needs_predictor(const struct policy *policy)
+{
+    return ops_of(policy)->needs_predictor;
+}
+
+void policy_choose(const struct policy *policy, struct ready *ready)
+{
+    ops_of(policy)->choose(policy, ready);
 }

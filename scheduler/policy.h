@@ -6,38 +6,52 @@
  * leaves out keeps its blocks and loses nothing: when a token comes depends on the policy, which
  * token never does.
  *
- *   eager   every sequence
- *   off     one a request
- *   cap:N   at most N a request
+ *   taper        extra rows while their predicted cost fits the slack of the batch: taper.c
+ *   taper-paper  the same as literally read from the paper's description: taper_paper.c
+ *   eager        every sequence
+ *   off          one a request
+ *   cap:N        at most N a request
  *
  * The promise of every policy: of each request with a ready sequence at least one is chosen, and
  * the one that has waited longest comes first, so none starves. Never more than max_rows are
- * chosen: first one of each request, then a second of each, and so on. A choice is a row, save
- * where another sequence computes the same prompt (plan.c).
+ * chosen: first one of each request, then others. A choice is a row, save where another sequence
+ * computes the same prompt (plan.c).
  */
 #ifndef SCHEDULER_POLICY_H
 #define SCHEDULER_POLICY_H
 
-#include "base/status.h"
+#include "scheduler/step_load.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-struct sequence;
 struct policy;
+struct request;
+struct sequence;
 
-/* The sequences that could use a row: request by request in the order of request_before, each in
- * the order of its stages and branches. */
+/* What a policy knows of the step that is planned. */
 struct ready {
-    struct sequence **sequences;
+    /* The sequences that could use a row: request by request in the order of request_before, each
+     * in the order of its stages and branches. */
+    struct sequence *const *sequences;
     int32_t count;
-    int32_t chosen;   /* of them, in this step already: it is asked again */
-    int32_t max_rows; /* in the step: at least as many as there are requests */
-    uint64_t step;    /* the number of the step; marks go to sequence.chosen_step */
+    int32_t chosen;            /* of them, in this step already: it is asked again */
+    int32_t max_rows;          /* in the step: at least as many as there are requests */
+    uint64_t step;             /* the number of the step; marks go to sequence.chosen_step */
+    struct sequence **scratch; /* [2 * count] the policy's */
+
+    struct request *const *running; /* [running_count] in the order of request_before */
+    int32_t running_count;
+    int64_t start_us;                /* when the step will begin: what is in flight ends before */
+    int32_t free_blocks;             /* in the pool */
+    struct step_predictor predictor; /* of latency; for a policy that needs_predictor */
+    int32_t prefill_chunk; /* tokens of prefill in the step at most; a policy may make it less */
 };
 
 struct policy_ops {
-    void (*choose)(const struct policy *policy, const struct ready *ready);
+    const char *name;
+    void (*choose)(const struct policy *policy, struct ready *ready);
+    bool needs_predictor;
 };
 
 /* NULL ops: eager. */
@@ -46,13 +60,24 @@ struct policy {
     int32_t cap;
 };
 
-/* What policy_parse takes, in words for an error or a help text: the only list of them. */
-#define POLICY_NAMES "eager (all), off (one), cap:N (at most N, 1 to 999999)"
+/* What policy_parse takes, in words for an error or a help text: the only list of them. The server
+ * has no predictor of latency yet and runs those that need none. */
+#define POLICY_NAMES_SERVED "eager (all), off (one), cap:N (at most N, 1 to 999999)"
+#define POLICY_NAMES        "taper (what the batch can afford), taper-paper, " POLICY_NAMES_SERVED
 
 /* ST_USAGE: what was found, what is allowed. */
 enum status policy_parse(const char *text, struct policy *policy, struct error *err);
+bool policy_needs_predictor(const struct policy *policy);
 
 /* Marks who gets a row. Asked again in the same step it adds to its choice what came since. */
-void policy_choose(const struct policy *policy, const struct ready *ready);
+void policy_choose(const struct policy *policy, struct ready *ready);
+
+/* --- for policies */
+
+/* Of two sequences of one request, the one to choose first: it had no row for longer, among equals
+ * it is less advanced. */
+bool sequence_waits_longer(const struct sequence *a, const struct sequence *b);
+
+extern const struct policy_ops policy_taper, policy_taper_paper;
 
 #endif

@@ -122,10 +122,14 @@ void process(struct scheduler *s)
     s->counters.executor_us += now_us - since_us;
     s->oldest = (s->oldest + 1) % s->capacity.depth;
     s->in_flight--;
+    int64_t latency_us = now_us - max_i64(s->collected_us, step->began_us);
+    s->collected_us = now_us;
     if (status) {
         fail_step(s, step, status, &err);
         return;
     }
+    if (s->predictor.observe)
+        s->predictor.observe(s->predictor.self, &step->load, (double)latency_us);
     for (int32_t at = 0; at < step->plan.row_count; at++)
         process_row(s, step->owners[at], &step->rows[at], &step->results[at], now_us);
 }

@@ -20,9 +20,12 @@ static enum status check_options(const struct scheduler_options *options,
     if (options->prefill_chunk < 1)
         return fail(err, ST_INVALID, "prefill-chunk is %d; 1 or more is allowed",
                     options->prefill_chunk);
-    if (options->predictor.predict && options->step_target_us < 1)
-        return fail(err, ST_INVALID, "the target of a step is %lld us; 1 or more is allowed",
+    if (options->step_target_us < 0 || (options->step_target_us && !options->predictor.predict))
+        return fail(err, ST_INVALID,
+                    "the target of a step is %lld us; 0 (none) is allowed, with a predictor more",
                     (long long)options->step_target_us);
+    if (policy_needs_predictor(&options->policy) && !options->predictor.predict)
+        return fail(err, ST_INVALID, "the policy needs a predictor of step latency");
     if (options->max_queue < 1)
         return fail(err, ST_INVALID, "max-queue is %d; 1 or more is allowed", options->max_queue);
     if (capacity->depth < 1 || capacity->depth > MAX_DEPTH)
@@ -45,8 +48,9 @@ static bool make_arrays(struct scheduler *s, int64_t queue_capacity)
     s->running = try_alloc((size_t)s->max_rows, sizeof s->running[0]);
     s->ready = try_alloc((size_t)s->max_rows, sizeof s->ready[0]);
     s->chosen = try_alloc((size_t)s->max_rows, sizeof s->chosen[0]);
+    s->scratch = try_alloc(2 * (size_t)s->max_rows, sizeof s->scratch[0]);
     s->ready_capacity = s->max_rows;
-    bool made = s->pool && s->running && s->ready && s->chosen &&
+    bool made = s->pool && s->running && s->ready && s->chosen && s->scratch &&
                 request_queue_init(&s->waiting, (int32_t)queue_capacity);
     for (int32_t i = 0; i < s->capacity.depth; i++)
         made = made && step_init(&s->steps[i], s->max_rows, s->capacity.max_tokens);
@@ -64,6 +68,7 @@ static void free_arrays(struct scheduler *s)
     free(s->running);
     free(s->ready);
     free(s->chosen);
+    free(s->scratch);
     block_pool_free(s->pool);
     free(s);
 }
@@ -221,9 +226,21 @@ static struct step *schedule(struct scheduler *s)
     return plan_step(s, step) ? step : NULL;
 }
 
+#define LONGEST_STEP_US 1e9
+
+static void predict(struct scheduler *s, struct step *step)
+{
+    if (!s->predictor.predict) return;
+    step->load = load_meter_measure(s->meter, step->rows, step->plan.row_count);
+    double us = s->predictor.predict(s->predictor.self, &step->load);
+    step->predicted_us = us >= 0 && us <= LONGEST_STEP_US ? us : 0; /* else it says nothing */
+}
+
 static void forward(struct scheduler *s, struct step *step)
 {
     struct error err = {0};
+    step->began_us = s->began_us;
+    predict(s, step);
     int64_t since_us = clock_now(&s->clock);
     enum status status =
         s->executor.ops->submit(s->executor.self, &step->plan, &step->ticket, &err);
@@ -239,6 +256,7 @@ static void forward(struct scheduler *s, struct step *step)
 
 bool scheduler_tick(struct scheduler *s)
 {
+    s->began_us = clock_now(&s->clock);
     receive(s);
     struct step *step = schedule(s);
     if (step) forward(s, step);

@@ -21,9 +21,10 @@ struct scheduler;
 struct scheduler_options {
     int32_t max_rows;      /* requests running, and rows in a step; 0: the executor's */
     int32_t prefill_chunk; /* prompt tokens computed in one step, over all requests */
-    /* With a predictor, fewer: as many as make a step of step_target_us at most, after all rows
-     * that decode, but at least 16. */
+    /* Of the latency of steps: for policies, and learning from every step, if it can. */
     struct step_predictor predictor;
+    /* With a target, fewer prompt tokens: as many as make a step of it at most, after all rows that
+     * decode, but at least 16. 0: none. */
     int64_t step_target_us;
     int32_t max_queue;    /* sequences waiting, a request as many as it has now; else ST_FULL */
     struct policy policy; /* which sequences get a row; all zero: eager */

@@ -80,8 +80,8 @@ static int parse(struct serve_options *o, int argc, char **argv)
         {"max-queue", OPT_INT, &o->max_queue, "N",
          "sequences that may wait; more are refused with 503 (default 256)", 1, 1 << 20},
         {"policy", OPT_STRING, &o->policy_name, "NAME",
-         "how many of a request's sequences (answers, branches) get a row in a step:\n" POLICY_NAMES
-         " (default eager)",
+         "how many of a request's sequences (answers, branches) get a row in a "
+         "step:\n" POLICY_NAMES_SERVED " (default eager)",
          0, 0},
     };
     size_t count = load_options_table(&o->load, table);
@@ -232,6 +232,11 @@ int command_serve(int argc, char **argv)
     enum status status = load_options_resolve(&o.load, &unused, &err);
     if (!status) status = chat_template_option(o.chat_template, &unused.chat, &err);
     if (!status) status = policy_parse(o.policy_name, &o.policy, &err);
+    if (!status && policy_needs_predictor(&o.policy))
+        status = fail(&err, ST_USAGE,
+                      "--policy: found '%.40s', which so far runs in espalier simulate alone; "
+                      "allowed are " POLICY_NAMES_SERVED,
+                      o.policy_name);
     if (!status) status = serve(&serving, &o, &err);
     if (status) log_error("%s", err.text);
     server_free(serving.server);

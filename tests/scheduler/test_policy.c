@@ -10,10 +10,10 @@ Test(policy, names)
     static const struct {
         const char *text;
         int32_t cap; /* -1: refused */
-    } cases[] = {{"eager", 0},           {"off", 1},     {"cap:1", 1}, {"cap:12", 12},
-                 {"cap:0", -1},          {"cap:", -1},   {"cap", -1},  {"cap:-1", -1},
-                 {"cap:2x", -1},         {"cap: 2", -1}, {"", -1},     {"taper", -1},
-                 {"cap:99999999999", -1}};
+    } cases[] = {{"eager", 0}, {"taper", 0},   {"taper-paper", 0},     {"off", 1},
+                 {"cap:1", 1}, {"cap:12", 12}, {"cap:0", -1},          {"cap:", -1},
+                 {"cap", -1},  {"cap:-1", -1}, {"cap:2x", -1},         {"cap: 2", -1},
+                 {"", -1},     {"taper2", -1}, {"cap:99999999999", -1}};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct policy policy;
         struct error err = {0};

@@ -7,6 +7,7 @@
  * of its own work and that of those before it A failure prints the command that repeats it.
  * ESPALIER_SEED=N runs that one, ESPALIER_RUNS=N the first N. */
 #include "support_client.h"
+#include "support_policies.h"
 #include "support_random.h"
 
 #include "scheduler/core.h"
@@ -33,6 +34,7 @@ struct workload {
     struct rng rng;
     struct simulated_options sim_options;
     struct scheduler_options options;
+    struct predictor predictor; /* the policy's */
     bool equal_priorities, failures;
     bool eager;          /* the policy: else a request has a row, not each sequence of it */
     bool shared_prompts; /* beginnings are often the same */
@@ -78,10 +80,7 @@ static void choose_house(struct workload *w)
     w->options = (struct scheduler_options){.max_rows = between(rng, 0, 8),
                                             .prefill_chunk = between(rng, 1, 40),
                                             .max_queue = between(rng, 4, 40)};
-    static const char *const policies[] = {"eager", "eager", "off", "cap:1", "cap:2", "cap:3"};
-    const char *name = policies[between(rng, 0, (int32_t)COUNT_OF(policies) - 1)];
-    struct error err = {0};
-    invariant(policy_parse(name, &w->options.policy, &err) == ST_OK, "%s", err.text);
+    const char *name = random_policy(rng, &w->options, &w->predictor);
     w->eager = name[0] == 'e';
 }
 
@@ -123,6 +122,7 @@ static void choose_request(struct workload *w, struct planned *p, int64_t arriva
                    .want_logprob = chance(rng, 0.3),
                    .top_logprobs = chance(rng, 0.3) ? between(rng, 1, 3) : 0},
         .priority = w->equal_priorities ? 3 : between(rng, -2, 2),
+        .slo = random_slo(rng),
         .cache_salt = "tenant",
         .cache_salt_length = chance(rng, 0.2) ? 6 : 0,
     };

@@ -7,6 +7,7 @@
  * repeats it. ESPALIER_SEED=N runs that one (and checks at every tick), ESPALIER_RUNS=N the first
  * N. */
 #include "support_stage_reference.h"
+#include "support_policies.h"
 #include "support_random.h"
 
 #include "scheduler/core.h"
@@ -31,6 +32,7 @@ struct workload {
     struct rng rng;
     struct simulated_options sim_options;
     struct scheduler_options options;
+    struct predictor predictor; /* the policy's */
     bool failures, every_tick, shared;
     bool pressure;   /* long answers in a pool that has hardly more than one request needs */
     double eviction; /* chance of one in a tick */
@@ -71,11 +73,7 @@ static void choose_house(struct workload *w)
     w->options = (struct scheduler_options){.max_rows = w->pressure ? 0 : between(rng, 0, 8),
                                             .prefill_chunk = between(rng, 1, 40),
                                             .max_queue = between(rng, 8, 40)};
-    static const char *const policies[] = {"eager", "eager", "off", "cap:1", "cap:2", "cap:3"};
-    struct error err = {0};
-    invariant(policy_parse(policies[between(rng, 0, (int32_t)COUNT_OF(policies) - 1)],
-                           &w->options.policy, &err) == ST_OK,
-              "%s", err.text);
+    random_policy(rng, &w->options, &w->predictor);
 }
 
 /* The same again, the same with other seeds, or the same beginning. */
@@ -110,6 +108,7 @@ static void choose_request(struct workload *w, int32_t index, int64_t arrival_ti
         .long_answers = w->pressure};
     script_random(&p->script, rng, &limits);
     p->script.params.priority = chance(rng, 0.5) ? 0 : between(rng, -2, 2);
+    p->script.params.slo = random_slo(rng);
     if (w->shared && index > 0 && chance(rng, 0.6))
         share(w, p, &w->planned[between(rng, 0, index - 1)]);
     p->arrival_tick = arrival_tick;
@@ -301,7 +300,7 @@ Test(stages_random, every_branch_is_what_recursion_says)
     cr_assert_gt(sum.preemptions, runs);
     cr_assert_gt(sum.copies, 8 * runs);
     cr_assert_gt(sum.evictions, runs);
-    cr_assert_gt(sum.cached, 5 * runs);
+    cr_assert_gt(sum.cached, 4 * runs);
     for (int32_t reason = 0; reason < FINISH_REASONS; reason++)
         cr_assert_gt(sum.finished[reason], runs / 2, "only %" PRId64 " ended with reason %d",
                      sum.finished[reason], reason);

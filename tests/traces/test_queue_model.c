@@ -96,8 +96,8 @@ static void step(struct queue *queue)
 {
     int32_t take[256] = {0}, rows = 0, prefill = 0, waiting = 0;
     double context = 0, attention = 0;
-    grow(queue);
     admit(queue);
+    grow(queue);
     int32_t room = queue->chunk;
     for (int32_t i = 0; i < queue->count; i++)
         waiting += queue->jobs[i].running && !decodes(&queue->jobs[i]);

@@ -1,6 +1,7 @@
 #include "traces/simulate/simulation.h"
 
 #include "base/base.h"
+#include "scheduler/predictor.h"
 #include "scheduler/scheduler.h"
 #include "traces/simulate/cost_executor.h"
 #include "traces/simulate/player.h"
@@ -21,6 +22,7 @@ struct run {
     int64_t now_us;
     struct cost_executor *cost;
     struct scheduler *scheduler;
+    struct predictor predictor; /* the policy's */
     struct player_room room;
     struct results_builder *builder;
 
@@ -303,6 +305,28 @@ static int32_t queue_length(const struct run *run)
     return (int32_t)(requests > most / widest ? most : requests * widest);
 }
 
+/* As a server's does before the first request, the predictor has seen steps of all kinds. */
+#define PRIMING_STEPS 300
+
+static void prime_predictor(struct run *run)
+{
+    const struct profile *profile = run->options->profile;
+    struct rng rng = {rng_at(run->options->seed, 0x70726d65)};
+    predictor_init(&run->predictor, profile_shared_prefix(profile));
+    for (int i = 0; i < PRIMING_STEPS; i++) {
+        int32_t rows = 1 + (int32_t)(150 * rng_unit(&rng));
+        int32_t tokens = (int32_t)(run->options->prefill_chunk * rng_unit(&rng));
+        if (rng_unit(&rng) < 0.5) tokens = 0;
+        double context = rows * (300 + 2000 * rng_unit(&rng));
+        struct step_load load = {.decode_rows = rows,
+                                 .prefill_tokens = tokens,
+                                 .context_read = (int64_t)context,
+                                 .prefill_attention = tokens * 2000 * rng_unit(&rng)};
+        double noise = exp(profile_noise(profile) * rng_normal(&rng));
+        predictor_observe(&run->predictor, &load, profile_step_us(profile, &load) * noise);
+    }
+}
+
 static enum status open_run(struct run *run, struct error *err)
 {
     const struct simulation_options *options = run->options;
@@ -324,6 +348,10 @@ static enum status open_run(struct run *run, struct error *err)
     if (options->chunk_by_slo) {
         settings.predictor = profile_predictor(options->profile);
         settings.step_target_us = options->step_target_us;
+    }
+    if (policy_needs_predictor(&options->policy)) {
+        prime_predictor(run);
+        settings.predictor = predictor_door(&run->predictor);
     }
     return scheduler_create(&settings, cost_executor_door(run->cost), clock_virtual(&run->now_us),
                             &run->scheduler, err);

@@ -1,0 +1,116 @@
+/* TAPER: extra rows only while their predicted cost fits the slack of the batch (arXiv 2605.06914,
+ * with the changes that docs/taper.md gives the reasons for).
+ *
+ * One budget for what can be put off. A step has its baseline, one row for each request, and may
+ * last until `most`: the least slack of those who decode, and never longer than the clamp. What is
+ * left of it is spent
+ *   first   on the prompt tokens that must be computed now for the first tokens to come in time,
+ *   then    on further rows of requests with branches, the request that came first before others,
+ *   last    on as many more prompt tokens as fit.
+ *
+ * Slack. Token j of a request is due j * TPOT after its first one, all its branches' tokens
+ * counted: a request that runs ahead has time to give. Who has missed its SLO for good bounds
+ * nobody any more; the clamp stays even if all have.
+ */
+#include "scheduler/sequence.h"
+#include "scheduler/taper_batch.h"
+
+#include "base/base.h"
+
+#include <math.h>
+
+#define SPEND       0.9  /* of the least slack, in one step */
+#define AIM         0.96 /* deadlines are set as if TPOT were so much of itself */
+#define CLAMP       0.9  /* of the smallest TPOT: the longest step that is planned */
+#define HURRY       0.5  /* of the time until its TTFT is a prompt planned to take */
+#define LOST_US     1e6  /* later than that, a request cannot catch up */
+#define LEAST_CHUNK 16   /* prompt tokens a step, whatever they cost */
+#define SKIPS       32   /* rows that do not fit, until nobody is asked any more */
+
+/* --- until when the step may last */
+
+struct bounds {
+    double slack_us;              /* least, beyond `base_us` */
+    double tpot_us, lost_tpot_us; /* smallest of those who decode; of those that are lost */
+};
+
+static void bound_by(struct bounds *bounds, const struct request *request, double end_us)
+{
+    const struct request_slo *slo = &request->params.slo;
+    const struct request_stats *stats = &request->stats;
+    if (slo->tpot_us == 0 || stats->first_token_us == 0) return;
+    double tpot_us = (double)slo->tpot_us;
+    double due_us = (double)stats->first_token_us + AIM * tpot_us * stats->output_tokens;
+    bool missed = slo->ttft_us && stats->first_token_us - stats->arrival_us > slo->ttft_us;
+    if (missed || due_us - end_us < -LOST_US) {
+        bounds->lost_tpot_us = fmin(bounds->lost_tpot_us, tpot_us);
+        return;
+    }
+    bounds->tpot_us = fmin(bounds->tpot_us, tpot_us);
+    bounds->slack_us = fmin(bounds->slack_us, due_us - end_us);
+}
+
+/* The latency that the step may be planned to have, without prefill at least base_us. */
+static double most_us(const struct ready *ready, double base_us)
+{
+    struct bounds bounds = {INFINITY, INFINITY, INFINITY};
+    for (int32_t i = 0; i < ready->running_count; i++)
+        bound_by(&bounds, ready->running[i], (double)ready->start_us + base_us);
+    double tpot_us = isinf(bounds.tpot_us) ? bounds.lost_tpot_us : bounds.tpot_us;
+    return base_us + fmax(0, fmin(SPEND * bounds.slack_us, CLAMP * tpot_us - base_us));
+}
+
+/* --- prompts */
+
+/* Tokens that the chunk must have for each prompt to be done in half the time it has left, if steps
+ * take step_us: those before it come first. */
+static double chunk_in_time(const struct taper_batch *batch, double step_us)
+{
+    double needed = 0, tokens = 0;
+    for (int32_t i = 0; i < batch->filling_count; i++) {
+        const struct sequence *seq = batch->filling[i];
+        const struct request *request = seq->request;
+        int64_t ttft_us = request->params.slo.ttft_us;
+        tokens += sequence_target(seq) - sequence_start(seq);
+        if (ttft_us == 0 || request->stats.first_token_us) continue;
+        double left_us = (double)(request->stats.arrival_us + ttft_us - batch->ready->start_us);
+        if (left_us < -LOST_US) continue;
+        double steps = fmax(1, floor(HURRY * left_us / step_us));
+        needed = fmax(needed, tokens / steps);
+    }
+    return needed;
+}
+
+/* --- branches */
+
+static void add_rows(struct taper_batch *batch, double most)
+{
+    const struct ready *ready = batch->ready;
+    int32_t skips = 0;
+    for (int32_t first = 0, end; first < ready->count && batch->left_rows > 0; first = end) {
+        struct taper_line line = taper_line_of(ready, first, &end);
+        struct sequence *seq;
+        while (batch->left_rows > 0 && (seq = taper_line_pop(&line))) {
+            if (!taper_has_room(batch, seq)) return;
+            if (taper_row_us(batch, seq) <= most)
+                taper_choose(batch, seq);
+            else if (++skips > SKIPS)
+                return;
+        }
+    }
+}
+
+static void choose(const struct policy *policy, struct ready *ready)
+{
+    struct taper_batch batch;
+    (void)policy;
+    taper_begin(&batch, ready);
+    double most = most_us(ready, taper_now_us(&batch));
+    int32_t fits = taper_fit_chunk(&batch, LEAST_CHUNK, most);
+    double needed = ceil(chunk_in_time(&batch, most));
+    taper_set_chunk(&batch, needed < fits ? max_i32(LEAST_CHUNK, (int32_t)needed) : fits);
+    if (batch.rows < ready->count) add_rows(&batch, most);
+    ready->prefill_chunk = taper_fit_chunk(&batch, batch.chunk, most);
+}
+
+const struct policy_ops policy_taper = {"taper", choose, true};

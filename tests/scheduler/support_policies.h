@@ -1,0 +1,19 @@
+/* Policies for tests with random workloads, with predictors that are of some use and others that
+ * are of none. */
+#ifndef SUPPORT_POLICIES_H
+#define SUPPORT_POLICIES_H
+
+#include "scheduler/predictor.h"
+#include "scheduler/scheduler.h"
+
+#include "base/base.h"
+
+/* Sets options->policy, and options->predictor where it needs one: it learns in `predictor`, or
+ * always says the same: nothing, for ever, not a number, less than nothing. Returns its name. */
+const char *random_policy(struct rng *rng, struct scheduler_options *options,
+                          struct predictor *predictor);
+
+/* None, hopeless, tight or loose, beside steps of a millisecond. */
+struct request_slo random_slo(struct rng *rng);
+
+#endif
