@@ -10,6 +10,7 @@
  *   thread_pool.h  a team of threads that runs one function on every member, then meets
  *   progress.h     a progress bar on a terminal, nothing elsewhere
  *   options.h      command lines: one table gives parsing and --help
+ *   paths.h        files of a command line that must not be one and the same
  */
 #ifndef BASE_BASE_H
 #define BASE_BASE_H

@@ -8,7 +8,11 @@
  *   stage.c      what the sequences of a stage attend to: fork and join
  *   sequence.c   whether a sequence wants a row; its numbers checked
  *   queue.c      the requests that wait
- *   policy.c     which sequences may have a row
+ *   policy.c     which sequences may have a row: the names, eager, off and cap:N
+ *   policy_taper.c, policy_taper_paper.c  as many as the batch can afford; taper_batch.c: what both
+ *                count with
+ *   step_load.c  what a step is made of
+ *   predictor.c  what a step will take, learned from those that ran
  *   prefix.c     what a sequence takes from the prefix tree and leaves there
  *   plan.c       schedule: what becomes a step
  *   process.c    what a collected step means: tokens, verdicts, ends

@@ -2,11 +2,11 @@
  *
  * Whoever can be admitted comes in, and leaves a free block for each sequence that is there. Then
  * decode rows, because each is one token that a reader waits for; then prefill in the chunk. All in
- * the one order of request_before, so
- * the request that stands first has a row in every step, and that is why everything accepted comes
- * to its end. Running requests never exceed max_rows, and max_rows never the executor's tokens, so
- * each has at least one row; in prefill it may be one token long when the chunk is used up. A
- * predictor (step_load.h) may make the chunk smaller, so that the step keeps to a target.
+ * the one order of request_before, so the request that stands first has a row in every step, and
+ * that is why everything accepted comes to its end. Running requests never exceed max_rows, and
+ * max_rows never the executor's tokens, so each has at least one row; in prefill it may be one
+ * token long when the chunk is used up. A predictor (step_load.h) may make the chunk smaller, so
+ * that the step keeps to a target.
  *
  * The policy (policy.h) says which sequences of a request may have a row, and may make the chunk
  * smaller; it is asked again when somebody was preempted. At least one of a request's is chosen,

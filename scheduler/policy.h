@@ -6,8 +6,8 @@
  * leaves out keeps its blocks and loses nothing: when a token comes depends on the policy, which
  * token never does.
  *
- *   taper        extra rows while their predicted cost fits the slack of the batch: taper.c
- *   taper-paper  the same as literally read from the paper's description: taper_paper.c
+ *   taper        extra rows while their predicted cost fits the slack of the batch: policy_taper.c
+ *   taper-paper  the same as literally read from the paper's description: policy_taper_paper.c
  *   eager        every sequence
  *   off          one a request
  *   cap:N        at most N a request

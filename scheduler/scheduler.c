@@ -230,7 +230,8 @@ static struct step *schedule(struct scheduler *s)
 
 static void predict(struct scheduler *s, struct step *step)
 {
-    if (!s->predictor.predict) return;
+    /* Who learns looks at the load, who plans behind a step in flight at the prediction. */
+    if (!s->predictor.predict || (!s->predictor.observe && s->capacity.depth == 1)) return;
     step->load = load_meter_measure(s->meter, step->rows, step->plan.row_count);
     double us = s->predictor.predict(s->predictor.self, &step->load);
     step->predicted_us = us >= 0 && us <= LONGEST_STEP_US ? us : 0; /* else it says nothing */

@@ -4,6 +4,7 @@
  *   request.h    what is asked and what is reported
  *   policy.h     which sequences get a row in a step
  *   step_load.h  what a step is made of, as far as its latency goes
+ *   predictor.h  the latency of a step before it runs
  *   scheduler.h  the tick: receive, schedule, forward, process (single thread, no locks)
  *   engine.h     the thread around it: one inbox for HTTP threads, snapshot for metrics, drain
  */

@@ -4,7 +4,6 @@ import html
 import http.server
 import json
 import os
-import pathlib
 import pty
 import random
 import re
@@ -12,105 +11,13 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
 from espalier_server import ESPALIER, PATIENCE
-
-ROOT = pathlib.Path(os.environ["ESPALIER_ROOT"])
-STUB = str(pathlib.Path(ESPALIER).parent / "stub_server")
-sys.path.insert(0, str(ROOT / "tests"))
-import recompute_results  # noqa: E402
-
-SERIAL = {"prompt_tokens": 40, "stages": [12], "class": "chat"}
-BRANCHING = {"prompt_tokens": 64, "prefix": [[17, 32]], "stages": [6, [8, 5, 9], 4, [7, 7], 3], "class": "agent",
-             "slo": {"ttft_ms": 2000, "tpot_ms": 50}}
-
-
-@pytest.fixture
-def stub():
-    """Starts stubs; the URL of each."""
-    started = []
-
-    def start(*options):
-        process = subprocess.Popen([STUB, *map(str, options)], stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        return process.stdout.readline().split()[-1]
-
-    start.processes = started
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-@pytest.fixture
-def trace(tmp_path):
-    """Writes a trace of requests, `gap_ms` apart; its path."""
-    def write(*requests, gap_ms=5):
-        path = tmp_path / "trace.jsonl"
-        path.write_text("".join(json.dumps({"arrival_ms": gap_ms * i, **request}) + "\n"
-                                for i, request in enumerate(requests)))
-        return path
-    return write
-
-
-def run(*arguments, status=0, **more):
-    done = subprocess.run([ESPALIER, "replay", *map(str, arguments)], capture_output=True, text=True,
-                          timeout=PATIENCE, **more)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done
-
-
-def agreed(record, figures):
-    checked, _, found = recompute_results.differences(record, figures)
-    assert checked > 100 and not found, found
-
-
-def same_again(record, *options):
-    """The figures of --from, which has a command of its own, with the run's in its place."""
-    again = json.loads(run("--from", record, "--json", *options).stdout)
-    assert again["command"].startswith("espalier replay --from ")
-    return {**{key: value for key, value in again.items() if key != "recorded_command"},
-            "command": again["recorded_command"]}
-
-
-def runs_of(path):
-    """[(header, records, end)] of a record file."""
-    runs = []
-    for line in map(json.loads, path.read_text().splitlines()):
-        if "espalier_replay" in line:
-            runs.append([line, [], None])
-        elif "end" in line:
-            runs[-1][2] = line["end"]
-        else:
-            runs[-1][1].append(line)
-    return runs
-
-
-class Replay:
-    """A run with --json and --record, its figures checked against the record by the independent script and by
-    --from."""
-
-    def __init__(self, tmp_path, *arguments, **more):
-        record = tmp_path / "record.jsonl"
-        self.done = run(*arguments, "--json", "--record", record, **more)
-        self.path = record
-        self.figures = json.loads(self.done.stdout)
-        agreed(record, self.figures)
-        assert same_again(record) == self.figures
-        self.runs = runs_of(record)
-        self.header, records, self.end = self.runs[-1]
-        self.records = sorted(records, key=lambda record: record["index"])
-
-
-@pytest.fixture
-def replay(tmp_path):
-    return lambda *arguments, **more: Replay(tmp_path, *arguments, **more)
+from replay_runs import BRANCHING, ROOT, SERIAL, agreed, await_record, replay, run, same_again, stub, trace  # noqa: F401
 
 
 # --- the stub: what is sent, what comes, what goes wrong
@@ -242,10 +149,7 @@ def test_interruption_ends_the_run_with_its_report(stub, trace, tmp_path):
     url, record = stub("--ttft", 5, "--gap", 200), tmp_path / "record.jsonl"
     process = subprocess.Popen([ESPALIER, "replay", "--trace", trace(SERIAL, SERIAL, gap_ms=60000), "--url", url, "--json",
                                 "--record", record], stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + PATIENCE
-    while not record.exists() or not record.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    await_record(record)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     figures = json.loads(process.communicate(timeout=PATIENCE)[0])
@@ -674,149 +578,6 @@ def test_what_cannot_be_had_is_said(trace, stub, tmp_path):
     assert "needs 564 file descriptors" in few.stderr and "200" in few.stderr
 
 
-@pytest.mark.parametrize("line, words", [
-    ("{}", "expected a line with"), ("nothing", "no JSON object"), ("", "the file has no run"),
-    ('{"espalier_replay": 2}', "espalier_replay"),
-    ('{"espalier_replay": 1}\n{"index": -1}', '"index": found -1'),
-    ('{"espalier_replay": 1}\n{"index": 0, "class": 3}', '"class": found 3, expected a string'),
-])
-def test_a_record_that_is_none_is_said(tmp_path, line, words):
-    path = tmp_path / "record.jsonl"
-    path.write_text(line + "\n" if line else "")
-    done = run("--from", path, status=1)
-    assert words in done.stderr and "record.jsonl" in done.stderr and not done.stdout
-
-
-def test_a_record_that_was_cut_off_still_counts(stub, trace, replay, tmp_path):
-    done = replay("--trace", trace(*[SERIAL] * 4), "--url", stub("--gap", 1))
-    lines = done.path.read_text().splitlines(keepends=True)
-    cut = tmp_path / "cut.jsonl"
-    cut.write_text("".join(lines[:3]) + lines[3][:80])
-    again = run("--from", cut)
-    assert "cut off" in again.stderr and "The record has no end" in again.stdout
-
-
-def test_a_record_is_judged_anew_by_other_limits(stub, trace, replay):
-    done = replay("--trace", trace(*[SERIAL] * 4), "--url", stub("--ttft", 50, "--gap", 1), "--slo-ttft", "10s")
-    assert done.figures["slo_attainment"] == 1
-    again = json.loads(run("--from", done.path, "--json", "--slo-ttft", "20ms").stdout)
-    assert again["slo_attainment"] == 0 and again["completed"] == 4
-    assert again["slo"]["ttft_ms"] == 20 == again["judged_anew"]["slo"]["ttft_ms"] and again["slo"]["tpot_ms"] == 0
-    agreed(done.path, again)
-    table = run("--from", done.path, "--slo-ttft", "20ms").stdout
-    assert "SLO: TTFT 20 ms, of all requests." in table
-    assert "SLO: TTFT 10000 ms, where the trace names none." in run("--from", done.path).stdout
-
-
-def test_a_record_is_judged_as_its_run_was(stub, trace, replay, tmp_path):
-    # Replay itself compares with --from, which is told neither.
-    done = replay("--trace", trace(*[SERIAL] * 4), "--url", stub("--gap", 1), "--slo-kind", "gaps", "--slo-tpot", "1us",
-                  "--attainment", "0.5")
-    assert done.figures["slo_kind"] == "gaps" and done.figures["slo_attainment"] == 0
-    again = json.loads(run("--from", done.path, "--json", "--slo-kind", "mean", "--slo-tpot", "20s").stdout)
-    assert again["slo_kind"] == "mean" and again["slo_attainment"] == 1 and again["slo"]["tpot_ms"] == 20000
-    pages = tmp_path / "as it was.html", tmp_path / "anew.html"
-    run("--from", done.path, "--report", pages[0])
-    run("--from", done.path, "--report", pages[1], "--slo-tpot", "21ms", "--attainment", "0.9")
-    was, anew = (page.read_text() for page in pages)
-    assert "by gaps); target 50 %" in was and "SLO 21 ms" not in was
-    assert "by gaps); target 90 %" in anew and "SLO 21 ms" in anew
-
-
-def test_a_search_is_judged_anew_by_another_target(stub, trace, replay):
-    done = replay("--trace", trace(SERIAL), "--url", stub("--ttft", 1, "--gap", 1, "--faults", "none,503"),
-                  "--goodput", "--rate", 400, "--requests", 20)
-    again = json.loads(run("--from", done.path, "--json", "--attainment", "0.4").stdout)
-    in_time = [probe["rate_per_s"] for probe in again["goodput_search"]["probes"] if not probe["late"]]
-    assert done.figures["goodput"]["max_rate"] is None and again["goodput"]["max_rate"] == max(in_time, default=None)
-    # The figures are of that rate; of the lowest one where a busy machine sent each of them late.
-    rates = [probe["rate_per_s"] for probe in again["goodput_search"]["probes"]]
-    assert again["offered_rate"] == max(in_time, default=min(rates))
-    agreed(done.path, again)
-
-
-def test_an_interrupted_run_reaches_no_target(stub, trace, tmp_path):
-    record = tmp_path / "record.jsonl"
-    process = subprocess.Popen([ESPALIER, "replay", "--trace", trace(SERIAL), "--url", stub("--ttft", 1, "--gap", 1),
-                                "--json", "--goodput", "--rate", "5", "--requests", "1000", "--record", record],
-                               stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + PATIENCE
-    while not record.exists() or not record.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(1.5)
-    process.send_signal(signal.SIGTERM)
-    figures = json.loads(process.communicate(timeout=PATIENCE)[0])
-    assert figures["end"]["interrupted"] and figures["goodput"]["max_rate"] is None
-    assert [(probe["passed"], probe["interrupted"]) for probe in figures["goodput_search"]["probes"]] == [(None, True)]
-    assert figures["goodput_search"]["interrupted"] and "search was interrupted" in figures["notices"]
-    agreed(record, figures)
-    assert same_again(record) == figures
-
-
-def test_a_run_that_was_cut_off_bounds_no_search(stub, trace, tmp_path):
-    record, page = tmp_path / "record.jsonl", tmp_path / "page.html"
-    process = subprocess.Popen([ESPALIER, "replay", "--trace", trace(SERIAL), "--url", stub("--ttft", 1, "--gap", 1),
-                                "--json", "--goodput", "--rate", "40", "--duration", "1500ms", "--record", record],
-                               stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + PATIENCE
-    while not record.exists() or record.read_text().count("espalier_replay") < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    figures = json.loads(process.communicate(timeout=PATIENCE)[0])
-    assert process.returncode == 0 and "search was interrupted" in figures["notices"]
-    first, second = figures["goodput_search"]["probes"]
-    assert second["interrupted"] and second["passed"] is None and not figures["end"]["interrupted"]
-    assert first["passed"] or first["late"]  # a busy machine
-    if first["passed"]:
-        assert figures["goodput"]["max_rate"] == 40 and figures["goodput"]["max_rate_interval"] == [40, None]
-    agreed(record, figures)
-    assert same_again(record) == figures
-    table = run("--from", record, "--report", page).stdout
-    assert "interrupted: not judged" in table and "The search was interrupted" in table
-    assert "search was interrupted" in page.read_text()
-
-
-def test_a_record_may_have_been_through_an_editor(stub, trace, replay, tmp_path):
-    done = replay("--trace", trace(*[SERIAL] * 3), "--url", stub("--gap", 1))
-    edited = tmp_path / "edited.jsonl"
-    text = "\ufeff\r\n" + done.path.read_text().replace("\n", "\r\n\r\n") + "  \r\n\t"
-    edited.write_bytes(text.encode())
-    assert same_again(edited) == done.figures
-
-
-def test_a_record_of_nonsense_is_none(stub, trace, replay, tmp_path):
-    done = replay("--trace", trace(SERIAL, SERIAL), "--url", stub("--gap", 1))
-    lines, changed = done.path.read_text().splitlines(), tmp_path / "changed.jsonl"
-    record = json.loads(lines[1])
-    changed.write_text("\n".join([lines[0], json.dumps({**record, "end_us": record["tokens"][-1][0] - 1})]) + "\n")
-    said = run("--from", changed, status=1)
-    assert 'changed.jsonl:2: "end_us"' in said.stderr and not said.stdout
-    changed.write_text("\n".join(lines * 2) + "\n")
-    said = run("--from", changed, status=1)
-    assert "a second run" in said.stderr and not said.stdout
-
-
 def test_a_model_that_is_no_text_is_said(stub, trace):
     said = run("--trace", trace(SERIAL), "--url", stub(), "--model", b"\xff".decode(errors="surrogateescape"), status=2)
     assert "--model: " in said.stderr
-
-
-def test_a_report_that_cannot_be_spares_the_record(stub, trace, tmp_path):
-    record = tmp_path / "record.jsonl"
-    record.write_text("precious\n")
-    run("--trace", trace(SERIAL), "--url", stub(), "--record", record, "--report", tmp_path / "no" / "x.html", status=1)
-    assert record.read_text() == "precious\n"
-
-
-def test_the_independent_check_can_fail(stub, trace, replay, tmp_path):
-    done = replay("--trace", trace(SERIAL, SERIAL), "--url", stub("--gap", 1))
-    changed = tmp_path / "changed.jsonl"
-    lines = done.path.read_text().splitlines()
-    record = json.loads(lines[1])
-    record["tokens"][0][0] -= 500
-    changed.write_text("\n".join([lines[0], json.dumps(record), *lines[2:]]) + "\n")
-    _, _, found = recompute_results.differences(changed, done.figures)
-    assert any("ttft_ms" in line for line in found)

@@ -8,12 +8,14 @@
 
 #include "base/base.h"
 
-/* Sets options->policy, and options->predictor where it needs one: it learns in `predictor`, or
+/* Draws once from `rng`, so that what is drawn behind it does not depend on the policy.
+ *
+ * Sets options->policy, and options->predictor where it needs one: it learns in `predictor`, or
  * always says the same: nothing, for ever, not a number, less than nothing. Returns its name. */
 const char *random_policy(struct rng *rng, struct scheduler_options *options,
                           struct predictor *predictor);
 
-/* None, hopeless, tight or loose, beside steps of a millisecond. */
-struct request_slo random_slo(struct rng *rng);
+/* None, hopeless, tight or loose, beside steps of a millisecond; the index-th of a workload. */
+struct request_slo random_slo(uint64_t seed, int64_t index);
 
 #endif

@@ -122,7 +122,7 @@ static void choose_request(struct workload *w, struct planned *p, int64_t arriva
                    .want_logprob = chance(rng, 0.3),
                    .top_logprobs = chance(rng, 0.3) ? between(rng, 1, 3) : 0},
         .priority = w->equal_priorities ? 3 : between(rng, -2, 2),
-        .slo = random_slo(rng),
+        .slo = random_slo(w->seed, p - w->planned),
         .cache_salt = "tenant",
         .cache_salt_length = chance(rng, 0.2) ? 6 : 0,
     };

@@ -21,7 +21,6 @@ struct cost_executor {
     struct executor_capacity capacity;
     struct load_meter *meter;
     uint64_t seed, tickets;
-    double noise;
     int64_t *now_us;
     int64_t free_us; /* when the device is done with what was collected */
     struct flight flights[MAX_IN_FLIGHT];
@@ -37,7 +36,6 @@ struct cost_executor *cost_executor_create(const struct profile *profile, uint64
     if (!cost) return NULL;
     cost->profile = profile;
     cost->seed = seed;
-    cost->noise = profile_noise(profile);
     cost->now_us = now_us;
     profile_capacity(profile, &cost->capacity);
     cost->meter = load_meter_create(profile_shared_prefix(profile), cost->capacity.max_rows,
@@ -84,12 +82,11 @@ static enum status cost_submit(void *self, const struct step_plan *plan, uint64_
     return ST_OK;
 }
 
-/* Lognormal with mean 1, of its own for each step. */
+/* Of its own for each step. */
 static double noise_of(const struct cost_executor *cost, uint64_t ticket)
 {
-    if (cost->noise <= 0) return 1;
     struct rng rng = {rng_at(cost->seed, ticket)};
-    return exp(cost->noise * rng_normal(&rng) - 0.5 * cost->noise * cost->noise);
+    return profile_draw_noise(cost->profile, &rng);
 }
 
 static void finish_step(struct cost_executor *cost, const struct flight *flight)

@@ -64,6 +64,12 @@ double profile_noise(const struct profile *profile)
     return profile->noise;
 }
 
+double profile_draw_noise(const struct profile *profile, struct rng *rng)
+{
+    double sigma = profile->noise;
+    return sigma > 0 ? exp(sigma * rng_normal(rng) - 0.5 * sigma * sigma) : 1;
+}
+
 void profile_capacity(const struct profile *profile, struct executor_capacity *capacity)
 {
     *capacity =

@@ -10,6 +10,7 @@
 #ifndef TRACES_SIMULATE_PROFILE_H
 #define TRACES_SIMULATE_PROFILE_H
 
+#include "base/rng.h"
 #include "base/status.h"
 #include "scheduler/step_load.h"
 
@@ -27,7 +28,8 @@ const char *const *profile_builtin_names(size_t *count);
 
 enum shared_prefix profile_shared_prefix(const struct profile *profile);
 double profile_noise(const struct profile *profile); /* sigma of the logarithm */
-#define PROFILE_NOISE_MOST 2                         /* that a file may have */
+double profile_draw_noise(const struct profile *profile, struct rng *rng); /* lognormal, mean 1 */
+#define PROFILE_NOISE_MOST 2 /* that a file may have */
 void profile_capacity(const struct profile *profile, struct executor_capacity *capacity);
 
 /* The mean. */

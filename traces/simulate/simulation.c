@@ -305,7 +305,8 @@ static int32_t queue_length(const struct run *run)
     return (int32_t)(requests > most / widest ? most : requests * widest);
 }
 
-/* As a server's does before the first request, the predictor has seen steps of all kinds. */
+/* The predictor has seen steps of all kinds before the first request, as that of a server would
+ * that measures some when it starts. */
 #define PRIMING_STEPS 300
 
 static void prime_predictor(struct run *run)
@@ -322,8 +323,8 @@ static void prime_predictor(struct run *run)
                                  .prefill_tokens = tokens,
                                  .context_read = (int64_t)context,
                                  .prefill_attention = tokens * 2000 * rng_unit(&rng)};
-        double noise = exp(profile_noise(profile) * rng_normal(&rng));
-        predictor_observe(&run->predictor, &load, profile_step_us(profile, &load) * noise);
+        double us = profile_step_us(profile, &load) * profile_draw_noise(profile, &rng);
+        predictor_observe(&run->predictor, &load, us);
     }
 }
 
