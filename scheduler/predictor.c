@@ -78,12 +78,17 @@ double step_prior_single_row_us(const struct step_prior *prior)
     return prior->fixed_us + prior->token_us + prior->row_us;
 }
 
+static double allowed(double us)
+{
+    return fmax(STEP_PRIOR_LEAST, fmin(us, STEP_PRIOR_MOST));
+}
+
 struct step_prior step_prior_scaled(const struct step_prior *prior, double single_row_us)
 {
     double scale = single_row_us / step_prior_single_row_us(prior);
-    return (struct step_prior){prior->fixed_us * scale, prior->token_us * scale,
-                               prior->row_us * scale, prior->context_us * scale,
-                               prior->attention_us * scale};
+    return (struct step_prior){allowed(prior->fixed_us * scale), allowed(prior->token_us * scale),
+                               allowed(prior->row_us * scale), allowed(prior->context_us * scale),
+                               allowed(prior->attention_us * scale)};
 }
 
 /* --- what is predicted, from what is learned */
@@ -203,8 +208,21 @@ static void draw_unknown(struct predictor *p, const struct known *known)
     p->slope_us[PREDICTOR_BINS - 1] = fmax(token_us, p->slope_us[PREDICTOR_BINS - 1]);
 }
 
+/* What things cost at least: a part of the prior, which may have been measured in a bad moment and
+ * is worth only as much as the single row that is known by now. */
+static void set_least(struct predictor *p)
+{
+    const double *prior = p->prior;
+    double single_us = prior[FIXED] + prior[TOKEN] + prior[ROW];
+    double scale = (fitted_us(p, 0, 1) + p->weight[ROW]) / single_us;
+    scale = LEAST * fmax(LEAST, fmin(scale, 1));
+    for (int i = 0; i < PREDICTOR_TERMS; i++)
+        p->least[i] = prior[i] * scale;
+}
+
 static void draw(struct predictor *p)
 {
+    set_least(p);
     struct known known = {0};
     find_middles(p, &known);
     find_ends(p, &known);
@@ -232,8 +250,7 @@ void predictor_init(struct predictor *p, enum shared_prefix shared, const struct
                                            prior->context_us, prior->attention_us};
     *p = (struct predictor){.shared = shared};
     for (int i = 0; i < PREDICTOR_TERMS; i++) {
-        p->weight[i] = guess[i];
-        p->least[i] = LEAST * guess[i];
+        p->weight[i] = p->prior[i] = guess[i];
         for (int k = 0; k < PREDICTOR_TERMS; k++)
             p->covariance[i][k] = COMMON * COMMON * guess[i] * guess[k];
         p->covariance[i][i] += APART * APART * guess[i] * guess[i];

@@ -27,7 +27,9 @@
 #define PREDICTOR_WEIGHTS (PREDICTOR_TERMS + PREDICTOR_BINS)
 
 /* A guess, good to some tens of percent up to a factor of two: microseconds for a step, a token of
- * it, a row, a slot of context and a unit of prefill attention. Each above 0. */
+ * it, a row, a slot of context and a unit of prefill attention. Each from LEAST to MOST. */
+#define STEP_PRIOR_LEAST 1e-9
+#define STEP_PRIOR_MOST  1e9
 struct step_prior {
     double fixed_us, token_us, row_us, context_us, attention_us;
 };
@@ -36,7 +38,8 @@ struct step_prior {
  * a CPU is learned from there, too. */
 struct step_prior step_prior_usual(double single_row_us);
 double step_prior_single_row_us(const struct step_prior *prior);
-/* In the same proportions, with a single row of so many microseconds. */
+/* In the same proportions (as far as LEAST and MOST allow), with a single row of so many
+ * microseconds. */
 struct step_prior step_prior_scaled(const struct step_prior *prior, double single_row_us);
 
 struct predictor {
@@ -45,7 +48,8 @@ struct predictor {
     double spread; /* mean size of the relative error of late */
     double weight[PREDICTOR_WEIGHTS];
     double covariance[PREDICTOR_WEIGHTS][PREDICTOR_WEIGHTS];
-    double most[PREDICTOR_WEIGHTS];  /* variances of the prior */
+    double most[PREDICTOR_WEIGHTS]; /* variances of the prior */
+    double prior[PREDICTOR_TERMS];
     double least[PREDICTOR_TERMS];   /* of a weight in predictions */
     int32_t seen[PREDICTOR_BINS];    /* steps of that many tokens */
     double low_us[PREDICTOR_BINS];   /* the table: at the range's first number of tokens... */
@@ -53,7 +57,7 @@ struct predictor {
     double row_us, context_us, attention_us;
 };
 
-/* Knows the prior, whose fields are 1e-9 to 1e9. */
+/* Knows the prior. */
 void predictor_init(struct predictor *predictor, enum shared_prefix shared,
                     const struct step_prior *prior);
 

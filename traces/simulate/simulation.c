@@ -318,7 +318,7 @@ static void prime_predictor(struct run *run)
     const struct profile *profile = run->options->profile;
     struct rng rng = {rng_at(run->options->seed, 0x70726d65)};
     double single_us = profile_step_us(profile, &(struct step_load){.decode_rows = 1});
-    struct step_prior prior = step_prior_usual(fmin(fmax(1, single_us), 1e9));
+    struct step_prior prior = step_prior_usual(single_us);
     predictor_init(&run->predictor, profile_shared_prefix(profile), &prior);
     for (int i = 0; i < PRIMING_STEPS; i++) {
         int32_t rows = 1 + (int32_t)(150 * rng_unit(&rng));
