@@ -1,6 +1,7 @@
 /* espalier profile: a step-latency profile of this engine on this machine, for espalier simulate.
  */
 #include "bench/commands.h"
+#include "bench/prediction.h"
 #include "bench/profile_record.h"
 #include "model/load_options.h"
 #include "quant/checkpoint/load_cache.h"
@@ -61,11 +62,27 @@ static json_t *fit_json(const struct profile_options *o, const struct model *mod
     return json;
 }
 
-static void print_fit(const struct profile_options *o, const struct profile_fit *fit)
+/* Beside the fit, which sees all steps before it says anything. */
+static void print_prediction(const struct recorded_steps *steps)
 {
-    printf("%lld steps, %lld left out as disturbed; median error %.1f %%, noise %.1f %%\n\n",
+    struct prediction_errors errors =
+        prediction_compare(steps->samples, steps->count, SHARED_BLOCKS);
+    printf("the predictor of serve, learning as they ran: %.1f %% off on average",
+           errors.learned_all * 100);
+    if (errors.compared > 0)
+        printf("; on the %lld steps that had others like them %.1f %%, where the best constants "
+               "have %.1f %%",
+               (long long)errors.compared, errors.learned * 100, errors.constants * 100);
+    printf("\n\n");
+}
+
+static void print_fit(const struct profile_options *o, const struct profile_fit *fit,
+                      const struct recorded_steps *steps)
+{
+    printf("%lld steps, %lld left out as disturbed; median error %.1f %%, noise %.1f %%\n",
            (long long)fit->samples, (long long)fit->left_out, fit->median_error * 100,
            fit->noise * 100);
+    print_prediction(steps);
     printf("  tokens in a step   ms\n");
     for (int32_t i = 0; i < fit->node_count; i++)
         printf("  %16.0f %8.3f\n", fit->nodes[i], fit->node_us[i] / 1e3);
@@ -130,7 +147,7 @@ static enum status finish(const struct profile_options *o, const struct model *m
         json_dumpf(json, stdout, JSON_FLAGS);
         putchar('\n');
     } else if (!status) {
-        print_fit(o, &fit);
+        print_fit(o, &fit, steps);
     }
     json_decref(json);
     fflush(stdout);
