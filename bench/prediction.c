@@ -1,7 +1,6 @@
 #include "bench/prediction.h"
 
 #include "base/base.h"
-#include "scheduler/predictor.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -47,15 +46,15 @@ static bool same_key(const struct group_key *a, const struct group_key *b)
 }
 
 /* Each step is predicted before it is learned from. */
-static void predict_all(const struct step_sample *samples, int64_t count, enum shared_prefix shared,
-                        struct keyed *steps)
+static void predict_all(const struct step_sample *samples, int64_t count,
+                        const struct step_prior *prior, struct keyed *steps)
 {
     double least_us = samples[0].us;
     for (int64_t i = 1; i < count; i++)
         least_us = fmin(least_us, samples[i].us);
-    struct step_prior prior = step_prior_usual(least_us);
+    struct step_prior scaled = step_prior_scaled(prior, least_us);
     struct predictor *predictor = must_alloc(sizeof *predictor);
-    predictor_init(predictor, shared, &prior);
+    predictor_init(predictor, SHARED_NONE, &scaled); /* the loads are measured already */
     for (int64_t i = 0; i < count; i++) {
         const struct step_load *load = &samples[i].load;
         steps[i] = (struct keyed){key_of(load), samples[i].us, 0};
@@ -66,11 +65,11 @@ static void predict_all(const struct step_sample *samples, int64_t count, enum s
 }
 
 struct prediction_errors prediction_compare(const struct step_sample *samples, int64_t count,
-                                            enum shared_prefix shared)
+                                            const struct step_prior *prior)
 {
     struct prediction_errors errors = {0};
     struct keyed *steps = must_alloc((size_t)count * sizeof *steps);
-    if (count > 0) predict_all(samples, count, shared, steps);
+    if (count > 0) predict_all(samples, count, prior, steps);
     qsort(steps, (size_t)count, sizeof *steps, by_key);
     int64_t predicted = 0;
     for (int64_t first = 0, end; first < count; first = end) {

@@ -9,6 +9,7 @@
 #define BENCH_PREDICTION_H
 
 #include "bench/profile_fit.h"
+#include "scheduler/predictor.h"
 
 #define CONSTANT_STEPS 5
 
@@ -18,7 +19,8 @@ struct prediction_errors {
     double learned_all;        /* and over all behind the first third */
 };
 
+/* `prior` says the proportions; its size is the shortest step's. */
 struct prediction_errors prediction_compare(const struct step_sample *samples, int64_t count,
-                                            enum shared_prefix shared);
+                                            const struct step_prior *prior);
 
 #endif

@@ -7,7 +7,7 @@
 A file holds steps of the engine, in the order in which they ran; a name stands for steps that are drawn from the built-in
 profile of that name (traces/simulate/profile_builtin.c) with its noise. Each form predicts a step before it learns from it,
 all by the same rule (scheduler/predictor.c: recursive least squares, relative, forgetting, bounded), beginning with the same
-prior. Printed is the mean of |predicted / measured - 1| behind the first third, and the same of the best constants:
+prior (of a GPU, of the default model on a CPU). Printed is the mean of |predicted / measured - 1| behind the first third, and the same of the best constants:
 the medians of all steps with the same rows, the same prefill tokens (above 16 within 10 %) and context within 30 %, on the
 steps whose composition was met at least 5 times; there each form again.
 """
@@ -20,7 +20,9 @@ import numpy as np
 
 NOISE, COMMON, APART, OFFSET = 0.1, 1.0, 1.0, 0.2  # as in scheduler/predictor.c
 FORGET, OUTLIER, LEAST_SPREAD, SPREAD_MEMORY, SURE_STEPS = 0.998, 3.0, 0.02, 0.02, 8
-USUAL = np.array([20e3, 70, 20, 0.08, 0.005])  # us: a step, a token, a row, a slot of context, a unit of attention
+# Priors, us: a step, a token, a row, a slot of context, a unit of attention; only the proportions matter.
+GPU = np.array([20e3, 70, 20, 0.08, 0.005])
+ENGINE = np.array([8700, 850, 324, 2.3, 0.576])  # model/step_prior.c of the default model in VSQ4z
 POWERS = 2.0 ** np.arange(14)
 BINS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, *range(128, 1025, 64), 2048, 4096, 8192, 16384])
 
@@ -79,9 +81,9 @@ FORMS = {"line": (no_more, np.zeros(0)), "nodes": (nodes, POWERS), "table": (bin
 
 
 class Predictor:
-    def __init__(self, form, single_us):
+    def __init__(self, form, guess, single_us):
         self.more, places = FORMS[form]
-        prior = USUAL * single_us / USUAL[:3].sum()
+        prior = guess * single_us / guess[:3].sum()
         self.weight = np.concatenate([prior, np.zeros(len(places))])
         spread = np.concatenate([APART * prior, OFFSET * (prior[0] + prior[1] * places)])
         self.covariance = np.diag(spread ** 2)
@@ -134,12 +136,12 @@ def constants(steps, first):
     return errors
 
 
-def compare(name, steps):
+def compare(name, steps, guess):
     first = len(steps) // 3
     best = constants(steps, first)
     print(f"{name}: {len(steps)} steps; the best constants of {len(best)} of them {100 * np.mean(list(best.values())):.1f} %")
     for form in FORMS:
-        predictor, errors = Predictor(form, steps[:, 4].min()), {}
+        predictor, errors = Predictor(form, guess, steps[:, 4].min()), {}
         for at, step in enumerate(steps):
             if at >= first:
                 errors[at] = abs(predictor.predict(step) / step[4] - 1)
@@ -153,7 +155,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("steps", nargs="+", help="a CSV of espalier profile --steps, or a profile's name")
     for name in parser.parse_args().steps:
-        compare(pathlib.Path(name).name, profile_steps(name) if name in PROFILES else read_steps(name))
+        if name in PROFILES:
+            compare(name, profile_steps(name), GPU)
+        else:
+            compare(pathlib.Path(name).name, read_steps(name), ENGINE)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ Test(prediction, is_about_as_good_as_the_best_constants)
     struct step_sample *samples = must_alloc(STEPS * sizeof *samples);
     for (size_t i = 0; i < COUNT_OF(noises); i++) {
         fill(samples, noises[i]);
-        struct prediction_errors errors = prediction_compare(samples, STEPS, SHARED_BLOCKS);
+        struct step_prior prior = {3000, 150, 50, 0.2, 0.01};
+        struct prediction_errors errors = prediction_compare(samples, STEPS, &prior);
         cr_assert_gt(errors.compared, STEPS / 3);
         cr_assert(errors.constants > 0.7 * noises[i] && errors.constants < 0.9 * noises[i], "%g",
                   errors.constants);
@@ -44,7 +45,8 @@ Test(prediction, is_about_as_good_as_the_best_constants)
 
 Test(prediction, no_steps_have_no_errors)
 {
-    struct prediction_errors errors = prediction_compare(NULL, 0, SHARED_NONE);
+    struct step_prior prior = {1, 1, 1, 1, 1};
+    struct prediction_errors errors = prediction_compare(NULL, 0, &prior);
     cr_assert_eq(errors.compared, 0);
     cr_assert_eq(errors.learned, 0);
 }

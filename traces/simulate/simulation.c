@@ -22,6 +22,7 @@ struct run {
     struct cost_executor *cost;
     struct scheduler *scheduler;
     struct predictor predictor; /* the policy's */
+    struct step_predictor planned_with;
     struct player_room room;
     struct results_builder *builder;
 
@@ -153,9 +154,9 @@ static void note_step(void *context, const struct cost_step *step)
     const struct simulation_options *options = run->options;
     int64_t latency_us = step->end_us - step->start_us;
     run->steps++;
-    /* What the policy expected, where it has a predictor that learns; it has not seen this step. */
-    double predicted_us = policy_needs_predictor(&options->policy)
-                              ? predictor_predict(&run->predictor, &step->load)
+    /* What whoever planned it expected: a predictor has not learned from this step yet. */
+    double predicted_us = run->planned_with.predict
+                              ? run->planned_with.predict(run->planned_with.self, &step->load)
                               : step->predicted_us;
     if (in_window(run, step->end_us))
         results_add_step(run->builder, latency_us, step->rows, predicted_us);
@@ -314,8 +315,7 @@ void simulation_predictor(const struct simulation_options *options, struct predi
 {
     const struct profile *profile = options->profile;
     struct rng rng = {rng_at(options->seed, 0x70726d65)};
-    double single_us = profile_step_us(profile, &(struct step_load){.decode_rows = 1});
-    struct step_prior prior = step_prior_usual(single_us);
+    struct step_prior prior = profile_prior(profile);
     predictor_init(predictor, profile_shared_prefix(profile), &prior);
     for (int i = 0; i < PRIMING_STEPS; i++) {
         int32_t rows = 1 + (int32_t)(150 * rng_unit(&rng));
@@ -357,6 +357,7 @@ static enum status open_run(struct run *run, struct error *err)
         simulation_predictor(options, &run->predictor);
         settings.predictor = predictor_door(&run->predictor);
     }
+    run->planned_with = settings.predictor;
     return scheduler_create(&settings, cost_executor_door(run->cost), clock_virtual(&run->now_us),
                             &run->scheduler, err);
 }
