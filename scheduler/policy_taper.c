@@ -50,13 +50,16 @@ static void bound_by(struct bounds *bounds, const struct request *request, doubl
     bounds->slack_us = fmin(bounds->slack_us, due_us - end_us);
 }
 
-/* The latency that the step may be planned to have, without prefill at least base_us. */
+/* The latency that the step may be planned to have, without prefill at least base_us. Of a
+ * predictor that has no number for the baseline nothing is believed: NAN, which nothing fits. */
 static double most_us(const struct ready *ready, double base_us)
 {
     struct bounds bounds = {INFINITY, INFINITY, INFINITY};
     for (int32_t i = 0; i < ready->running_count; i++)
         bound_by(&bounds, ready->running[i], (double)ready->start_us + base_us);
     double tpot_us = isinf(bounds.tpot_us) ? bounds.lost_tpot_us : bounds.tpot_us;
+    if (isinf(tpot_us)) return INFINITY;
+    if (!(base_us > 0 && base_us < INFINITY)) return NAN;
     return base_us + fmax(0, fmin(SPEND * bounds.slack_us, CLAMP * tpot_us - base_us));
 }
 
@@ -90,10 +93,12 @@ static void add_rows(struct taper_batch *batch, double most)
     for (int32_t first = 0, end; first < ready->count && batch->left_rows > 0; first = end) {
         struct taper_line line = taper_line_of(ready, first, &end);
         struct sequence *seq;
+        if (taper_choose_line(batch, &line, most)) continue;
+        taper_line_order(&line);
         while (batch->left_rows > 0 && (seq = taper_line_pop(&line))) {
             if (!taper_has_room(batch, seq)) return;
-            if (taper_row_us(batch, seq) <= most)
-                taper_choose(batch, seq);
+            if (taper_row_us(batch, &line, seq) <= most)
+                taper_choose(batch, &line, seq);
             else if (++skips > SKIPS)
                 return;
         }
