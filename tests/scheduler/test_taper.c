@@ -306,7 +306,9 @@ Test(taper, a_predictor_without_a_number_is_not_believed)
         struct client *wide = ask(bench, 5, 8, 20, (struct request_slo){1000000, 50000}),
                       *serial = ask(bench, 5, 1, 20, (struct request_slo){1000000, 50000});
         while (tick(bench))
-            if (wide->streams[0].count > 0) cr_assert_leq(last_step(bench)->plan.row_count, 2, "%d rows at %g", last_step(bench)->plan.row_count, words[w]);
+            if (wide->streams[0].count > 0)
+                cr_assert_leq(last_step(bench)->plan.row_count, 2, "%d rows at %g",
+                              last_step(bench)->plan.row_count, words[w]);
         end(wide);
         end(serial);
         bench_close(bench);
