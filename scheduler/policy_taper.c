@@ -22,6 +22,8 @@
 #define SPEND       0.9  /* of the least slack, in one step */
 #define AIM         0.96 /* deadlines are set as if TPOT were so much of itself */
 #define CLAMP       0.9  /* of the smallest TPOT: the longest step that is planned */
+#define MARGIN      3.0  /* of the usual error of a prediction, that the clamp leaves at least... */
+#define CLAMP_LEAST 0.7  /* ...down to here */
 #define HURRY       0.5  /* of the time until its TTFT is a prompt planned to take */
 #define LOST_US     1e6  /* later than that, a request cannot catch up */
 #define LEAST_CHUNK 16   /* prompt tokens a step, whatever they cost */
@@ -60,7 +62,8 @@ static double most_us(const struct ready *ready, double base_us)
     double tpot_us = isinf(bounds.tpot_us) ? bounds.lost_tpot_us : bounds.tpot_us;
     if (isinf(tpot_us)) return INFINITY;
     if (!(base_us > 0 && base_us < INFINITY)) return NAN;
-    return base_us + fmax(0, fmin(SPEND * bounds.slack_us, CLAMP * tpot_us - base_us));
+    double clamp = fmax(fmin(CLAMP, 1 - MARGIN * ready->fit.spread), CLAMP_LEAST);
+    return base_us + fmax(0, fmin(SPEND * bounds.slack_us, clamp * tpot_us - base_us));
 }
 
 /* --- prompts */
@@ -77,7 +80,7 @@ static double chunk_in_time(const struct taper_batch *batch, double step_us)
         tokens += sequence_target(seq) - sequence_start(seq);
         if (ttft_us == 0 || request->stats.first_token_us) continue;
         double left_us = (double)(request->stats.arrival_us + ttft_us - batch->ready->start_us);
-        if (left_us < -LOST_US) continue;
+        if (left_us < 0) continue;
         double steps = fmax(1, floor(HURRY * left_us / step_us));
         needed = fmax(needed, tokens / steps);
     }
@@ -109,6 +112,7 @@ static void choose(const struct policy *policy, struct ready *ready)
 {
     struct taper_batch batch;
     (void)policy;
+    ready->late_last = ready->waiting == 0;
     taper_begin(&batch, ready);
     double most = most_us(ready, taper_now_us(&batch));
     int32_t fits = taper_fit_chunk(&batch, LEAST_CHUNK, most);

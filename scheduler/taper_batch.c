@@ -71,7 +71,7 @@ static double sum_us(const struct taper_batch *batch, const struct step_load *de
     struct step_load load = *decode;
     load.prefill_tokens = prefill->prefill_tokens;
     load.prefill_attention = prefill->prefill_attention;
-    return predictor->predict(predictor->self, &load);
+    return batch->ready->fit.bias * predictor->predict(predictor->self, &load);
 }
 
 double taper_now_us(const struct taper_batch *batch)
@@ -192,6 +192,22 @@ static bool add_earlier(struct taper_batch *batch, int32_t first, int32_t end)
     return any;
 }
 
+/* Those that are late behind the others, as they fill the chunk. */
+static void order_filling(struct taper_batch *batch)
+{
+    struct sequence **late = batch->ready->scratch;
+    int32_t kept = 0, count = 0;
+    for (int32_t i = 0; i < batch->filling_count; i++) {
+        struct sequence *seq = batch->filling[i];
+        if (request_is_late(seq->request, batch->ready->start_us))
+            late[count++] = seq;
+        else
+            batch->filling[kept++] = seq;
+    }
+    for (int32_t i = 0; i < count; i++)
+        batch->filling[kept + i] = late[i];
+}
+
 void taper_begin(struct taper_batch *batch, const struct ready *ready)
 {
     *batch = (struct taper_batch){.ready = ready,
@@ -204,6 +220,7 @@ void taper_begin(struct taper_batch *batch, const struct ready *ready)
         seq->chosen_step = ready->step;
         add_chosen(batch, seq, false);
     }
+    if (ready->late_last) order_filling(batch);
     taper_set_chunk(batch, 0);
 }
 

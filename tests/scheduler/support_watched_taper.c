@@ -47,7 +47,14 @@ static void add_decode_load(const struct ready *ready, const bool *rows, struct 
     }
 }
 
-/* In the order of the baseline, then of what came beside it. Returns how many rows. */
+/* The baseline in time, the late part of it, then what came beside it. */
+static int pass_of(const struct ready *ready, const struct sequence *seq, bool base)
+{
+    bool late = base && ready->late_last && request_is_late(seq->request, ready->start_us);
+    return base ? late : 2;
+}
+
+/* In this order. Returns how many rows. */
 static int32_t add_prefill_load(const struct ready *ready, const bool *rows, const bool *base,
                                 int32_t chunk, struct step_load *load)
 {
@@ -55,10 +62,10 @@ static int32_t add_prefill_load(const struct ready *ready, const bool *rows, con
     for (int32_t i = 0; i < ready->count; i++)
         count += rows[i] && !decodes(ready, ready->sequences[i]);
     int32_t behind = count;
-    for (int pass = 0; pass < 2; pass++)
+    for (int pass = 0; pass < 3; pass++)
         for (int32_t i = 0; i < ready->count; i++) {
             const struct sequence *seq = ready->sequences[i];
-            if (!rows[i] || base[i] != (pass == 0) || decodes(ready, seq)) continue;
+            if (!rows[i] || pass_of(ready, seq, base[i]) != pass || decodes(ready, seq)) continue;
             int32_t start = sequence_start(seq), before = context_of(seq);
             int32_t tokens = max_i32(1, chunk - --behind);
             tokens = min_i32(tokens, sequence_target(seq) - start);
@@ -75,7 +82,7 @@ static double predicted_us(const struct ready *ready, const bool *rows, const bo
     struct step_load load = {0};
     add_decode_load(ready, rows, &load);
     *filling = add_prefill_load(ready, rows, base, chunk, &load);
-    return ready->predictor.predict(ready->predictor.self, &load);
+    return ready->fit.bias * ready->predictor.predict(ready->predictor.self, &load);
 }
 
 /* --- until when the step may last: docs/taper.md, "The algorithm", 2 */
@@ -102,7 +109,8 @@ static double most_us(const struct ready *ready, double base_us)
     if (isinf(tpot)) tpot = lost_tpot;
     if (isinf(tpot)) return INFINITY;
     if (!(base_us > 0 && base_us < INFINITY)) return NAN; /* nothing fits */
-    return base_us + fmax(0, fmin(0.9 * slack, 0.9 * tpot - base_us));
+    double clamp = fmax(0.7, fmin(0.9, 1 - 3 * ready->fit.spread));
+    return base_us + fmax(0, fmin(0.9 * slack, clamp * tpot - base_us));
 }
 
 /* --- the check */

@@ -34,18 +34,21 @@ static struct bench *open_taper(const char *name, int32_t depth)
     return open_taper_on(name, capacity);
 }
 
-static int32_t prompt[40];
+static int32_t prompt[400];
 
+/* Prompts of different lengths share nothing. */
 static struct client *ask(struct bench *bench, int32_t prompt_count, int32_t n, int32_t max_tokens,
                           struct request_slo slo)
 {
     for (size_t i = 0; i < COUNT_OF(prompt); i++)
-        prompt[i] = (int32_t)i + 3;
+        prompt[i] = (int32_t)(i + 3) % VOCAB;
     struct request_params params = {.prompt = prompt,
                                     .prompt_count = prompt_count,
                                     .n = n,
                                     .max_tokens = max_tokens,
                                     .slo = slo,
+                                    .cache_salt = (const char *)&prompt_count,
+                                    .cache_salt_length = sizeof prompt_count,
                                     .sample = {.temperature = 1, .top_p = 1, .seed = 3}};
     return add(bench, params);
 }
@@ -196,6 +199,69 @@ Test(taper, when_all_are_lost_the_step_stays_clamped)
     end(wide);
     end(serial);
     bench_close(bench);
+}
+
+/* --- prompts */
+
+/* The first has missed its TTFT before it began: the second, which can be in time, has the chunk,
+ * and the first a token a step. Without a TTFT they come in their order. */
+Test(taper, a_late_prompt_leaves_the_chunk_to_those_in_time)
+{
+    for (int64_t ttft_us = 0; ttft_us <= 1; ttft_us++) {
+        struct bench *bench = open_taper("taper", 1);
+        bench->s->prefill_chunk = 16;
+        bench->now_us = 100;
+        struct client *early = ask(bench, 400, 1, 90, (struct request_slo){ttft_us, 0}),
+                      *other = ask(bench, 96, 1, 2, (struct request_slo){1000000, 0});
+        const struct request *first = bench->s->first, *second = first->next;
+        bench->now_us = 200;
+        int32_t least = INT32_MAX;
+        tick(bench);
+        while (second->stats.first_token_us == 0) {
+            int32_t before = request_begin(first)->computed;
+            cr_assert(tick(bench));
+            least = min_i32(least, request_begin(first)->computed - before);
+        }
+        int32_t computed = request_begin(first)->computed;
+        cr_assert(ttft_us ? computed < 32 : computed > 200, "%d tokens", computed);
+        cr_assert_geq(least, 1);
+        run_out(bench);
+        end(early);
+        end(other);
+        bench_close(bench);
+    }
+}
+
+/* --- a predictor that is off */
+
+static double half(const void *self, const struct step_load *load)
+{
+    return exact(self, load) / 2;
+}
+
+/* What it says is corrected by what steps take: 12 tokens a step, as with one that is right. */
+Test(taper, a_predictor_that_is_always_off_is_corrected)
+{
+    for (int32_t depth = 1; depth <= 2; depth++) {
+        struct executor_capacity capacity = roomy;
+        capacity.depth = depth;
+        capacity.block_count = 1024;
+        struct bench *bench = open_taper_on("taper", capacity);
+        bench->s->predictor.predict = half;
+        struct client *wide = ask(bench, 5, 14, 800, (struct request_slo){0, 1250});
+        int32_t steps = 0, first = 0, widest = 0;
+        while (tick(bench)) {
+            const struct step *step = last_step(bench);
+            if (!step || wide->streams[0].count == 0) continue;
+            first = max_i32(first, steps < 5 ? step->plan.row_count : 0);
+            if (steps++ > 500) widest = max_i32(widest, step->plan.row_count);
+        }
+        cr_assert_eq(first, 14);
+        cr_assert_eq(widest, 12);
+        cr_assert_float_eq(bench->s->fit.bias, 2, 0.05);
+        end(wide);
+        bench_close(bench);
+    }
 }
 
 /* --- nobody waits for ever */
