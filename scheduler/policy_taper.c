@@ -10,7 +10,16 @@
  *
  * Slack. Token j of a request is due j * TPOT after its first one, all its branches' tokens
  * counted: a request that runs ahead has time to give. Who has missed its SLO for good bounds
- * nobody any more; the clamp stays even if all have.
+ * nobody any more; the clamp stays even if all have. Prompts whose first token is late come behind
+ * those that can be in time, unless others wait for room: blocks are not to lie idle then.
+ *
+ * Nobody starves. Every request has a row in every step, the branch that had none for longest, so
+ * of w branches each has one within w steps; a prompt of p tokens that is admitted has one token a
+ * step at least and is computed within p steps. Rows beside the baseline are chosen only where the
+ * pool has a free block for them: they preempt nobody.
+ *
+ * The predictor is not trusted further than it has proved right: what it says is corrected by what
+ * steps took of late (struct prediction_fit), and the clamp leaves room for the error that is left.
  */
 #include "scheduler/sequence.h"
 #include "scheduler/taper_batch.h"
