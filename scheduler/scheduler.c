@@ -96,6 +96,7 @@ enum status scheduler_create(const struct scheduler_options *options, struct exe
     s->prefill_chunk = options->prefill_chunk;
     s->policy = options->policy;
     s->predictor = options->predictor;
+    s->fit.bias = 1;
     s->step_target_us = (double)options->step_target_us;
     /* See queue.h: what waits or runs never exceeds this. */
     if (!make_arrays(s, (int64_t)options->max_queue + s->max_rows)) {
@@ -230,8 +231,7 @@ static struct step *schedule(struct scheduler *s)
 
 static void predict(struct scheduler *s, struct step *step)
 {
-    /* Who learns looks at the load, who plans behind a step in flight at the prediction. */
-    if (!s->predictor.predict || (!s->predictor.observe && s->capacity.depth == 1)) return;
+    if (!s->predictor.predict) return;
     step->load = load_meter_measure(s->meter, step->rows, step->plan.row_count);
     double us = s->predictor.predict(s->predictor.self, &step->load);
     step->predicted_us = us >= 0 && us <= LONGEST_STEP_US ? us : 0; /* else it says nothing */

@@ -86,6 +86,7 @@ static char *key_text(const struct cell_cache *cache, const struct setting *sett
                   (long long)setting->slo.ttft_us, (long long)setting->slo.tpot_us,
                   (int)setting->kind, setting->target, (long long)setting->warm_us,
                   (unsigned long long)setting->seed, options->seeds, options->hint);
+    if (setting->predictor_bias) strbuf_format(&key, "bias %.17g ", setting->predictor_bias);
     if (setting->closed) strbuf_format(&key, "closed %lld", (long long)setting->duration_us);
     for (int i = 0; setting->closed && i < options->clients->count; i++)
         strbuf_format(&key, " %lld", (long long)options->clients->values[i]);

@@ -23,6 +23,7 @@ struct run {
     struct scheduler *scheduler;
     struct predictor predictor; /* the policy's */
     struct step_predictor planned_with;
+    struct step_predictor unbiased;
     struct player_room room;
     struct results_builder *builder;
 
@@ -331,6 +332,27 @@ void simulation_predictor(const struct simulation_options *options, struct predi
     }
 }
 
+static double predict_biased(const void *self, const struct step_load *load)
+{
+    const struct run *run = self;
+    return run->options->predictor_bias * run->unbiased.predict(run->unbiased.self, load);
+}
+
+static void observe_unbiased(void *self, const struct step_load *load, double us)
+{
+    const struct run *run = self;
+    run->unbiased.observe(run->unbiased.self, load, us);
+}
+
+/* What it learns is right, what it says is not. */
+static struct step_predictor biased(struct run *run, struct step_predictor predictor)
+{
+    if (!predictor.predict || run->options->predictor_bias == 0) return predictor;
+    run->unbiased = predictor;
+    return (struct step_predictor){predict_biased, predictor.observe ? observe_unbiased : NULL, run,
+                                   predictor.shared};
+}
+
 static enum status open_run(struct run *run, struct error *err)
 {
     const struct simulation_options *options = run->options;
@@ -357,6 +379,7 @@ static enum status open_run(struct run *run, struct error *err)
         simulation_predictor(options, &run->predictor);
         settings.predictor = predictor_door(&run->predictor);
     }
+    settings.predictor = biased(run, settings.predictor);
     run->planned_with = settings.predictor;
     return scheduler_create(&settings, cost_executor_door(run->cost), clock_virtual(&run->now_us),
                             &run->scheduler, err);

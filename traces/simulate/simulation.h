@@ -18,6 +18,7 @@ struct simulation_options {
     bool chunk_by_slo;     /* the largest chunk up to prefill_chunk whose predicted step fits
                               step_target_us, at least 16 tokens */
     int64_t step_target_us;
+    double predictor_bias; /* what a predictor says is multiplied by it; 0: it is left alone */
     uint64_t seed;         /* of the step noise */
     struct slo_target slo; /* of requests whose trace names none */
 
