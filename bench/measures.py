@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import pages
+
 CONTEXT, WINDOWS = 512, 24
 
 
@@ -40,11 +42,7 @@ def note(words):
 
 
 def print_table(head, rows):
-    """Markdown; the first column is words, the others stand at the right."""
-    print("| " + " | ".join(head) + " |")
-    print("| --- |" + " ---: |" * (len(head) - 1))
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
+    print(pages.table(head, rows))
 
 
 def verdict(passed):

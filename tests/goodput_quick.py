@@ -29,8 +29,17 @@ def problems(document):
             low, high = policy["max_rate_interval"]
             if not (0.1 < policy["max_rate"] < 20 and 0 <= low <= policy["max_rate"] <= high):
                 yield f"{place}: a rate of {policy['max_rate']} requests/s, between {low} and {high}"
-    if len(rates) != 3 * 2 * 3:
-        yield f"{len(rates)} cells, expected 3 workloads x 2 modes x 3 policies"
+        over = cell["taper_over_best_rival"]
+        best = max((rate, policy) for (workload, mode, policy), rate in rates.items()
+                   if (workload, mode) == (cell["workload"], cell["mode"]) and policy != "taper")
+        taper = rates[cell["workload"], cell["mode"], "taper"]
+        ratio, low, high = over["ratio"]
+        if abs(ratio - taper / best[0]) > 1e-9 or rates[cell["workload"], cell["mode"], over["rival"]] != best[0]:
+            yield f"{cell['workload']} {cell['mode']}: taper gets {taper}, the best rival {best}; the document says {over}"
+        if not low <= ratio <= high or ratio < 0.97 or high < 1:
+            yield f"{cell['workload']} {cell['mode']}: taper over {over['rival']} is {ratio}, between {low} and {high}"
+    if len(rates) != 3 * 2 * 4:
+        yield f"{len(rates)} cells, expected 3 workloads x 2 modes x 4 policies"
     for workload in {place[0] for place in rates}:
         shared, alone = ({policy: rates[workload, mode, policy] for policy in ("off", "eager", "cap:2")}
                          for mode in ("shared", "noshare"))
@@ -44,6 +53,8 @@ def problems(document):
         for rival, mean in row["geometric_means"].items():
             if mean is None or not 0 < mean[1] <= mean[0] <= mean[2]:
                 yield f"{row['policy']} over {rival}, {row['mode']}: {mean}"
+        if row["policy"] == "taper" and row["geometric_means"]["best rival"][0] < 1:
+            yield f"taper over the best rival of each cell, {row['mode']}: {row['geometric_means']['best rival']}"
 
 
 def main():
