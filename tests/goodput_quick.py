@@ -57,9 +57,26 @@ def problems(document):
             yield f"taper over the best rival of each cell, {row['mode']}: {row['geometric_means']['best rival']}"
 
 
+def page_problems(document):
+    """The page is made from the document alone: written twice it is the same, and what stands around it stays."""
+    with tempfile.TemporaryDirectory() as folder:
+        page, source = pathlib.Path(folder, "page.md"), pathlib.Path(folder, "document.json")
+        source.write_text(json.dumps(document))
+        page.write_text("# before\n\n<!-- goodput.sh x -->\nold\n<!-- end of goodput.sh -->\n\nbehind\n")
+        texts = []
+        for _ in range(2):
+            subprocess.run(["bash", "bench/goodput.sh", "--from", source, "--markdown", page, "--json"], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+            texts.append(page.read_text())
+    if texts[0] != texts[1] or not texts[0].startswith("# before\n") or not texts[0].endswith("\n\nbehind\n") or "old" in texts[0]:
+        yield f"written twice the page is not the same, or what stood around it is gone: {texts}"
+    for row in document["summary"]:
+        if row["policy"] == "taper" and f"{row['geometric_means']['off'][0]:.2f} (" not in texts[0]:
+            yield f"the page lacks {row}"
+
+
 def main():
     document = run()
-    found = list(problems(document))
+    found = [*problems(document), *page_problems(document)]
     spent = os.times().children_user + os.times().children_system
     if spent > CPU_SECONDS:
         found.append(f"{spent:.0f} s of processor time, expected at most {CPU_SECONDS}")
