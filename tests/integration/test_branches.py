@@ -297,11 +297,27 @@ def test_timings_and_slo(speaker):
               "stages": [serial(max_tokens=2), parallel([{"prompt": "="}, {"prompt": ":"}], max_tokens=2)]}
     timings = speaker.complete(**fields)["timings"]
     assert 0 <= timings["queue_ms"] <= timings["ttft_ms"] <= timings["e2e_ms"]
-    assert timings["tpot_ms"] >= 0 and timings["slo_met"] is None
+    assert timings["tpot_ms"] >= 0 and timings["slo_met"] in (True, False), "by the server's own"
     assert timings["steps"] >= 4 and timings["deferred_branch_steps"] == 0
     assert speaker.complete(**fields, slo={"ttft_ms": 600000, "tpot_ms": 600000})["timings"]["slo_met"] is True
+    assert speaker.complete(**fields, slo={"ttft_ms": "none", "tpot_ms": "none"})["timings"]["slo_met"] is None
     (last,) = [event for event in speaker.events(**fields) if "timings" in event]
     assert last["choices"] == []
+
+
+def test_a_model_that_forks_is_counted_as_branching(launch, tmp_path):
+    scripted_model.make(tmp_path, SCRIPT)
+    server = launch("--weights", "native", "--kv-type", "f32", "--context", "512", model=str(tmp_path))
+    limits = {"ttft_ms": 600000, "tpot_ms": 600000}
+
+    def met(shape):
+        return server.metric("espalier_slo_requests_total", ttft_ms="600000", tpot_ms="600000", shape=shape, outcome="met")
+
+    answer_of(server, "M", max_tokens=200, branching={"grammar": "multiverse"}, slo=limits)
+    assert (met("branching"), met("serial")) == (1, 0)
+    answer_of(server, "M", max_tokens=1, branching={"grammar": "multiverse"}, slo=limits)
+    assert (met("branching"), met("serial")) == (1, 1)
+    server.stop()
 
 
 def test_policies_change_no_token(launch, tmp_path):
