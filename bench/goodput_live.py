@@ -62,14 +62,11 @@ class Server:
         self.log = open(os.path.join(args.work, "server.log"), "w+")
         self.process = subprocess.Popen([args.espalier, "serve", "--model", args.model, "--port", "0", "--json", "--policy", policy],
                                         stdout=subprocess.PIPE, stderr=self.log, text=True)
-        text = ""
-        while not text.rstrip().endswith("}"):
-            line = self.process.stdout.readline()
-            if not line:
-                self.log.seek(0)
-                sys.exit(f"the server did not start with --policy {policy}:\n{self.log.read()[-2000:]}")
-            text += line
-        self.url = json.loads(text)["url"]
+        ready = measures.read_document(self.process.stdout)
+        if ready is None:
+            self.log.seek(0)
+            sys.exit(f"the server did not start with --policy {policy}:\n{self.log.read()[-2000:]}")
+        self.url = ready["url"]
 
     def __enter__(self):
         return self
@@ -243,9 +240,9 @@ def table(document, kinds):
 
 def cores_words(document):
     served, client = ([run[name] for run in document["runs"]] for name in ("server_cores", "client_cores"))
-    late = max(verdict["late"] for run in document["runs"] for verdict in run["judged"])
+    late = sum(any(verdict["late"] for verdict in run["judged"]) for run in document["runs"])
     return (f"Processor time a second of a run: the server {statistics.median(served):.2f} s, `replay` {statistics.median(client):.3f} s "
-            f"(at most {max(client):.3f}); at most {late} requests of a run went out late.")
+            f"(at most {max(client):.3f}). In {late} of {len(served)} runs requests went out late.")
 
 
 def page(document, kinds):

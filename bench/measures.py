@@ -21,6 +21,18 @@ def run_json(command):
     return json.loads(run(command + ["--json"])[0])
 
 
+def read_document(stream):
+    """The JSON document that a program prints while it goes on running; None: the stream ends before it does."""
+    text = ""
+    for line in stream:
+        text += line
+        try:
+            return json.loads(text)
+        except ValueError:
+            continue
+    return None
+
+
 def espalier_perplexity(espalier, model, weights, text, threads, windows=WINDOWS):
     """The document of `espalier perplexity`: perplexity, matrix_bytes, bits_per_weight and more."""
     return run_json([espalier, "perplexity", "--model", model, "--weights", weights, "--text", text, "--context", str(CONTEXT),
