@@ -103,6 +103,24 @@ def test_the_issue_s_commands(run, tmp_path):
         ("eager", "off"), ("cap:4", "off"), ("cap:4", "eager")}
 
 
+def test_every_policy_at_its_own_chunk(run):
+    """Issue 8's command, on a shorter trace and with fewer seeds."""
+    run("trace", "generate", "--preset", "W4", "--rate", "1.5", "--seed", "7", "--duration", "40s", "--out", "w4.jsonl")
+    names = "taper,taper-paper,off,eager,cap:2,cap:4,cap:8".split(",")
+    out, _ = run("simulate", "--trace", "w4.jsonl", "--profile", "study-h200-noshare", "--policy", ",".join(names), "--goodput",
+                 "--prefill-chunk", "best", "--seeds", "3", "--json")
+    found = json.loads(out)
+    assert [policy["policy"] for policy in found["policies"]] == names
+    assert all(policy["prefill_chunk"] in (128, 256, 384, 512) for policy in found["policies"])
+    rates = {policy["policy"]: policy["goodput"]["max_rate"] for policy in found["policies"]}
+    for policy in found["policies"]:  # no chunk gives a policy more
+        for chunk in 128, 256, 384, 512:
+            alone, _ = run("simulate", "--trace", "w4.jsonl", "--profile", "study-h200-noshare", "--policy", policy["policy"], "--rate",
+                           str(rates[policy["policy"]] * 1.01), "--prefill-chunk", str(chunk), "--seeds", "3", "--json")
+            assert json.loads(alone)["policies"][0]["slo_attainment"] < 0.95, (policy["policy"], chunk)
+    assert rates["taper"] > rates["off"]
+
+
 def test_the_page_s_commands(run, tmp_path):
     """Those of the simulating part of docs/workloads.md, on runs of half a minute."""
     page = (ROOT / "docs" / "workloads.md").read_text()

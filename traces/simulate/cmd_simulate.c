@@ -298,12 +298,13 @@ static enum status simulate(const struct words *w, const char *command, struct e
 int command_simulate(int argc, char **argv)
 {
     static const struct command_help help = {
-        "espalier simulate", "espalier simulate --preset W4 --policy off,eager,cap:4 --goodput",
+        "espalier simulate",
+        "espalier simulate --preset W4 --policy off,eager,cap:4,taper --goodput",
         "Runs the scheduler that serves over a workload in virtual time, on a model of what a step "
         "costs, and scores each policy: SLO attainment, goodput, TTFT, TPOT (docs/workloads.md)."};
     struct words w = {.format = "auto",
                       .profile = "study-h200",
-                      .policies = "off,eager,cap:4",
+                      .policies = "off,eager,cap:4,taper",
                       .slo_kind = "mean",
                       .chunk = "256",
                       .rate = NAN,
@@ -322,7 +323,7 @@ int command_simulate(int argc, char **argv)
          "h100x2-qwen3-32b, h100-qwen3-32b-fp8, each also with -noshare, or a JSON file",
          0, 0},
         {"policy", OPT_STRING, &w.policies, "LIST",
-         "policies to compare (default off,eager,cap:4), of\n" POLICY_NAMES, 0, 0},
+         "policies to compare (default off,eager,cap:4,taper), of\n" POLICY_NAMES, 0, 0},
         {"prefill-chunk", OPT_STRING, &w.chunk, "N|best|slo",
          "prompt tokens of a step (default 256); best: each policy's own best of 128, 256,\n"
          "384, 512 (with --goodput); slo: the largest up to 512 whose step fits --slo-tpot",
