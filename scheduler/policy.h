@@ -46,6 +46,11 @@ struct ready {
     int32_t free_blocks;             /* in the pool */
     struct step_predictor predictor; /* of latency; for a policy that needs_predictor */
     int32_t prefill_chunk; /* tokens of prefill in the step at most; a policy may make it less */
+    /* Out: had more prompts waited, they could have had so many tokens of this step, which then
+     * would take so long. For who predicts how long prompts wait (ttft.h); urgent_chunk 0: the
+     * whole chunk, beside the rows that decode. */
+    int32_t urgent_chunk;
+    double urgent_us;
 };
 
 struct policy_ops {
