@@ -6,6 +6,7 @@
 #define TRACES_SIMULATE_SIMULATION_H
 
 #include "scheduler/policy.h"
+#include "scheduler/ttft.h"
 #include "traces/results/results.h"
 #include "traces/simulate/profile.h"
 #include "traces/trace.h"
@@ -17,6 +18,8 @@ struct simulation_options {
     bool chunk_by_slo;     /* the largest chunk up to prefill_chunk whose predicted step fits
                               step_target_us, at least 16 tokens */
     int64_t step_target_us;
+    enum admission
+        admission;         /* open loop: a refused client of a closed one would come back at once */
     uint64_t seed;         /* of the step noise */
     struct slo_target slo; /* of requests whose trace names none */
 
