@@ -168,14 +168,15 @@ static bool create_stages(struct request *request, const struct block_hasher *ha
 }
 
 enum status request_create(const struct request_limits *limits, const struct request_params *params,
-                           int64_t arrival_us, struct request **out, struct error *err)
+                           int64_t now_us, struct request **out, struct error *err)
 {
     struct request *request = try_alloc(1, sizeof *request);
     if (!request) goto no_memory;
     request->params = *params;
     request->root = block_key_root(&limits->hasher, params->cache_salt, params->cache_salt_length);
     request->params.cache_salt = NULL; /* the key is all that is needed */
-    request->stats.arrival_us = arrival_us;
+    bool earlier = params->arrival_us > 0 && params->arrival_us < now_us;
+    request->stats.arrival_us = earlier ? params->arrival_us : now_us;
     request->stats.prompt_tokens = params->prompt_count;
     if (!copy_borrowed(request)) goto no_memory;
     if (!create_stages(request, &limits->hasher)) goto no_memory;

@@ -10,6 +10,7 @@
 #define SCHEDULER_REQUEST_H
 
 #include "scheduler/executor.h"
+#include "scheduler/slo.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -91,11 +92,6 @@ struct request_events {
     void (*done)(void *context, const struct request_stats *stats);
 };
 
-/* What a request is to keep to; 0: no limit, and it constrains nobody. */
-struct request_slo {
-    int64_t ttft_us, tpot_us;
-};
-
 /* Whatever it points at (prompt, stop ids, biases, salt) is copied when the request is added. */
 struct request_params {
     const int32_t *prompt; /* [prompt_count] ids */
@@ -111,6 +107,8 @@ struct request_params {
     struct sample_spec sample; /* sequence i > 0 draws with seed rng_at(seed, i) */
     int32_t priority;          /* lower runs first, as in vLLM; FCFS among equals */
     struct request_slo slo;
+    int64_t
+        arrival_us; /* where its TTFT counts from, if that was before it is given here; 0: now */
     /* The prompt's first tokens whose KV the executor puts into whatever blocks the request gets,
      * from a store of its own: they take room and no computation (the last token of the prompt is
      * always computed; a prompt that is scored, all of it). Models have no such store: 0. */

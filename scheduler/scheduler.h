@@ -2,6 +2,7 @@
  *
  *   executor.h   the door to a model
  *   request.h    what is asked and what is reported
+ *   slo.h        what a request's limits are, and whether its answer met them
  *   policy.h     which sequences get a row in a step
  *   step_load.h  what a step is made of, as far as its latency goes
  *   predictor.h  the latency of a step before it runs

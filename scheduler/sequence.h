@@ -174,7 +174,7 @@ enum status request_check(const struct request_limits *limits, const struct requ
  * thread. Without events.next it has all the memory it will ever need. ST_NO_MEMORY. The caller
  * sets the id and gives it to scheduler_enqueue, or frees it. */
 enum status request_create(const struct request_limits *limits, const struct request_params *params,
-                           int64_t arrival_us, struct request **out, struct error *err);
+                           int64_t now_us, struct request **out, struct error *err);
 void request_free(struct request *request); /* its sequences hold no blocks */
 
 /* `a` stands before `b`: a total order. */

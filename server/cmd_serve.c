@@ -5,6 +5,7 @@
 #include "server/commands.h"
 #include "server/lifecycle.h"
 #include "server/server.h"
+#include "server/slo_options.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -20,6 +21,7 @@ struct serve_options {
     const char *chat_template, *served_name, *host, *policy_name, *api_key_file;
     int64_t port, max_rows, prefill_chunk, max_queue, drain_timeout_us, frontends;
     struct policy policy; /* of policy_name */
+    struct slo_options slo;
     struct server_limits limits;
     bool metrics_public, json;
 };
@@ -29,7 +31,9 @@ struct serving {
     struct model *model;
     struct engine *engine;
     struct server *server;
-    char name[256]; /* of the model, in the API */
+    char name[256];         /* of the model, in the API */
+    struct request_slo slo; /* of requests that name none */
+    int64_t single_row_us;  /* the step of a single row; 0: not measured */
 };
 
 static struct serve_options defaults(void)
@@ -39,6 +43,7 @@ static struct serve_options defaults(void)
         .load = load_words_default(),
         .host = "127.0.0.1",
         .policy_name = "eager",
+        .slo = slo_options_default(),
         .port = 8000,
         .max_rows = model_options_default().max_rows,
         .prefill_chunk = scheduling.prefill_chunk,
@@ -55,7 +60,8 @@ static int parse(struct serve_options *o, int argc, char **argv)
         "espalier serve",
         "espalier serve --model models/SmolLM2-135M-Instruct.Q4_1.gguf --port 8000",
         "Serves one model over the OpenAI API until SIGTERM or ctrl-C."};
-    struct option_spec table[SERVE_OPTION_COUNT + LOAD_OPTION_COUNT + LIMIT_OPTION_COUNT];
+    struct option_spec
+        table[SERVE_OPTION_COUNT + LOAD_OPTION_COUNT + SLO_OPTION_COUNT + LIMIT_OPTION_COUNT];
     const struct option_spec rows[SERVE_OPTION_COUNT] = {
         {NULL, OPT_FLAG, NULL, NULL, "Server", 0, 0},
         {"served-name", OPT_STRING, &o->served_name, "NAME",
@@ -87,6 +93,7 @@ static int parse(struct serve_options *o, int argc, char **argv)
     size_t count = load_options_table(&o->load, table);
     memcpy(table + count, rows, sizeof rows);
     count += SERVE_OPTION_COUNT;
+    count += slo_options_table(&o->slo, table + count);
     count += server_limits_table(&o->limits, table + count);
     int parsed = options_parse(&help, table, count, argc, argv);
     server_limits_settle(&o->limits);
@@ -160,17 +167,40 @@ static struct served_model served_model_of(const struct serving *s)
         .eos = config->eos,
         .eos_count = config->eos_count,
         .engine = s->engine,
+        .slo = s->slo,
     };
+}
+
+/* What a step of a single row takes decides `auto`, and what nobody can keep to. */
+static void settle_slo(struct serving *s, const struct serve_options *o, int64_t single_row_us)
+{
+    struct strbuf words = {0}, warning = {0};
+    s->slo = slo_options_settle(&o->slo, single_row_us);
+    s->single_row_us = single_row_us;
+    slo_options_words(&o->slo, single_row_us, &words);
+    log_info("%s", strbuf_cstr(&words));
+    if (slo_options_warning(&o->slo, single_row_us, &warning))
+        log_warn("%s", strbuf_cstr(&warning));
+    strbuf_free(&words);
+    strbuf_free(&warning);
+}
+
+/* null: none, or not measured. */
+static json_t *milliseconds(int64_t us)
+{
+    return us ? json_real((double)us / 1e3) : json_null();
 }
 
 static void print_json(const struct serving *s, const struct served_model *model, const char *url)
 {
-    json_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:s, s:i, s:I, s:I}", "command",
-                            "serve", "version", ESPALIER_VERSION, "url", url, "model", model->name,
-                            "port", server_port(s->server), "pid", (int)getpid(), "backend",
-                            model_backend_name(s->model), "context", model->context, "weight_bytes",
-                            (json_int_t)model_weight_bytes(s->model), "kv_bytes",
-                            (json_int_t)model_kv_bytes(s->model));
+    json_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:s, s:i, s:I, s:I, s:{s:o, s:o, s:o}}",
+                            "command", "serve", "version", ESPALIER_VERSION, "url", url, "model",
+                            model->name, "port", server_port(s->server), "pid", (int)getpid(),
+                            "backend", model_backend_name(s->model), "context", model->context,
+                            "weight_bytes", (json_int_t)model_weight_bytes(s->model), "kv_bytes",
+                            (json_int_t)model_kv_bytes(s->model), "slo", "ttft_ms",
+                            milliseconds(s->slo.ttft_us), "tpot_ms", milliseconds(s->slo.tpot_us),
+                            "single_row_step_ms", milliseconds(s->single_row_us));
     invariant(doc, "the server's JSON could not be made");
     json_dumpf(doc, stdout, JSON_INDENT(2));
     putchar('\n');
@@ -212,6 +242,7 @@ static enum status serve(struct serving *s, const struct serve_options *o, struc
     const char *name = o->served_name;
     int length = name ? (int)strlen(name) : default_name(o->load.model, &name);
     snprintf(s->name, sizeof s->name, "%.*s", length, name);
+    settle_slo(s, o, 0);
     struct served_model model = served_model_of(s);
     lifecycle_ready();
     server_attach(s->server, &model);
@@ -237,6 +268,7 @@ int command_serve(int argc, char **argv)
                       "--policy: found '%.40s', which so far runs in espalier simulate alone; "
                       "allowed are " POLICY_NAMES_SERVED,
                       o.policy_name);
+    if (!status) status = slo_options_parse(&o.slo, &err);
     if (!status) status = serve(&serving, &o, &err);
     if (status) log_error("%s", err.text);
     server_free(serving.server);

@@ -46,6 +46,8 @@ static struct request_params params_of(struct completion *c, int32_t index)
         .eos_count = c->eos_count,
         .sample = r->sample,
         .priority = r->priority,
+        .slo = c->slo,
+        .arrival_us = c->exchange->received_us,
         .cache_salt = r->cache_salt,
         .cache_salt_length = r->cache_salt_length,
         .events = part->driver ? completion_stage_events(part) : completion_events(part),
@@ -86,12 +88,18 @@ bool completion_start(struct exchange *exchange, struct api_request *request,
     c->exchange = exchange;
     c->request = *request;
     *request = (struct api_request){0};
+    completion_set_slo(c);
     if (!completion_prepare(c, error)) {
+        completion_count_refusal(c, error);
         completion_free(c);
         return false;
     }
+    completion_find_class(c);
     atomic_store(&exchange->completion, c); /* from here on it can be cancelled */
-    if (!submit(c, error)) return false;
+    if (!submit(c, error)) {
+        completion_count_refusal(c, error);
+        return false;
+    }
     if (atomic_load(&exchange->abandoned)) completion_cancel(c);
     return true;
 }

@@ -70,7 +70,6 @@ static double milliseconds(int64_t since, int64_t until)
 static void sum_up(struct completion *c)
 {
     struct timings *t = &c->timings;
-    const struct api_slo *slo = &c->request.slo;
     int64_t received_us = c->exchange->received_us;
     t->queue_ms = milliseconds(received_us, c->scheduled_us);
     t->ttft_ms = milliseconds(received_us, c->first_token_us);
@@ -78,10 +77,6 @@ static void sum_up(struct completion *c)
     t->tpot_ms = c->output_tokens > 1 ? milliseconds(c->first_token_us, c->last_token_us) /
                                             (double)(c->output_tokens - 1)
                                       : NAN;
-    t->has_slo = slo->ttft_us || slo->tpot_us;
-    bool late = slo->ttft_us && !(t->ttft_ms * 1e3 <= (double)slo->ttft_us);
-    bool slow = slo->tpot_us && t->tpot_ms * 1e3 > (double)slo->tpot_us;
-    t->slo_met = c->worst < FINISH_ABORT && !late && !slow;
 }
 
 void completion_done(struct part *part, const struct request_stats *stats)
@@ -98,6 +93,7 @@ void completion_done(struct part *part, const struct request_stats *stats)
     if (atomic_load(&c->parts_left) == 1) {
         count_ended(c);
         sum_up(c);
+        completion_judge(c);
     }
     if (atomic_fetch_sub(&c->parts_left, 1) == 1) {
         if (c->request.stream)

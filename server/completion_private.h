@@ -2,6 +2,7 @@
  *
  *   completion_prepare.c  from a parsed request to prompts, limits, memory and a renderer
  *   completion_stages.c   the same of an answer in stages, and its events
+ *   completion_slo.c     what it is to keep to, and whether it did
  *   completion_events.c   what the engine's thread does with each token
  *   completion.c          submit, cancel, and the way from the log to the client
  */
@@ -48,6 +49,8 @@ struct completion {
     struct stop_set *stop_sets; /* [request.stage_count] */
     struct token_log log;
     int64_t reserved; /* its part of server.answer_bytes */
+    struct request_slo slo;
+    struct slo_class *slo_class; /* NULL: not judged */
     _Atomic int32_t parts_left;
 
     /* engine's thread, until parts_left is 0 */
@@ -56,6 +59,7 @@ struct completion {
     int64_t first_token_us, last_token_us, scheduled_us, finish_us;
     int64_t output_tokens, cached_tokens;
     enum finish_reason worst;
+    bool branching;         /* asked for, or by the model: several sequences beside each other */
     struct timings timings; /* complete when parts_left is 0 */
 
     /* the reader's side */
@@ -93,6 +97,15 @@ bool completion_fit_stages(struct completion *c, struct part *part, size_t promp
                            struct api_error *error);
 /* The last thing before the parts are submitted: their drivers, and the first stages in the log. */
 bool completion_drive_stages(struct completion *c, struct api_error *error);
+
+/* Front-end thread: the SLO that its parts are given, before anything can refuse it; the class it
+ * will be counted in, once nothing but the engine can; and the count of a refusal that is not the
+ * client's fault. */
+void completion_set_slo(struct completion *c);
+void completion_find_class(struct completion *c);
+void completion_count_refusal(struct completion *c, const struct api_error *error);
+/* Engine's thread, at the end. */
+void completion_judge(struct completion *c);
 
 /* The events of a part: they run on the engine's thread. */
 struct request_events completion_events(struct part *part);

@@ -105,6 +105,7 @@ static void log_stage(struct part *part)
 {
     const struct stage_view *view = stage_driver_view(part->driver);
     part->reason = FINISH_STOP;
+    part->completion->branching |= view->parallel;
     for (int32_t i = 0; i < view->count; i++)
         part->watches[i] = (struct sequence_watch){0};
     if (view->hidden) return;

@@ -210,6 +210,7 @@ void metrics_render(struct metrics *metrics, const struct metrics_view *view, st
            (double)view->answer_bytes);
     requests(out, metrics);
     latencies(out, metrics);
+    slo_classes_render(&metrics->slo, out);
     engine(out, &view->engine);
     if (view->model) aliases(out, view);
 }

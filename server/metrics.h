@@ -10,6 +10,7 @@
 #include "base/strbuf.h"
 #include "scheduler/scheduler.h"
 #include "server/api_error.h"
+#include "server/slo_classes.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -28,6 +29,7 @@ struct metrics {
     _Atomic uint64_t disconnects;
     struct histogram ttft, itl, tpot, e2e, queue, prefill, decode; /* us */
     struct histogram prompt_tokens, generated_tokens, request_n;   /* counts */
+    struct slo_classes slo;
 };
 
 void metrics_count_refusal(struct metrics *metrics, enum refusal refusal);

@@ -70,8 +70,10 @@ struct api_stage {
     size_t stop_count;
 };
 
+/* What a request names (request_slo.h): 0, nothing; API_SLO_NONE, that it wants no limit. */
+#define API_SLO_NONE (-1)
 struct api_slo {
-    int64_t ttft_us, tpot_us; /* 0: none */
+    int64_t ttft_us, tpot_us;
 };
 
 struct api_request {

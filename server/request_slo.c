@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LEAST_MS 0.001 /* a microsecond: what is kept */
-#define MOST_MS  1e9   /* eleven days */
+#define LEAST_MS ((double)SLO_LEAST_US / 1e3)
+#define MOST_MS  ((double)SLO_MOST_US / 1e3)
+#define NONE     "none"
 
 static bool in_range(double ms)
 {
@@ -17,14 +18,20 @@ static bool parse_target(const json_t *value, const char *name, int64_t *us,
                          struct api_error *error)
 {
     if (!value) return true;
+    if (json_is_string(value) && strcmp(json_string_value(value), NONE) == 0) {
+        *us = API_SLO_NONE;
+        return true;
+    }
     if (!json_is_number(value))
         return refuse(error, REFUSAL_INVALID_TYPE, name,
-                      "%s must be a number of milliseconds, not %s", name, json_type_name(value));
+                      "%s must be a number of milliseconds or \"" NONE "\", not %s", name,
+                      json_type_name(value));
     double ms = json_number_value(value);
     if (!in_range(ms))
         return refuse(error, REFUSAL_INVALID_VALUE, name,
-                      "%s must be a number of milliseconds between %g and %g, not %g", name,
-                      LEAST_MS, MOST_MS, ms);
+                      "%s must be a number of milliseconds between %g and %g (or \"" NONE
+                      "\"), not %g",
+                      name, LEAST_MS, MOST_MS, ms);
     *us = llround(ms * 1000);
     return true;
 }
@@ -42,6 +49,7 @@ bool parse_slo(struct api_request *request, struct api_error *error)
 
 int64_t slo_header_us(const char *value)
 {
+    if (value && strcmp(value, NONE) == 0) return API_SLO_NONE;
     /* strtod alone would also take blanks, "inf", "nan" and hexadecimal. */
     if (!value || !*value || value[strspn(value, "0123456789.eE+-")]) return 0;
     char *end;
@@ -53,4 +61,15 @@ void slo_override(struct api_slo *slo, const struct api_slo *headers)
 {
     if (headers->ttft_us) slo->ttft_us = headers->ttft_us;
     if (headers->tpot_us) slo->tpot_us = headers->tpot_us;
+}
+
+static int64_t settle(int64_t named_us, int64_t server_us)
+{
+    return named_us == API_SLO_NONE ? 0 : named_us ? named_us : server_us;
+}
+
+struct request_slo slo_settle(const struct api_slo *named, const struct request_slo *server)
+{
+    return (struct request_slo){settle(named->ttft_us, server->ttft_us),
+                                settle(named->tpot_us, server->tpot_us)};
 }

@@ -174,6 +174,7 @@ static void release(struct server *server)
     watcher_free(server->watcher);
     auth_free(server->auth);
     strbuf_free(&server->openapi);
+    slo_classes_release(&server->metrics.slo);
     free(server);
 }
 
@@ -183,6 +184,7 @@ enum status server_create(const struct server_options *options, struct server **
     struct server *server = must_alloc(sizeof *server);
     server->options = *options;
     server->listener = -1;
+    slo_classes_init(&server->metrics.slo);
     fit_descriptors(&server->options.limits);
     const struct server_limits *limits = &server->options.limits;
     const struct frontend_work jobs = {route_start, route_finish};
@@ -217,6 +219,8 @@ void server_attach(struct server *server, const struct served_model *model)
 {
     server->model = *model;
     server->created = time(NULL);
+    /* Clients that name many cannot crowd it out. */
+    if (!slo_is_none(&model->slo)) slo_class_of(&server->metrics.slo, &model->slo);
     openapi_render(&server->options, model, &server->openapi);
     engine_after_tick(model->engine, ring, server->watcher);
     atomic_store(&server->loaded, true);

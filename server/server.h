@@ -16,6 +16,8 @@
  *   watcher.h        the thread that resumes connections and notices clients that leave
  *   metrics.h        counters and histograms, and their Prometheus text
  *   auth.h           API keys, compared as digests in constant time
+ *   slo_classes.h    requests that met their SLO, by class, among the metrics
+ *   slo_options.h    --slo-ttft and --slo-tpot: the SLO of requests that name none
  *   commands.h       `espalier serve`
  *
  * Threads. MHD's own thread moves bytes: it collects a body up to its limit, suspends the
@@ -51,6 +53,7 @@ struct served_model {
     const int32_t *eos;
     int32_t eos_count;
     struct engine *engine;
+    struct request_slo slo; /* of requests that name none */
 };
 
 struct server_options {

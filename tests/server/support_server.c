@@ -81,7 +81,8 @@ struct served_model world_model(struct world *world)
                                  .vocab = TEST_VOCAB,
                                  .eos = &world->eos,
                                  .eos_count = 1,
-                                 .engine = world->engine};
+                                 .engine = world->engine,
+                                 .slo = world->slo};
 }
 
 void world_start(struct world *world)

@@ -31,6 +31,7 @@ struct world {
     struct server *server;
     struct server_options options;
     struct scheduler_options scheduling;
+    struct request_slo slo; /* of requests that name none */
     int32_t eos;
     bool attach;
 };

@@ -21,6 +21,7 @@ struct service {
     int64_t now_us;
     struct cost_executor *cost;
     struct engine *engine;
+    struct predictor predictor; /* the policy's */
     struct player_room room;
     struct seen seen;
     size_t arrived;
@@ -83,6 +84,10 @@ static void serve(struct service *service, const struct simulation_options *opti
         settings.predictor = profile_predictor(options->profile);
         settings.step_target_us = options->step_target_us;
     }
+    if (policy_needs_predictor(&options->policy)) {
+        simulation_predictor(options, &service->predictor);
+        settings.predictor = predictor_door(&service->predictor);
+    }
     profile_capacity(options->profile, &capacity);
     service->cost = cost_executor_create(options->profile, options->seed, &service->now_us);
     cost_executor_on_step(service->cost, on_step, service);
@@ -131,7 +136,41 @@ static void compare(struct simulation_options options, const struct trace *trace
     seen_free(&service.seen);
 }
 
-static const char *const policies[] = {"off", "eager", "cap:2"};
+static const char *const policies[] = {"off", "eager", "cap:2", "taper", "taper-paper"};
+
+/* Several classes in one batch, in turn: strict, loose, only one limit, none but the run's, and one
+ * that nobody could meet. */
+static void name_slos(struct trace *trace)
+{
+    static const double classes[][2] = {{500, 25}, {4000, 80}, {0, 30}, {300, 0}, {0, 0}, {1, 1}};
+    for (size_t i = 0; i < trace->count; i++) {
+        trace->requests[i].ttft_ms = classes[i % COUNT_OF(classes)][0];
+        trace->requests[i].tpot_ms = classes[i % COUNT_OF(classes)][1];
+    }
+}
+
+static struct seen steps_of(struct simulation_options options, const char *policy,
+                            const struct trace *trace)
+{
+    struct seen seen = {0};
+    struct simulation_result result;
+    options.policy = the_policy(policy);
+    run_seen(options, trace, &result, &seen);
+    results_free(result.results);
+    return seen;
+}
+
+/* Frees both. */
+static bool same_steps(struct seen a, struct seen b)
+{
+    struct seen seen[2] = {a, b};
+    bool same = seen[0].step_count == seen[1].step_count;
+    for (size_t i = 0; same && i < seen[0].step_count; i++)
+        same = same_step(&seen[0].steps[i], &seen[1].steps[i]);
+    seen_free(&seen[0]);
+    seen_free(&seen[1]);
+    return same;
+}
 
 Test(served, same_steps_as_simulated)
 {
@@ -148,6 +187,37 @@ Test(served, same_steps_as_simulated)
             trace_free(trace);
         }
     profile_free(profile);
+}
+
+/* TAPER's choices depend on each request's own limits, on the clock and on what the predictor has
+ * learned: all of it is the same in the served engine. */
+Test(served, same_choices_under_slos)
+{
+    static const char *const tapers[] = {"taper", "taper-paper"};
+    char *path =
+        file_of("{\"espalier_profile\": 1, \"name\": \"dear\", \"kv_tokens\": 48000,"
+                " \"noise\": 0.04, \"context_us\": 0.1, \"depth\": 2,"
+                " \"gemm\": {\"form\": \"linear\", \"base_us\": 8000, \"token_us\": 300}}");
+    struct profile *profile = the_profile(path); /* rows are dear: not all of them fit */
+    for (size_t p = 0; p < COUNT_OF(tapers); p++)
+        for (uint64_t seed = 1; seed <= 4; seed++) {
+            struct trace *trace = some_trace(seed, 80, 5.0 * (double)seed);
+            struct simulation_options options = some_options(profile);
+            options.policy = the_policy(tapers[p]);
+            options.seed = seed;
+            if (seed % 2) options.slo = (struct slo_target){0};
+            struct seen unnamed = steps_of(options, tapers[p], trace);
+            name_slos(trace);
+            compare(options, trace);
+            cr_expect_not(same_steps(unnamed, steps_of(options, tapers[p], trace)),
+                          "%s, seed %d: blind to own limits", tapers[p], (int)seed);
+            cr_assert_not(
+                same_steps(steps_of(options, "eager", trace), steps_of(options, tapers[p], trace)),
+                "%s, seed %d: defers nothing", tapers[p], (int)seed);
+            trace_free(trace);
+        }
+    profile_free(profile);
+    free_file(path);
 }
 
 /* A pool that runs dry, two steps in flight, every block read once. */

@@ -1,6 +1,7 @@
 #include "traces/results/record.h"
 
 #include "base/base.h"
+#include "scheduler/slo.h"
 
 #include <string.h>
 
@@ -84,7 +85,7 @@ static bool meets_tpot(const struct request_record *record, enum slo_kind kind)
     int64_t tpot_us = record->slo.tpot_us, tokens = record->output_tokens;
     switch (kind) {
     case SLO_MEAN:
-        return record->last_us - record->first_us <= time_after(0, tpot_us, tokens - 1);
+        return slo_tpot_met(tpot_us, record->first_us, record->last_us, tokens);
     case SLO_ENVELOPE:
         return record->running.late_us <= 0;
     case SLO_GAPS: /* late <= 5 % */

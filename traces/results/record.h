@@ -1,5 +1,6 @@
 /* What became of one request of a run, live or simulated, and whether it met its SLO: the one place
- * where TTFT, TPOT and the four SLO definitions are computed.
+ * where TTFT, TPOT and the four SLO definitions are computed (`mean`, which also judges the
+ * server's answers, in scheduler/slo.h).
  *
  * A record is fed token by token and keeps running figures only, so a simulated hour costs no
  * memory for its tokens. `espalier replay --record` writes the raw times beside it, and --from

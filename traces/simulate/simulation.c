@@ -1,7 +1,6 @@
 #include "traces/simulate/simulation.h"
 
 #include "base/base.h"
-#include "scheduler/predictor.h"
 #include "scheduler/scheduler.h"
 #include "traces/simulate/cost_executor.h"
 #include "traces/simulate/player.h"
@@ -307,18 +306,16 @@ static int32_t queue_length(const struct run *run)
     return (int32_t)(requests > most / widest ? most : requests * widest);
 }
 
-/* The predictor has seen steps of all kinds before the first request, as that of a server would
- * that measures some when it starts. */
 #define PRIMING_STEPS 300
 
-static void prime_predictor(struct run *run)
+void simulation_predictor(const struct simulation_options *options, struct predictor *predictor)
 {
-    const struct profile *profile = run->options->profile;
-    struct rng rng = {rng_at(run->options->seed, 0x70726d65)};
-    predictor_init(&run->predictor, profile_shared_prefix(profile));
+    const struct profile *profile = options->profile;
+    struct rng rng = {rng_at(options->seed, 0x70726d65)};
+    predictor_init(predictor, profile_shared_prefix(profile));
     for (int i = 0; i < PRIMING_STEPS; i++) {
         int32_t rows = 1 + (int32_t)(150 * rng_unit(&rng));
-        int32_t tokens = (int32_t)(run->options->prefill_chunk * rng_unit(&rng));
+        int32_t tokens = (int32_t)(options->prefill_chunk * rng_unit(&rng));
         if (rng_unit(&rng) < 0.5) tokens = 0;
         double context = rows * (300 + 2000 * rng_unit(&rng));
         struct step_load load = {.decode_rows = rows,
@@ -326,7 +323,7 @@ static void prime_predictor(struct run *run)
                                  .context_read = (int64_t)context,
                                  .prefill_attention = tokens * 2000 * rng_unit(&rng)};
         double us = profile_step_us(profile, &load) * profile_draw_noise(profile, &rng);
-        predictor_observe(&run->predictor, &load, us);
+        predictor_observe(predictor, &load, us);
     }
 }
 
@@ -355,7 +352,7 @@ static enum status open_run(struct run *run, struct error *err)
     }
     bool refuses = options->admission == ADMISSION_REFUSE && !options->chunk_by_slo;
     if (policy_needs_predictor(&options->policy) || refuses) {
-        prime_predictor(run);
+        simulation_predictor(options, &run->predictor);
         settings.predictor = predictor_door(&run->predictor);
     }
     return scheduler_create(&settings, cost_executor_door(run->cost), clock_virtual(&run->now_us),

@@ -6,6 +6,7 @@
 #define TRACES_SIMULATE_SIMULATION_H
 
 #include "scheduler/policy.h"
+#include "scheduler/predictor.h"
 #include "scheduler/ttft.h"
 #include "traces/results/results.h"
 #include "traces/simulate/profile.h"
@@ -67,6 +68,10 @@ struct simulation_result {
     int64_t virtual_us; /* simulated time, for the speed beside real time */
     int64_t preemptions;
 };
+
+/* The predictor that a run begins with, where its policy needs one: it has seen steps of all kinds,
+ * as that of a server would that measures some when it starts. */
+void simulation_predictor(const struct simulation_options *options, struct predictor *predictor);
 
 enum status simulation_run(const struct simulation_options *options, const struct trace *trace,
                            struct simulation_result *result, struct error *err);
