@@ -105,6 +105,12 @@ void request_make_known(struct known_blocks *known, const struct request_limits 
                         const struct request_params *params);
 struct ttft_work request_work(const struct request_params *params, int32_t known);
 
+/* It has a TTFT, and there will be a first token. */
+bool request_awaits_token(const struct request_params *params);
+/* Its TTFT, of which a part may be over, when it stands behind `line`. */
+double request_ttft_us(const struct ttft_outlook *outlook, const struct ttft_line *line,
+                       const struct request_params *params, int32_t known, int64_t now_us);
+
 /* The policy has chosen; a request was admitted with so many blocks; one has ended. */
 void note_urgent(struct scheduler *s, const struct ready *ready);
 void note_admission(struct scheduler *s, int32_t blocks);

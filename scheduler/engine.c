@@ -158,6 +158,7 @@ static bool take_places(struct engine *engine, int32_t n)
 /* Requests linked by next, in the order they were made. */
 struct chain {
     struct request *first, *last;
+    int64_t now_us; /* when they were submitted */
 };
 
 static void chain_add(struct chain *chain, struct request *request)
@@ -179,17 +180,15 @@ static void chain_free(struct chain *chain)
 
 /* Whether the first request of the chain comes in time: it stands before the others, so its token
  * is the first that their client sees. */
-static bool is_in_time(const struct engine *engine, const struct request *request,
+static bool is_in_time(const struct engine *engine, const struct request *request, int64_t now_us,
                        struct ttft_verdict *verdict)
 {
     const struct request_params *params = &request->params;
-    if (!engine->known || params->slo.ttft_us == 0) return true;
+    if (!engine->known || !request_awaits_token(params)) return true;
     struct ttft_line line = engine->outlook.line;
     ttft_line_add_all(&line, &engine->delivered);
     ttft_line_add_all(&line, &engine->submitted);
-    struct ttft_work before = ttft_line_before(&line, params->priority);
-    struct ttft_work own = request_work(params, request->known);
-    double us = ttft_predict(&engine->outlook, request->stats.arrival_us, &before, &own);
+    double us = request_ttft_us(&engine->outlook, &line, params, request->known, now_us);
     return ttft_in_time(us, params->slo.ttft_us, verdict);
 }
 
@@ -219,7 +218,7 @@ static enum status inbox_add(struct engine *engine, const struct chain *chain, u
     pthread_mutex_lock(&engine->lock);
     if (engine->closed)
         status = ST_CLOSED;
-    else if (!is_in_time(engine, chain->first, verdict))
+    else if (!is_in_time(engine, chain->first, chain->now_us, verdict))
         status = ST_LATE;
     else
         put_in_inbox(engine, chain, ids);
@@ -259,10 +258,10 @@ static int32_t shared_prompt(const struct request_params *params,
 static enum status create_all(const struct engine *engine, const struct request_params *params,
                               int32_t count, struct chain *chain, struct error *err)
 {
-    int64_t now_us = clock_now(&engine->clock);
     for (int32_t i = 0; i < count; i++) {
         struct request *request;
-        enum status status = request_create(&engine->limits, &params[i], now_us, &request, err);
+        enum status status =
+            request_create(&engine->limits, &params[i], chain->now_us, &request, err);
         if (status) return status;
         if (engine->known) {
             request->known = request_known(engine->known, &engine->limits, &params[i]);
@@ -278,7 +277,7 @@ enum status engine_submit_all(struct engine *engine, const struct request_params
                               int32_t count, uint64_t *ids, struct ttft_verdict *verdict,
                               struct error *err)
 {
-    struct chain chain = {0};
+    struct chain chain = {.now_us = clock_now(&engine->clock)};
     struct ttft_verdict own;
     int32_t places = 0;
     enum status status = check_all(engine, params, count, &places, err);

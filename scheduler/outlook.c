@@ -27,6 +27,21 @@ struct ttft_work request_work(const struct request_params *params, int32_t known
     return work;
 }
 
+double request_ttft_us(const struct ttft_outlook *outlook, const struct ttft_line *line,
+                       const struct request_params *params, int32_t known, int64_t now_us)
+{
+    struct ttft_work before = ttft_line_before(line, params->priority);
+    struct ttft_work own = request_work(params, known);
+    bool earlier = params->arrival_us > 0 && params->arrival_us < now_us;
+    double waited_us = earlier ? (double)(now_us - params->arrival_us) : 0;
+    return waited_us + ttft_predict(outlook, now_us, &before, &own);
+}
+
+bool request_awaits_token(const struct request_params *params)
+{
+    return params->slo.ttft_us > 0 && (params->max_tokens > 0 || params->events.next);
+}
+
 int32_t request_known(const struct known_blocks *known, const struct request_limits *limits,
                       const struct request_params *params)
 {

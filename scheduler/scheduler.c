@@ -179,12 +179,10 @@ static bool anybody_waits(const struct scheduler *s)
 static enum status check_time(const struct scheduler *s, const struct request_params *params,
                               int32_t known, struct error *err)
 {
-    if (s->admission == ADMISSION_QUEUE || params->slo.ttft_us == 0) return ST_OK;
+    if (s->admission == ADMISSION_QUEUE || !request_awaits_token(params)) return ST_OK;
     struct ttft_outlook outlook = scheduler_outlook(s);
-    struct ttft_work before = ttft_line_before(&outlook.line, params->priority);
-    struct ttft_work own = request_work(params, known);
+    double us = request_ttft_us(&outlook, &outlook.line, params, known, clock_now(&s->clock));
     struct ttft_verdict verdict;
-    double us = ttft_predict(&outlook, clock_now(&s->clock), &before, &own);
     return ttft_in_time(us, params->slo.ttft_us, &verdict) ? ST_OK : ttft_fail(&verdict, err);
 }
 

@@ -71,22 +71,22 @@ static double place_us(const struct ttft_outlook *outlook, const struct ttft_wor
     return outlook->residence_us * (ends - sqrt(ends)) / outlook->running;
 }
 
-/* What of the step that runs is over already when the request comes. */
-static double elapsed_us(const struct ttft_outlook *outlook, int64_t arrival_us)
+/* What of the step that runs is over already. */
+static double elapsed_us(const struct ttft_outlook *outlook, int64_t now_us)
 {
     double step_us = outlook->step_us + outlook->chunk * outlook->token_us;
-    if (outlook->running == 0 || arrival_us <= outlook->at_us) return 0;
-    return fmin((double)(arrival_us - outlook->at_us), step_us);
+    if (outlook->running == 0 || now_us <= outlook->at_us) return 0;
+    return fmin((double)(now_us - outlook->at_us), step_us);
 }
 
-double ttft_predict(const struct ttft_outlook *outlook, int64_t arrival_us,
+double ttft_predict(const struct ttft_outlook *outlook, int64_t now_us,
                     const struct ttft_work *before, const struct ttft_work *own)
 {
     if (outlook->chunk <= 0) return 0;
     double all = fill_us(outlook, before->tokens + own->tokens, before->attention + own->attention);
     double alone = fill_us(outlook, own->tokens, own->attention);
     double us = fmax(all, place_us(outlook, before, own) + alone);
-    return fmax(alone, us - elapsed_us(outlook, arrival_us));
+    return fmax(alone, us - elapsed_us(outlook, now_us));
 }
 
 bool ttft_in_time(double predicted_us, int64_t limit_us, struct ttft_verdict *verdict)

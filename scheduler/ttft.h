@@ -70,8 +70,8 @@ struct ttft_outlook {
     double residence_us; /* from admission to the end, of requests that ended of late; 0: none */
 };
 
-/* Microseconds from the arrival to the first token of a request behind `before`. */
-double ttft_predict(const struct ttft_outlook *outlook, int64_t arrival_us,
+/* Microseconds from now to the first token of a request behind `before`. */
+double ttft_predict(const struct ttft_outlook *outlook, int64_t now_us,
                     const struct ttft_work *before, const struct ttft_work *own);
 
 /* Of a request that is not taken. */

@@ -371,3 +371,23 @@ Test(admission, waits_for_places_count)
         client_free(clients[i]);
     bench_close(bench);
 }
+
+Test(admission, what_a_request_has_waited_counts_and_who_has_no_token_is_not_judged)
+{
+    struct bench *bench = bench_open(roomy, refusing(), (struct simulated_options){0});
+    struct error err = {0};
+    bench->now_us = 1000000;
+    struct request_params params = ask(text(0), 128, 6000);
+    params.arrival_us = 1000000 - 721;
+    cr_assert_eq(try_add(bench, params, &err), ST_LATE);
+    params.max_tokens = 0;
+    struct client *scored = add(bench, params);
+    run_out(bench);
+    params = ask(text(1), 128, 6000);
+    params.arrival_us = bench->now_us - 720;
+    struct client *client = add(bench, params);
+    run_out(bench);
+    client_free(scored);
+    client_free(client);
+    bench_close(bench);
+}
