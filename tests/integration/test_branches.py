@@ -305,6 +305,21 @@ def test_timings_and_slo(speaker):
     assert last["choices"] == []
 
 
+def test_a_model_that_forks_is_counted_as_branching(launch, tmp_path):
+    scripted_model.make(tmp_path, SCRIPT)
+    server = launch("--weights", "native", "--kv-type", "f32", "--context", "512", model=str(tmp_path))
+    limits = {"ttft_ms": 600000, "tpot_ms": 600000}
+
+    def met(shape):
+        return server.metric("espalier_slo_requests_total", ttft_ms="600000", tpot_ms="600000", shape=shape, outcome="met")
+
+    answer_of(server, "M", max_tokens=200, branching={"grammar": "multiverse"}, slo=limits)
+    assert (met("branching"), met("serial")) == (1, 0)
+    answer_of(server, "M", max_tokens=1, branching={"grammar": "multiverse"}, slo=limits)
+    assert (met("branching"), met("serial")) == (1, 1)
+    server.stop()
+
+
 def test_policies_change_no_token(launch, tmp_path):
     scripted_model.make(tmp_path, SCRIPT)
     stages = [serial(max_tokens=2), parallel([{"prompt": p} for p in ("=", ":", "Q", "L")], max_tokens=9),

@@ -27,6 +27,7 @@ static int64_t count_steps(void *unused)
 struct sight {
     struct request_slo slo;
     int32_t sequences; /* most at the same time */
+    int64_t arrival_us;
     uint64_t id;
 };
 static struct sight sights[16];
@@ -44,6 +45,7 @@ static void look(const struct request *request)
                   (slo->ttft_us == sight->slo.ttft_us && slo->tpot_us == sight->slo.tpot_us),
               "it does not change from stage to stage");
     sight->slo = *slo;
+    sight->arrival_us = request->stats.arrival_us;
     sight->sequences = max_i32(sight->sequences, request->stage->count);
 }
 
@@ -181,6 +183,19 @@ Test(request_slo, reaches_policies_in_every_kind_of_request)
     cr_assert_eq(sight_count, 5);
     expect_seen(3, 9000, 50000, 1);
     expect_seen(4, 9000, 50000, 1);
+    world_end(&world);
+}
+
+/* Its TTFT counts from when it had arrived, not from when it was parsed and tokenized: by the
+ * server's clock, which here is far behind the engine's. */
+Test(request_slo, waits_since_it_arrived)
+{
+    world_start(&world);
+    free(ask("", "\"max_tokens\":3"));
+    free(ask("", "\"max_tokens\":1"));
+    expect_seen(1, 2000000, 50000, 1);
+    cr_expect_eq(sights[0].arrival_us, 1);
+    cr_expect_eq(sights[1].arrival_us, 1 + 3 * STEP_US);
     world_end(&world);
 }
 

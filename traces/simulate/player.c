@@ -231,6 +231,7 @@ struct player *player_start(struct player_room *room, const struct trace_request
         .max_tokens = player->branches[0].max_tokens,
         .cached_tokens = min_i32(request->cached_tokens, request->prompt_tokens),
         .slo = {player->record.slo.ttft_us, player->record.slo.tpot_us},
+        .arrival_us = due_us,
         .events = {.context = player,
                    .token = take_token,
                    .finish = finish_sequence,
