@@ -6,8 +6,9 @@
 
 #include <math.h>
 
-#define MEMORY        32  /* values that a mean of late is of, about */
-#define PROBE_CONTEXT 1e3 /* tokens that the prompt tokens attend to whose price is asked for */
+#define MEMORY        32   /* values that a mean of late is of, about */
+#define LOOKED_AT     4096 /* of those that wait, in a tick; more are as if they were not there */
+#define PROBE_CONTEXT 1e3  /* tokens that the prompt tokens attend to whose price is asked for */
 
 /* --- work */
 
@@ -95,7 +96,7 @@ static void add_line(const struct scheduler *s, struct ttft_line *line)
         struct ttft_work work = running_work(s->running[i]);
         if (work.tokens > 0) ttft_line_add(line, s->running[i]->params.priority, &work);
     }
-    for (int32_t i = 0; i < s->waiting.count; i++) {
+    for (int32_t i = 0; i < min_i32(s->waiting.count, LOOKED_AT); i++) {
         struct ttft_work work = waiting_work(s->waiting.heap[i]);
         ttft_line_add(line, s->waiting.heap[i]->params.priority, &work);
     }
