@@ -22,7 +22,7 @@
 
 struct profile_options {
     struct load_words load;
-    const char *record, *name;
+    const char *record, *name, *steps;
     double seconds;
     int64_t max_rows, chunk, seed;
     bool json;
@@ -90,6 +90,25 @@ static enum status write_file(const char *path, const json_t *json, struct error
     return status;
 }
 
+/* One line a step, in the order in which they ran. */
+static enum status write_steps(const char *path, const struct recorded_steps *steps,
+                               struct error *err)
+{
+    FILE *file = fopen(path, "w");
+    if (!file) return fail(err, ST_IO, "--steps %s: %s", path, strerror(errno));
+    fputs("decode_rows,prefill_tokens,context_read,prefill_attention,us\n", file);
+    for (int64_t i = 0; i < steps->count; i++) {
+        const struct step_sample *sample = &steps->samples[i];
+        fprintf(file, "%d,%d,%lld,%.0f,%.0f\n", (int)sample->load.decode_rows,
+                (int)sample->load.prefill_tokens, (long long)sample->load.context_read,
+                sample->load.prefill_attention, sample->us);
+    }
+    bool written = !ferror(file);
+    if (fclose(file) != 0 || !written)
+        return fail(err, ST_IO, "--steps %s: %s", path, strerror(errno));
+    return ST_OK;
+}
+
 static void warn_of_poor_fit(const struct profile_fit *fit)
 {
     if (fit->median_error <= POOR_FIT) return;
@@ -143,6 +162,7 @@ static enum status record(const struct profile_options *o, struct error *err)
                                        .seconds = o->seconds,
                                        .seed = (uint64_t)o->seed};
     status = profile_record(&recording, &steps, err);
+    if (!status && o->steps) status = write_steps(o->steps, &steps, err);
     if (!status) status = finish(o, model, &capacity, &steps, err);
     free(steps.samples);
     model_free(model);
@@ -167,6 +187,7 @@ int command_profile(int argc, char **argv)
         .load = load_words_default(), .seconds = 30, .max_rows = 64, .chunk = 512, .seed = 1};
     struct option_spec table[8 + LOAD_OPTION_COUNT] = {
         {"record", OPT_STRING, &o.record, "FILE", "where the profile goes", 0, 0},
+        {"steps", OPT_STRING, &o.steps, "FILE", "write every step to it too (CSV)", 0, 0},
         {"name", OPT_STRING, &o.name, "NAME", "its name (default: the model's)", 0, 0},
         {"seconds", OPT_REAL, &o.seconds, "S",
          "how long to record (default 30; longer until there are 300 steps)", 0, 0},
@@ -176,7 +197,7 @@ int command_profile(int argc, char **argv)
         {"seed", OPT_INT, &o.seed, "N", "of the load (default 1)", 0, INT64_MAX},
         {"json", OPT_FLAG, &o.json, NULL, "print the profile, one JSON document", 0, 0},
     };
-    size_t count = 7 + load_options_table(&o.load, table + 7);
+    size_t count = 8 + load_options_table(&o.load, table + 8);
     int parsed = options_parse(&help, table, count, argc, argv);
     if (parsed) return parsed > 0 ? 0 : 2;
     struct error err = {0};

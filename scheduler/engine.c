@@ -59,6 +59,9 @@ struct engine {
     int32_t places_queued;  /* of them, those of the scheduler's queue; engine's thread only */
     struct inbox taken;     /* the inbox of this tick; engine's thread only */
 
+    bool (*work)(void *context); /* before the first request; NULL: no more. Engine's thread only */
+    void *work_context;
+
     pthread_mutex_t tick_lock; /* held while `ticked` runs, so that it can be taken away */
     void (*ticked)(void *context);
     void *ticked_context;
@@ -330,6 +333,13 @@ void engine_after_tick(struct engine *engine, void (*ticked)(void *context), voi
     pthread_mutex_unlock(&engine->tick_lock);
 }
 
+void engine_before_first(struct engine *engine, bool (*work)(void *context), void *context)
+{
+    engine->outlook = (struct ttft_outlook){0}; /* nobody is refused for what is only guessed yet */
+    engine->work = work;
+    engine->work_context = context;
+}
+
 void engine_close(struct engine *engine)
 {
     pthread_mutex_lock(&engine->lock);
@@ -356,6 +366,17 @@ bool engine_wait_idle(struct engine *engine, int64_t timeout_us)
 static bool inbox_empty(const struct inbox *inbox)
 {
     return !inbox->first && inbox->cancelled_count == 0;
+}
+
+/* What is to be done before the first request, as long as there is none. */
+static void work_before_first(struct engine *engine)
+{
+    while (engine->work) {
+        pthread_mutex_lock(&engine->lock);
+        bool go_on = !engine->stop && inbox_empty(&engine->inbox);
+        pthread_mutex_unlock(&engine->lock);
+        if (!go_on || !engine->work(engine->work_context)) engine->work = NULL;
+    }
 }
 
 /* Swaps the inbox for the empty one. With nothing else to do (`busy` false) it sleeps until there
@@ -415,6 +436,8 @@ static void *run(void *argument)
 {
     struct engine *engine = argument;
     bool busy = false;
+    work_before_first(engine);
+    publish_outlook(engine); /* it may have taught the predictor */
     while (take_inbox(engine, busy)) {
         deliver(engine);
         busy = scheduler_tick(engine->scheduler);

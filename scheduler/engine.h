@@ -13,6 +13,11 @@ struct engine;
 
 enum status engine_create(const struct scheduler_options *options, struct executor executor,
                           struct clock clock, struct engine **out, struct error *err);
+
+/* Before engine_start: until the first request comes, `work(context)` is called on the engine's
+ * thread again and again, until it is false; a request waits for one call at most. It may use the
+ * executor, which has no step in flight. */
+void engine_before_first(struct engine *engine, bool (*work)(void *context), void *context);
 enum status engine_start(struct engine *engine, struct error *err);
 
 /* From any thread. The queue's places are taken here, atomically: ST_FULL, ST_LATE and ST_CLOSED

@@ -65,10 +65,10 @@ struct policy {
     int32_t cap;
 };
 
-/* What policy_parse takes, in words for an error or a help text: the only list of them. The server
- * has no predictor of latency yet and runs those that need none. */
-#define POLICY_NAMES_SERVED "eager (all), off (one), cap:N (at most N, 1 to 999999)"
-#define POLICY_NAMES        "taper (what the batch can afford), taper-paper, " POLICY_NAMES_SERVED
+/* What policy_parse takes, in words for an error or a help text: the only list of them. */
+#define POLICY_NAMES                                                           \
+    "taper (what the batch can afford), taper-paper, eager (all), off (one), " \
+    "cap:N (at most N, 1 to 999999)"
 
 /* ST_USAGE: what was found, what is allowed. */
 enum status policy_parse(const char *text, struct policy *policy, struct error *err);

@@ -52,6 +52,9 @@ struct scheduler_counters {
     int64_t finished[FINISH_REASONS]; /* sequences, by enum finish_reason */
     int64_t deferred_rows;            /* sequences that could have used a row and got none */
     int32_t step_rows, step_tokens;   /* the last step */
+    int64_t predicted_steps;          /* collected, of those whose latency somebody predicted */
+    double predicted_us, measured_us; /* of these, sums */
+    double prediction_error;          /* sum of |predicted - measured| / measured */
     int64_t executor_us;              /* spent in the executor's submit and collect */
 };
 

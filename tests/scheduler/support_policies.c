@@ -25,7 +25,9 @@ const char *random_policy(struct rng *rng, struct scheduler_options *options,
     struct error err = {0};
     invariant(policy_parse(name, &options->policy, &err) == ST_OK, "%s", err.text);
     if (!policy_needs_predictor(&options->policy)) return name;
-    predictor_init(predictor, (enum shared_prefix)between(&own, SHARED_NONE, SHARED_BLOCKS));
+    struct step_prior prior = step_prior_usual(1000);
+    predictor_init(predictor, (enum shared_prefix)between(&own, SHARED_NONE, SHARED_BLOCKS),
+                   &prior);
     options->predictor = predictor_door(predictor);
     if (chance(&own, 0.3))
         options->predictor = constant(&useless[between(&own, 0, (int32_t)COUNT_OF(useless) - 1)]);

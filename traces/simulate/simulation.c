@@ -153,8 +153,12 @@ static void note_step(void *context, const struct cost_step *step)
     const struct simulation_options *options = run->options;
     int64_t latency_us = step->end_us - step->start_us;
     run->steps++;
+    /* What the policy expected, where it has a predictor that learns; it has not seen this step. */
+    double predicted_us = policy_needs_predictor(&options->policy)
+                              ? predictor_predict(&run->predictor, &step->load)
+                              : step->predicted_us;
     if (in_window(run, step->end_us))
-        results_add_step(run->builder, latency_us, step->rows, step->predicted_us);
+        results_add_step(run->builder, latency_us, step->rows, predicted_us);
     if (options->on_step)
         options->on_step(options->context, step->end_us, latency_us, step->rows, &step->load);
 }
@@ -312,7 +316,9 @@ void simulation_predictor(const struct simulation_options *options, struct predi
 {
     const struct profile *profile = options->profile;
     struct rng rng = {rng_at(options->seed, 0x70726d65)};
-    predictor_init(predictor, profile_shared_prefix(profile));
+    double single_us = profile_step_us(profile, &(struct step_load){.decode_rows = 1});
+    struct step_prior prior = step_prior_usual(single_us);
+    predictor_init(predictor, profile_shared_prefix(profile), &prior);
     for (int i = 0; i < PRIMING_STEPS; i++) {
         int32_t rows = 1 + (int32_t)(150 * rng_unit(&rng));
         int32_t tokens = (int32_t)(options->prefill_chunk * rng_unit(&rng));
