@@ -148,7 +148,9 @@ static void add_to_mean(double *mean, double value, int32_t *count, int32_t memo
 
 void note_urgent(struct scheduler *s, const struct ready *ready)
 {
-    s->urgent = ready->urgent_chunk > 0;
+    /* (A predictor may say anything, and a mean remembers it.) */
+    s->urgent =
+        ready->urgent_chunk > 0 && ready->urgent_us >= 0 && ready->urgent_us <= LONGEST_STEP_US;
     if (!s->urgent) return;
     int32_t count = s->urgent_steps;
     add_to_mean(&s->urgent_chunk, ready->urgent_chunk, &count, MEMORY);
