@@ -50,6 +50,11 @@ struct ready {
     int32_t prefill_chunk; /* tokens of prefill in the step at most; a policy may make it less */
     bool late_last;        /* false; true: prompts that are late (request_is_late) share what the
                               others leave of the chunk; each still has its one token */
+    /* Out: had more prompts waited, they could have had so many tokens of this step, which then
+     * would take so long. For who predicts how long prompts wait (ttft.h); urgent_chunk 0: the
+     * whole chunk, beside the rows that decode. */
+    int32_t urgent_chunk;
+    double urgent_us;
 };
 
 struct policy_ops {

@@ -125,6 +125,11 @@ static void choose(const struct policy *policy, struct ready *ready)
     taper_begin(&batch, ready);
     double most = most_us(ready, taper_now_us(&batch));
     int32_t fits = taper_fit_chunk(&batch, LEAST_CHUNK, most);
+    if (fits < batch.wanted) {
+        taper_set_chunk(&batch, fits);
+        ready->urgent_chunk = fits;
+        ready->urgent_us = taper_now_us(&batch);
+    }
     double needed = ceil(chunk_in_time(&batch, most));
     taper_set_chunk(&batch, needed < fits ? max_i32(LEAST_CHUNK, (int32_t)needed) : fits);
     if (batch.rows < ready->count) add_rows(&batch, most);

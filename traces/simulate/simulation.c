@@ -21,7 +21,7 @@ struct run {
     int64_t now_us;
     struct cost_executor *cost;
     struct scheduler *scheduler;
-    struct predictor predictor; /* the policy's */
+    struct predictor predictor; /* the policy's, or of who is refused */
     struct step_predictor planned_with;
     struct step_predictor unbiased;
     struct player_room room;
@@ -293,6 +293,8 @@ static enum status check(const struct simulation_options *options, const struct 
     if (options->concurrency == 0 && !(options->rate_scale > 0))
         return fail(err, ST_INVALID, "the rate is scaled by %g; more than 0 is allowed",
                     options->rate_scale);
+    if (options->concurrency > 0 && options->admission == ADMISSION_REFUSE)
+        return fail(err, ST_INVALID, "requests are refused in an open loop only");
     if (options->chunk_by_slo && options->step_target_us <= 0)
         return fail(err, ST_INVALID, "--prefill-chunk slo needs a limit for the time per token");
     return ST_OK;
@@ -370,12 +372,14 @@ static enum status open_run(struct run *run, struct error *err)
     cost_executor_on_step(run->cost, note_step, run);
     struct scheduler_options settings = {.prefill_chunk = options->prefill_chunk,
                                          .max_queue = queue_length(run),
-                                         .policy = options->policy};
+                                         .policy = options->policy,
+                                         .admission = options->admission};
     if (options->chunk_by_slo) {
         settings.predictor = profile_predictor(options->profile);
         settings.step_target_us = options->step_target_us;
     }
-    if (policy_needs_predictor(&options->policy)) {
+    bool refuses = options->admission == ADMISSION_REFUSE && !options->chunk_by_slo;
+    if (policy_needs_predictor(&options->policy) || refuses) {
         simulation_predictor(options, &run->predictor);
         settings.predictor = predictor_door(&run->predictor);
     }
