@@ -7,6 +7,7 @@
  *   step_load.h  what a step is made of, as far as its latency goes
  *   predictor.h  the latency of a step before it runs
  *   profiling.h  steps that nobody asked for, to learn from before the first request
+ *   ttft.h       when a first token would come, and who is refused for it
  *   scheduler.h  the tick: receive, schedule, forward, process (single thread, no locks)
  *   engine.h     the thread around it: one inbox for HTTP threads, snapshot for metrics, drain
  */
@@ -18,6 +19,7 @@
 #include "scheduler/policy.h"
 #include "scheduler/request.h"
 #include "scheduler/step_load.h"
+#include "scheduler/ttft.h"
 
 struct scheduler;
 
@@ -31,6 +33,9 @@ struct scheduler_options {
     int64_t step_target_us;
     int32_t max_queue;    /* sequences waiting, a request as many as it has now; else ST_FULL */
     struct policy policy; /* which sequences get a row; all zero: eager */
+    /* ADMISSION_REFUSE: ST_LATE for a request whose TTFT is predicted to be missed (ttft.h);
+     * without a predictor or a TTFT never. */
+    enum admission admission;
     struct block_hasher hasher; /* of the prefix tree: random where strangers choose prompts */
 };
 struct scheduler_options scheduler_options_default(void);
@@ -61,8 +66,9 @@ enum status scheduler_create(const struct scheduler_options *options, struct exe
 /* Cancels what is left: each request gets its done event. */
 void scheduler_free(struct scheduler *s);
 
-/* Queues a request; *id names it until events.done. ST_FULL: the queue is at max_queue; ST_INVALID:
- * it could never run here (context or KV pool too small), with the words a client should read. */
+/* Queues a request; *id names it until events.done. ST_FULL: the queue is at max_queue; ST_LATE:
+ * its first token would come too late (scheduler_options.admission); ST_INVALID: it could never run
+ * here (context or KV pool too small), with the words a client should read. */
 enum status scheduler_add(struct scheduler *s, const struct request_params *params, uint64_t *id,
                           struct error *err);
 

@@ -16,13 +16,14 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#define SERVE_OPTION_COUNT 15
+#define SERVE_OPTION_COUNT 16
 
 struct serve_options {
     struct load_words load;
-    const char *chat_template, *served_name, *host, *policy_name, *api_key_file;
+    const char *chat_template, *served_name, *host, *policy_name, *admission_name, *api_key_file;
     int64_t port, max_rows, prefill_chunk, max_queue, drain_timeout_us, frontends;
-    struct policy policy; /* of policy_name */
+    struct policy policy;     /* of policy_name */
+    enum admission admission; /* of admission_name */
     struct slo_options slo;
     struct server_limits limits;
     bool metrics_public, json;
@@ -46,6 +47,7 @@ static struct serve_options defaults(void)
         .load = load_words_default(),
         .host = "127.0.0.1",
         .policy_name = "eager",
+        .admission_name = "queue",
         .slo = slo_options_default(),
         .port = 8000,
         .max_rows = model_options_default().max_rows,
@@ -92,6 +94,10 @@ static int parse(struct serve_options *o, int argc, char **argv)
          "how many of a request's sequences (answers, branches) get a row in a "
          "step:\n" POLICY_NAMES " (default eager)",
          0, 0},
+        {"admission", OPT_STRING, &o->admission_name, "NAME",
+         "queue (default), or refuse: requests whose first token is predicted to come later\n"
+         "than their TTFT get 429 with Retry-After at once",
+         0, 0},
     };
     size_t count = load_options_table(&o->load, table);
     memcpy(table + count, rows, sizeof rows);
@@ -133,6 +139,7 @@ static enum status load(struct serving *s, const struct serve_options *o, struct
     scheduling.prefill_chunk = (int32_t)o->prefill_chunk;
     scheduling.max_queue = (int32_t)o->max_queue;
     scheduling.policy = o->policy;
+    scheduling.admission = o->admission;
     /* Nobody outside shall be able to make two prompts' keys collide. */
     if (getrandom(&scheduling.hasher, sizeof scheduling.hasher, 0) !=
         (ssize_t)sizeof scheduling.hasher)
@@ -188,6 +195,9 @@ static void settle_slo(struct serving *s, const struct serve_options *o, int64_t
     log_info("%s", strbuf_cstr(&words));
     if (slo_options_warning(&o->slo, single_row_us, &warning))
         log_warn("%s", strbuf_cstr(&warning));
+    if (o->admission == ADMISSION_REFUSE && s->slo.ttft_us == 0)
+        log_warn("--admission refuse and no --slo-ttft: only requests that name a TTFT themselves "
+                 "can be refused");
     strbuf_free(&words);
     strbuf_free(&warning);
 }
@@ -270,6 +280,7 @@ int command_serve(int argc, char **argv)
     enum status status = load_options_resolve(&o.load, &unused, &err);
     if (!status) status = chat_template_option(o.chat_template, &unused.chat, &err);
     if (!status) status = policy_parse(o.policy_name, &o.policy, &err);
+    if (!status) status = admission_parse(o.admission_name, &o.admission, &err);
     if (!status) status = slo_options_parse(&o.slo, &err);
     if (!status) status = serve(&serving, &o, &err);
     if (status) log_error("%s", err.text);

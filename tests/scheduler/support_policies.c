@@ -1,7 +1,9 @@
 #include "support_policies.h"
 #include "support_random.h"
+#include "support_watched_taper.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 static double always(const void *self, const struct step_load *load)
 {
@@ -22,9 +24,11 @@ const char *random_policy(struct rng *rng, struct scheduler_options *options,
     static double useless[] = {0, INFINITY, NAN, -1e9, 1e300};
     struct rng own = {rng_next(rng)};
     const char *name = policies[between(&own, 0, (int32_t)COUNT_OF(policies) - 1)];
+    if (getenv("ESPALIER_POLICY")) name = getenv("ESPALIER_POLICY");
     struct error err = {0};
     invariant(policy_parse(name, &options->policy, &err) == ST_OK, "%s", err.text);
     if (!policy_needs_predictor(&options->policy)) return name;
+    if (options->policy.ops == &policy_taper) options->policy = watched_taper();
     struct step_prior prior = some_prior(1000);
     predictor_init(predictor, (enum shared_prefix)between(&own, SHARED_NONE, SHARED_BLOCKS),
                    &prior);

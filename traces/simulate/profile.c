@@ -64,6 +64,21 @@ double profile_noise(const struct profile *profile)
     return profile->noise;
 }
 
+int64_t profile_kv_tokens(const struct profile *profile)
+{
+    return profile->kv_tokens;
+}
+
+void profile_set_noise(struct profile *profile, double noise)
+{
+    profile->noise = noise;
+}
+
+void profile_set_kv_tokens(struct profile *profile, int64_t kv_tokens)
+{
+    profile->kv_tokens = kv_tokens;
+}
+
 double profile_draw_noise(const struct profile *profile, struct rng *rng)
 {
     double sigma = profile->noise;

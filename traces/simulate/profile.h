@@ -30,6 +30,13 @@ enum shared_prefix profile_shared_prefix(const struct profile *profile);
 double profile_noise(const struct profile *profile); /* sigma of the logarithm */
 double profile_draw_noise(const struct profile *profile, struct rng *rng); /* lognormal, mean 1 */
 #define PROFILE_NOISE_MOST 2 /* that a file may have */
+int64_t profile_kv_tokens(const struct profile *profile);
+
+/* Another noise, another room, to see what they change; as a file may have them. */
+void profile_set_noise(struct profile *profile, double noise);
+void profile_set_kv_tokens(struct profile *profile, int64_t kv_tokens);
+#define PROFILE_KV_TOKENS_LEAST 16
+#define PROFILE_KV_TOKENS_MOST  ((int64_t)16 << 24)
 void profile_capacity(const struct profile *profile, struct executor_capacity *capacity);
 
 /* The mean. */

@@ -21,8 +21,9 @@ struct run {
     int64_t now_us;
     struct cost_executor *cost;
     struct scheduler *scheduler;
-    struct predictor predictor; /* the policy's */
+    struct predictor predictor; /* the policy's, or of who is refused */
     struct step_predictor planned_with;
+    struct step_predictor unbiased;
     struct player_room room;
     struct results_builder *builder;
 
@@ -292,6 +293,8 @@ static enum status check(const struct simulation_options *options, const struct 
     if (options->concurrency == 0 && !(options->rate_scale > 0))
         return fail(err, ST_INVALID, "the rate is scaled by %g; more than 0 is allowed",
                     options->rate_scale);
+    if (options->concurrency > 0 && options->admission == ADMISSION_REFUSE)
+        return fail(err, ST_INVALID, "requests are refused in an open loop only");
     if (options->chunk_by_slo && options->step_target_us <= 0)
         return fail(err, ST_INVALID, "--prefill-chunk slo needs a limit for the time per token");
     return ST_OK;
@@ -331,6 +334,27 @@ void simulation_predictor(const struct simulation_options *options, struct predi
     }
 }
 
+static double predict_biased(const void *self, const struct step_load *load)
+{
+    const struct run *run = self;
+    return run->options->predictor_bias * run->unbiased.predict(run->unbiased.self, load);
+}
+
+static void observe_unbiased(void *self, const struct step_load *load, double us)
+{
+    const struct run *run = self;
+    run->unbiased.observe(run->unbiased.self, load, us);
+}
+
+/* What it learns is right, what it says is not. */
+static struct step_predictor biased(struct run *run, struct step_predictor predictor)
+{
+    if (!predictor.predict || run->options->predictor_bias == 0) return predictor;
+    run->unbiased = predictor;
+    return (struct step_predictor){predict_biased, predictor.observe ? observe_unbiased : NULL, run,
+                                   predictor.shared};
+}
+
 static enum status open_run(struct run *run, struct error *err)
 {
     const struct simulation_options *options = run->options;
@@ -348,15 +372,18 @@ static enum status open_run(struct run *run, struct error *err)
     cost_executor_on_step(run->cost, note_step, run);
     struct scheduler_options settings = {.prefill_chunk = options->prefill_chunk,
                                          .max_queue = queue_length(run),
-                                         .policy = options->policy};
+                                         .policy = options->policy,
+                                         .admission = options->admission};
     if (options->chunk_by_slo) {
         settings.predictor = profile_predictor(options->profile);
         settings.step_target_us = options->step_target_us;
     }
-    if (policy_needs_predictor(&options->policy)) {
+    bool refuses = options->admission == ADMISSION_REFUSE && !options->chunk_by_slo;
+    if (policy_needs_predictor(&options->policy) || refuses) {
         simulation_predictor(options, &run->predictor);
         settings.predictor = predictor_door(&run->predictor);
     }
+    settings.predictor = biased(run, settings.predictor);
     run->planned_with = settings.predictor;
     return scheduler_create(&settings, cost_executor_door(run->cost), clock_virtual(&run->now_us),
                             &run->scheduler, err);
