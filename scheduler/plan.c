@@ -254,6 +254,7 @@ static void choose(struct scheduler *s, bool again)
     policy_choose(&s->policy, &ready);
     s->step_chunk = ready.prefill_chunk;
     s->late_last = ready.late_last;
+    note_urgent(s, &ready);
     int32_t count = 0;
     for (int32_t i = 0; i < s->ready_count; i++)
         if (s->ready[i]->chosen_step == s->step_number) s->chosen[count++] = s->ready[i];
@@ -355,8 +356,6 @@ static bool keeps_to_target(const struct scheduler *s, const struct step_load *d
     add_prefill_load(s, room, &load);
     return s->predictor.predict(s->predictor.self, &load) <= s->step_target_us;
 }
-
-#define LEAST_CHUNK 16
 
 /* The tokens that prefill may have in this step: prefill_chunk, or as many as fit the target beside
  * the rows that are planned already. By bisection: where a longer step is predicted to be shorter

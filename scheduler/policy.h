@@ -50,6 +50,11 @@ struct ready {
     int32_t prefill_chunk; /* tokens of prefill in the step at most; a policy may make it less */
     bool late_last;        /* false; true: prompts that are late (request_is_late) share what the
                               others leave of the chunk; each still has its one token */
+    /* Out: had more prompts waited, they could have had so many tokens of this step, which then
+     * would take so long. For who predicts how long prompts wait (ttft.h); urgent_chunk 0: the
+     * whole chunk, beside the rows that decode. */
+    int32_t urgent_chunk;
+    double urgent_us;
 };
 
 struct policy_ops {
@@ -64,10 +69,10 @@ struct policy {
     int32_t cap;
 };
 
-/* What policy_parse takes, in words for an error or a help text: the only list of them. The server
- * has no predictor of latency yet and runs those that need none. */
-#define POLICY_NAMES_SERVED "eager (all), off (one), cap:N (at most N, 1 to 999999)"
-#define POLICY_NAMES        "taper (what the batch can afford), taper-paper, " POLICY_NAMES_SERVED
+/* What policy_parse takes, in words for an error or a help text: the only list of them. */
+#define POLICY_NAMES                                                           \
+    "taper (what the batch can afford), taper-paper, eager (all), off (one), " \
+    "cap:N (at most N, 1 to 999999)"
 
 /* ST_USAGE: what was found, what is allowed. */
 enum status policy_parse(const char *text, struct policy *policy, struct error *err);

@@ -164,6 +164,11 @@ static void choose(const struct policy *policy, struct ready *ready)
     double needed = ceil(chunk_in_time(&batch, limits.most_us));
     int32_t fits = taper_fit_chunk(&batch, LEAST_CHUNK, limits.most_us);
     if (needed > fits) fits = taper_fit_chunk(&batch, LEAST_CHUNK, limits.urgent_us);
+    if (fits < batch.wanted) {
+        taper_set_chunk(&batch, fits);
+        ready->urgent_chunk = fits;
+        ready->urgent_us = taper_now_us(&batch);
+    }
     taper_set_chunk(&batch, needed < fits ? max_i32(LEAST_CHUNK, (int32_t)needed) : fits);
     if (batch.rows < ready->count) add_rows(&batch, limits.most_us);
     ready->prefill_chunk = taper_fit_chunk(&batch, batch.chunk, limits.most_us);

@@ -126,6 +126,18 @@ static void note_fit(struct prediction_fit *fit, double said_us, double us)
     fit->bias = fmin(fmax(fit->bias * (1 + FIT_MEMORY * off), 1 / FIT_MOST), FIT_MOST);
 }
 
+/* What the step took, for the predictor and for those who want to know how good it is. */
+static void learn(struct scheduler *s, const struct step *step, double us)
+{
+    note_fit(&s->fit, step->predicted_us, us);
+    if (s->predictor.observe) s->predictor.observe(s->predictor.self, &step->load, us);
+    if (step->predicted_us <= 0 || us <= 0) return;
+    s->counters.predicted_steps++;
+    s->counters.predicted_us += step->predicted_us;
+    s->counters.measured_us += us;
+    s->counters.prediction_error += fabs(step->predicted_us / us - 1);
+}
+
 void process(struct scheduler *s)
 {
     struct step *step = &s->steps[s->oldest];
@@ -143,9 +155,7 @@ void process(struct scheduler *s)
         fail_step(s, step, status, &err);
         return;
     }
-    note_fit(&s->fit, step->predicted_us, (double)latency_us);
-    if (s->predictor.observe)
-        s->predictor.observe(s->predictor.self, &step->load, (double)latency_us);
+    learn(s, step, (double)latency_us);
     for (int32_t at = 0; at < step->plan.row_count; at++)
         process_row(s, step->owners[at], &step->rows[at], &step->results[at], now_us);
 }

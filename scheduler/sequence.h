@@ -137,6 +137,7 @@ struct request {
     struct request_params params;
     struct request_stats stats;
     struct block_key root;   /* of its chains in the prefix tree: the salt */
+    int32_t known;           /* of the prompt's tokens, those that may be found in the tree */
     uint64_t stats_step;     /* the last step counted in stats.steps */
     bool cancelled, at_pool; /* it ends in the next tick: by the client; at the end of the pool */
     struct stage *first_stage, *stage; /* in order; the one that runs */

@@ -29,7 +29,9 @@ const char *random_policy(struct rng *rng, struct scheduler_options *options,
     invariant(policy_parse(name, &options->policy, &err) == ST_OK, "%s", err.text);
     if (!policy_needs_predictor(&options->policy)) return name;
     if (options->policy.ops == &policy_taper) options->policy = watched_taper();
-    predictor_init(predictor, (enum shared_prefix)between(&own, SHARED_NONE, SHARED_BLOCKS));
+    struct step_prior prior = some_prior(1000);
+    predictor_init(predictor, (enum shared_prefix)between(&own, SHARED_NONE, SHARED_BLOCKS),
+                   &prior);
     options->predictor = predictor_door(predictor);
     if (chance(&own, 0.3))
         options->predictor = constant(&useless[between(&own, 0, (int32_t)COUNT_OF(useless) - 1)]);
@@ -43,4 +45,10 @@ struct request_slo random_slo(uint64_t seed, int64_t index)
     struct rng own = {rng_at(seed, (uint64_t)index)};
     return (struct request_slo){ttft_us[between(&own, 0, (int32_t)COUNT_OF(ttft_us) - 1)],
                                 tpot_us[between(&own, 0, (int32_t)COUNT_OF(tpot_us) - 1)]};
+}
+
+struct step_prior some_prior(double single_row_us)
+{
+    static const struct step_prior prior = {20e3, 70, 20, 0.08, 0.005};
+    return step_prior_scaled(&prior, single_row_us);
 }

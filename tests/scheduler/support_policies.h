@@ -18,6 +18,9 @@ const char *random_policy(struct rng *rng, struct scheduler_options *options,
                           struct predictor *predictor);
 
 /* None, hopeless, tight or loose, beside steps of a millisecond; the index-th of a workload. */
+/* Of no machine in particular, on which a single row takes so long. */
+struct step_prior some_prior(double single_row_us);
+
 struct request_slo random_slo(uint64_t seed, int64_t index);
 
 #endif

@@ -26,7 +26,7 @@
 
 struct words { /* the command line, before it is understood */
     const char *trace, *preset, *format, *profile, *policies, *slo_kind, *slo_ttft, *slo_tpot;
-    const char *chunk, *clients, *cache, *report;
+    const char *chunk, *admission, *clients, *cache, *report;
     double rate; /* NAN: as the trace says */
     double target;
     double noise, bias; /* NAN: as the profile says, none */
@@ -203,6 +203,11 @@ static enum status understand(const struct words *w, struct sweep_options *sweep
         status = fail(err, ST_USAGE, "--prefill-chunk best needs --goodput");
     if (!status && sweep->chunk_rule == CHUNK_SLO && base->slo.tpot_us == 0)
         status = fail(err, ST_USAGE, "--prefill-chunk slo needs --slo-tpot");
+    if (!status) status = admission_parse(w->admission, &base->admission, err);
+    if (!status && w->clients && base->admission == ADMISSION_REFUSE)
+        status = fail(err, ST_USAGE,
+                      "--admission refuse is for an open loop: a client of --concurrency that is "
+                      "refused would ask again at once");
     if (!status) status = profile_find(w->profile, profile, err);
     if (!status) status = open_source(w, &base->slo, source, err);
     if (status) return status;
@@ -298,14 +303,16 @@ static enum status simulate(const struct words *w, const char *command, struct e
 int command_simulate(int argc, char **argv)
 {
     static const struct command_help help = {
-        "espalier simulate", "espalier simulate --preset W4 --policy off,eager,cap:4 --goodput",
+        "espalier simulate",
+        "espalier simulate --preset W4 --policy off,eager,cap:4,taper --goodput",
         "Runs the scheduler that serves over a workload in virtual time, on a model of what a step "
         "costs, and scores each policy: SLO attainment, goodput, TTFT, TPOT (docs/workloads.md)."};
     struct words w = {.format = "auto",
                       .profile = "study-h200",
-                      .policies = "off,eager,cap:4",
+                      .policies = "off,eager,cap:4,taper",
                       .slo_kind = "mean",
                       .chunk = "256",
+                      .admission = "queue",
                       .rate = NAN,
                       .noise = NAN,
                       .bias = NAN,
@@ -322,10 +329,14 @@ int command_simulate(int argc, char **argv)
          "h100x2-qwen3-32b, h100-qwen3-32b-fp8, each also with -noshare, or a JSON file",
          0, 0},
         {"policy", OPT_STRING, &w.policies, "LIST",
-         "policies to compare (default off,eager,cap:4), of\n" POLICY_NAMES, 0, 0},
+         "policies to compare (default off,eager,cap:4,taper), of\n" POLICY_NAMES, 0, 0},
         {"prefill-chunk", OPT_STRING, &w.chunk, "N|best|slo",
          "prompt tokens of a step (default 256); best: each policy's own best of 128, 256,\n"
          "384, 512 (with --goodput); slo: the largest up to 512 whose step fits --slo-tpot",
+         0, 0},
+        {"admission", OPT_STRING, &w.admission, "NAME",
+         "queue (default), or refuse: requests whose first token is predicted to miss\n"
+         "--slo-ttft (docs/admission.md)",
          0, 0},
         {NULL, OPT_FLAG, NULL, NULL, "Load", 0, 0},
         {"rate", OPT_REAL, &w.rate, "R",

@@ -12,7 +12,7 @@
 
 #include "base/rng.h"
 #include "base/status.h"
-#include "scheduler/step_load.h"
+#include "scheduler/predictor.h"
 
 #include <jansson.h>
 
@@ -41,6 +41,9 @@ void profile_capacity(const struct profile *profile, struct executor_capacity *c
 
 /* The mean. */
 double profile_step_us(const struct profile *profile, const struct step_load *load);
+
+/* What a server would guess of it from bytes and operations: a straight line. */
+struct step_prior profile_prior(const struct profile *profile);
 
 /* It as a predictor that is never wrong but for the noise. The profile is borrowed. */
 struct step_predictor profile_predictor(const struct profile *profile);

@@ -71,6 +71,8 @@ static json_t *policy_json(const struct sweep_options *options, const struct pol
     json_object_set_new(json, "prefill_chunk", json_integer(policy->setting.chunk));
     if (policy->setting.chunk_by_slo)
         json_object_set_new(json, "prefill_chunk_rule", json_string("slo"));
+    if (policy->setting.admission == ADMISSION_REFUSE)
+        json_object_set_new(json, "admission", json_string("refuse"));
     if (policy->results) {
         json_object_set_new(json, "warmup_s", json_real((double)policy->warm_us / 1e6));
         json_object_set_new(json, "not_scored", json_integer(policy->not_scored));
