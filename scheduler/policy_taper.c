@@ -13,7 +13,8 @@
  * and loses more in every baseline, bounds nobody any more; the clamp stays even if all have.
  *
  * Classes. Each request bounds the step by its own TPOT. The clamp is for readers who wait for the
- * next token; a request whose branches run ahead is kept by its slack alone. Prompts that cannot
+ * next token, as far as the baseline keeps it; a request whose branches run ahead, or whose clamp
+ * is exceeded whatever is chosen, is kept by its slack alone. Prompts that cannot
  * wait may make the step as long as the largest TPOT bears, as far as the slack of all reaches.
  *
  * Prompts whose first token is late come behind
@@ -49,7 +50,7 @@
 /* Of those who decode under a TPOT. */
 struct bounds {
     double slack_us;    /* least, beyond the baseline's end */
-    double serial_us;   /* smallest TPOT of those who wait for their next token */
+    double serial_us;   /* smallest TPOT, that the baseline keeps, of who waits for a token */
     double smallest_us; /* of all that are not lost */
     double largest_us;  /* of them */
     double lost_us;     /* smallest of those that are */
@@ -79,7 +80,8 @@ static void bound_by(struct bounds *bounds, const struct request *request, int64
     bounds->smallest_us = fmin(bounds->smallest_us, tpot_us);
     bounds->slack_us = fmin(bounds->slack_us, slack_us);
     bounds->largest_us = fmax(bounds->largest_us, tpot_us);
-    if (request->stage->unfinished == 1 || slack_us <= 0)
+    bool waits = request->stage->unfinished == 1 || slack_us <= 0;
+    if (waits && base_us <= CLAMP * tpot_us) /* else no width keeps it there */
         bounds->serial_us = fmin(bounds->serial_us, tpot_us);
 }
 

@@ -107,7 +107,8 @@ static void find_limits(const struct ready *ready, double base_us, double *most_
         any = fmin(any, own);
         slack = fmin(slack, -late);
         largest = fmax(largest, own);
-        if (request->stage->unfinished == 1 || late >= 0) serial = fmin(serial, own);
+        bool waits = request->stage->unfinished == 1 || late >= 0;
+        if (waits && base_us <= 0.9 * own) serial = fmin(serial, own);
     }
     double part = fmax(0.7, fmin(0.9, 1 - 3 * ready->fit.spread));
     any = isinf(any) ? lost_own : any;
