@@ -33,9 +33,9 @@ double request_ttft_us(const struct ttft_outlook *outlook, const struct ttft_lin
 {
     struct ttft_work before = ttft_line_before(line, params->priority);
     struct ttft_work own = request_work(params, known);
+    double us = ttft_predict(outlook, now_us, &before, &own);
     bool earlier = params->arrival_us > 0 && params->arrival_us < now_us;
-    double waited_us = earlier ? (double)(now_us - params->arrival_us) : 0;
-    return waited_us + ttft_predict(outlook, now_us, &before, &own);
+    return us > 0 && earlier ? us + (double)(now_us - params->arrival_us) : us;
 }
 
 bool request_awaits_token(const struct request_params *params)

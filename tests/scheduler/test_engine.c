@@ -477,16 +477,18 @@ Test(engine, several_requests_are_judged_by_the_first_token_of_all)
     struct remote *remotes[3];
     struct request_params params[3];
     uint64_t ids[3] = {0};
+    struct remote *busy = remote_create(9, 24, 10, 1);
+    cr_assert_eq(submit(&house, busy, &err), ST_OK, "%s", err.text);
     for (uint64_t i = 0; i < 3; i++) {
-        remotes[i] = hurried(i, 24, 1, 33999);
+        remotes[i] = hurried(i, 24, 1, 67999);
         params[i] = remotes[i]->client->params;
     }
     cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, NULL, &err), ST_LATE);
-    params[0].slo.ttft_us = 34000;
+    params[0].slo.ttft_us = 68000;
     cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, NULL, &err), ST_OK, "%s",
                  err.text);
     /* All of them stand before the next one. */
-    struct remote *next = hurried(4, 24, 1, 4 * 34000 - 1);
+    struct remote *next = hurried(4, 24, 1, 5 * 34000 - 1);
     cr_assert_eq(submit(&house, next, &err), ST_LATE);
     next->client->params.slo.ttft_us++;
     cr_assert_eq(submit(&house, next, &err), ST_OK, "%s", err.text);
@@ -495,6 +497,7 @@ Test(engine, several_requests_are_judged_by_the_first_token_of_all)
     for (uint64_t i = 0; i < 3; i++)
         expect_right(remotes[i], i);
     expect_right(next, 4);
+    expect_right(busy, 9);
     close_house(&house);
 }
 
