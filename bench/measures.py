@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import pages
+
 CONTEXT, WINDOWS = 512, 24
 
 
@@ -17,6 +19,18 @@ def run(command):
 
 def run_json(command):
     return json.loads(run(command + ["--json"])[0])
+
+
+def read_document(stream):
+    """The JSON document that a program prints while it goes on running; None: the stream ends before it does."""
+    text = ""
+    for line in stream:
+        text += line
+        try:
+            return json.loads(text)
+        except ValueError:
+            continue
+    return None
 
 
 def espalier_perplexity(espalier, model, weights, text, threads, windows=WINDOWS):
@@ -40,11 +54,7 @@ def note(words):
 
 
 def print_table(head, rows):
-    """Markdown; the first column is words, the others stand at the right."""
-    print("| " + " | ".join(head) + " |")
-    print("| --- |" + " ---: |" * (len(head) - 1))
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
+    print(pages.table(head, rows))
 
 
 def verdict(passed):

@@ -63,13 +63,10 @@ class Server:
         self.log = open(os.path.join(args.work, "server.log"), "w+")
         self.process = subprocess.Popen([espalier, "serve", "--model", model, "--port", "0", "--json", "--max-rows", str(args.streams),
                                          "--kv-memory", "1GiB"], stdout=subprocess.PIPE, stderr=self.log, text=True)
-        text = ""
-        while not text.rstrip().endswith("}"):
-            line = self.process.stdout.readline()
-            if not line:
-                sys.exit("the server did not start:\n" + open(self.log.name).read()[-2000:])
-            text += line
-        self.url = json.loads(text)["url"]
+        ready = measures.read_document(self.process.stdout)
+        if ready is None:
+            sys.exit("the server did not start:\n" + open(self.log.name).read()[-2000:])
+        self.url = ready["url"]
 
     def __enter__(self):
         return self

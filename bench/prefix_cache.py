@@ -15,6 +15,8 @@ import threading
 import time
 import urllib.request
 
+import measures
+
 WORDS = ("the gardener plants trees along a wall and trains every branch with care so that light reaches all leaves "
          "while wind and frost pass by without harm until autumn comes ").split()
 QUESTIONS = 8
@@ -74,13 +76,10 @@ def serving(espalier, model, *options):
     server = subprocess.Popen([espalier, "serve", "--model", model, "--port", "0", "--json", *options],
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        text = ""
-        while not text.rstrip().endswith("}"):
-            line = server.stdout.readline()
-            if not line:
-                raise SystemExit("the server did not start: run the same serve command by hand")
-            text += line
-        yield json.loads(text)["url"]
+        ready = measures.read_document(server.stdout)
+        if ready is None:
+            raise SystemExit("the server did not start: run the same serve command by hand")
+        yield ready["url"]
     finally:
         server.terminate()
         server.wait()

@@ -5,6 +5,7 @@
  *   tokenizer.h   byte-level BPE, incremental detokenizing, stop strings
  *   chat.h        chat templates
  *   sampling.h    logits to a token
+ *   step_prior.h  what a step of it may take, before any ran
  *   model.h       a loaded model: weights on a backend, one forward pass a step, executor over it
  */
 #ifndef MODEL_MODEL_H

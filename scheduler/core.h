@@ -38,9 +38,12 @@ struct scheduler {
     struct request_limits limits;
     int32_t max_rows;      /* requests running, and rows in a step */
     int32_t prefill_chunk; /* tokens a step, over all rows that are not decoding */
-    int32_t step_chunk;    /* of the step that is planned: what the policy made of it */
+    int32_t step_chunk;    /* of the step that is planned: what the policy made of it, */
+    bool late_last;        /* and whether prompts that are late come behind the others */
+    int64_t start_us;      /* when it will begin */
     struct policy policy;
     struct step_predictor predictor; /* for the policy, and to make the chunk smaller: plan.c */
+    struct prediction_fit fit;       /* of the predictor, by the steps that were collected */
     double step_target_us;           /* 0: none */
     struct load_meter *meter;        /* NULL without a predictor */
     struct step_load last_load;      /* of the last step whose load was measured */

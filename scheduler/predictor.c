@@ -67,12 +67,6 @@ static int32_t tokens_of(const struct step_load *load)
 
 /* --- the prior */
 
-struct step_prior step_prior_usual(double single_row_us)
-{
-    static const struct step_prior usual = {20e3, 70, 20, 0.08, 0.005};
-    return step_prior_scaled(&usual, single_row_us);
-}
-
 double step_prior_single_row_us(const struct step_prior *prior)
 {
     return prior->fixed_us + prior->token_us + prior->row_us;
@@ -85,7 +79,8 @@ static double allowed(double us)
 
 struct step_prior step_prior_scaled(const struct step_prior *prior, double single_row_us)
 {
-    double scale = single_row_us / step_prior_single_row_us(prior);
+    double before_us = step_prior_single_row_us(prior);
+    double scale = before_us > 0 ? single_row_us / before_us : 1;
     return (struct step_prior){allowed(prior->fixed_us * scale), allowed(prior->token_us * scale),
                                allowed(prior->row_us * scale), allowed(prior->context_us * scale),
                                allowed(prior->attention_us * scale)};

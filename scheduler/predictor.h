@@ -26,7 +26,7 @@
 #define PREDICTOR_BINS    31 /* ranges of tokens: predictor.c */
 #define PREDICTOR_WEIGHTS (PREDICTOR_TERMS + PREDICTOR_BINS)
 
-/* A guess, good to some tens of percent up to a factor of two: microseconds for a step, a token of
+/* A guess, good to a factor of two or three: microseconds for a step, a token of
  * it, a row, a slot of context and a unit of prefill attention. Each from LEAST to MOST. */
 #define STEP_PRIOR_LEAST 1e-9
 #define STEP_PRIOR_MOST  1e9
@@ -34,9 +34,6 @@ struct step_prior {
     double fixed_us, token_us, row_us, context_us, attention_us;
 };
 
-/* The shape of a large model on a GPU, of which a single row takes single_row_us; a small model on
- * a CPU is learned from there, too. */
-struct step_prior step_prior_usual(double single_row_us);
 double step_prior_single_row_us(const struct step_prior *prior);
 /* In the same proportions (as far as LEAST and MOST allow), with a single row of so many
  * microseconds. */

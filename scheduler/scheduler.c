@@ -101,6 +101,7 @@ enum status scheduler_create(const struct scheduler_options *options, struct exe
     s->prefill_chunk = options->prefill_chunk;
     s->policy = options->policy;
     s->predictor = options->predictor;
+    s->fit.bias = 1;
     s->step_target_us = (double)options->step_target_us;
     if (s->predictor.predict) s->admission = options->admission;
     /* See queue.h: what waits or runs never exceeds this. */
@@ -253,10 +254,7 @@ static struct step *schedule(struct scheduler *s)
 
 static void predict(struct scheduler *s, struct step *step)
 {
-    /* Who learns looks at the load, who plans behind a step in flight at the prediction, who tells
-     * when a first token comes at both. */
-    bool wanted = s->predictor.observe || s->capacity.depth > 1 || s->admission == ADMISSION_REFUSE;
-    if (!s->predictor.predict || !wanted) return;
+    if (!s->predictor.predict) return;
     s->last_load = step->load = load_meter_measure(s->meter, step->rows, step->plan.row_count);
     double us = s->predictor.predict(s->predictor.self, &step->load);
     step->predicted_us = us >= 0 && us <= LONGEST_STEP_US ? us : 0; /* else it says nothing */

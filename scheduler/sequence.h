@@ -187,6 +187,14 @@ static inline int32_t request_width(const struct request *request)
     return stage->unfinished;
 }
 
+/* It has missed its TTFT: no first token yet, and none can come in time. */
+static inline bool request_is_late(const struct request *request, int64_t now_us)
+{
+    int64_t ttft_us = request->params.slo.ttft_us;
+    return ttft_us && request->stats.first_token_us == 0 &&
+           now_us - request->stats.arrival_us > ttft_us;
+}
+
 /* --- walking a request */
 
 static inline struct sequence *request_begin(const struct request *request)

@@ -29,8 +29,17 @@ def problems(document):
             low, high = policy["max_rate_interval"]
             if not (0.1 < policy["max_rate"] < 20 and 0 <= low <= policy["max_rate"] <= high):
                 yield f"{place}: a rate of {policy['max_rate']} requests/s, between {low} and {high}"
-    if len(rates) != 3 * 2 * 3:
-        yield f"{len(rates)} cells, expected 3 workloads x 2 modes x 3 policies"
+        over = cell["taper_over_best_rival"]
+        best = max((rate, policy) for (workload, mode, policy), rate in rates.items()
+                   if (workload, mode) == (cell["workload"], cell["mode"]) and policy != "taper")
+        taper = rates[cell["workload"], cell["mode"], "taper"]
+        ratio, low, high = over["ratio"]
+        if abs(ratio - taper / best[0]) > 1e-9 or rates[cell["workload"], cell["mode"], over["rival"]] != best[0]:
+            yield f"{cell['workload']} {cell['mode']}: taper gets {taper}, the best rival {best}; the document says {over}"
+        if not low <= ratio <= high or ratio < 0.97 or high < 1:
+            yield f"{cell['workload']} {cell['mode']}: taper over {over['rival']} is {ratio}, between {low} and {high}"
+    if len(rates) != 3 * 2 * 4:
+        yield f"{len(rates)} cells, expected 3 workloads x 2 modes x 4 policies"
     for workload in {place[0] for place in rates}:
         shared, alone = ({policy: rates[workload, mode, policy] for policy in ("off", "eager", "cap:2")}
                          for mode in ("shared", "noshare"))
@@ -44,11 +53,30 @@ def problems(document):
         for rival, mean in row["geometric_means"].items():
             if mean is None or not 0 < mean[1] <= mean[0] <= mean[2]:
                 yield f"{row['policy']} over {rival}, {row['mode']}: {mean}"
+        if row["policy"] == "taper" and row["geometric_means"]["best rival"][0] < 1:
+            yield f"taper over the best rival of each cell, {row['mode']}: {row['geometric_means']['best rival']}"
+
+
+def page_problems(document):
+    """The page is made from the document alone: written twice it is the same, and what stands around it stays."""
+    with tempfile.TemporaryDirectory() as folder:
+        page, source = pathlib.Path(folder, "page.md"), pathlib.Path(folder, "document.json")
+        source.write_text(json.dumps(document))
+        page.write_text("# before\n\n<!-- goodput.sh x -->\nold\n<!-- end of goodput.sh -->\n\nbehind\n")
+        texts = []
+        for _ in range(2):
+            subprocess.run(["bash", "bench/goodput.sh", "--from", source, "--markdown", page, "--json"], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+            texts.append(page.read_text())
+    if texts[0] != texts[1] or not texts[0].startswith("# before\n") or not texts[0].endswith("\n\nbehind\n") or "old" in texts[0]:
+        yield f"written twice the page is not the same, or what stood around it is gone: {texts}"
+    for row in document["summary"]:
+        if row["policy"] == "taper" and f"{row['geometric_means']['off'][0]:.2f} (" not in texts[0]:
+            yield f"the page lacks {row}"
 
 
 def main():
     document = run()
-    found = list(problems(document))
+    found = [*problems(document), *page_problems(document)]
     spent = os.times().children_user + os.times().children_system
     if spent > CPU_SECONDS:
         found.append(f"{spent:.0f} s of processor time, expected at most {CPU_SECONDS}")

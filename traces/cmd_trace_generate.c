@@ -144,6 +144,10 @@ int trace_generate(int argc, char **argv)
          "poisson (default), gamma:CV (CV: variation of the gaps; Poisson has 1),\nor azure: as in "
          "the Azure conversation trace, scaled to --rate",
          0, 0},
+        {"rate-levels", OPT_STRING, &g.texts.levels, "WEIGHT:TIME,...",
+         "the rate changes in turns, on average it is --rate: 1:300s,2:300s is\nfive minutes of a "
+         "rate and five of twice as much",
+         0, 0},
         {"json", OPT_FLAG, &g.json, NULL, "the header as one JSON document", 0, 0},
         {NULL, OPT_FLAG, NULL, NULL, "Lengths and prompts:", 0, 0},
         {"lengths", OPT_STRING, &g.texts.lengths, "FROM",

@@ -103,6 +103,24 @@ def test_the_issue_s_commands(run, tmp_path):
         ("eager", "off"), ("cap:4", "off"), ("cap:4", "eager")}
 
 
+def test_every_policy_at_its_own_chunk(run):
+    """Issue 8's command, on a shorter trace and with fewer seeds."""
+    run("trace", "generate", "--preset", "W4", "--rate", "1.5", "--seed", "7", "--duration", "40s", "--out", "w4.jsonl")
+    names = "taper,taper-paper,off,eager,cap:2,cap:4,cap:8".split(",")
+    out, _ = run("simulate", "--trace", "w4.jsonl", "--profile", "study-h200-noshare", "--policy", ",".join(names), "--goodput",
+                 "--prefill-chunk", "best", "--seeds", "3", "--json")
+    found = json.loads(out)
+    assert [policy["policy"] for policy in found["policies"]] == names
+    assert all(policy["prefill_chunk"] in (128, 256, 384, 512) for policy in found["policies"])
+    rates = {policy["policy"]: policy["goodput"]["max_rate"] for policy in found["policies"]}
+    for policy in found["policies"]:  # no chunk gives a policy more
+        for chunk in 128, 256, 384, 512:
+            alone, _ = run("simulate", "--trace", "w4.jsonl", "--profile", "study-h200-noshare", "--policy", policy["policy"], "--rate",
+                           str(rates[policy["policy"]] * 1.01), "--prefill-chunk", str(chunk), "--seeds", "3", "--json")
+            assert json.loads(alone)["policies"][0]["slo_attainment"] < 0.95, (policy["policy"], chunk)
+    assert rates["taper"] > rates["off"]
+
+
 def test_the_page_s_commands(run, tmp_path):
     """Those of the simulating part of docs/workloads.md, on runs of half a minute."""
     page = (ROOT / "docs" / "workloads.md").read_text()
@@ -260,6 +278,32 @@ def test_a_spoilt_cache_costs_time_only(document, tmp_path):
     assert document(*QUICK) == fresh
     (tmp_path / "file").write_text("")
     assert document(*QUICK, "--cache", tmp_path / "file" / "under") == fresh
+
+
+# --- what a policy must stand
+
+def test_a_biased_predictor_another_noise_another_room(document, simulate, steady):
+    common = "--trace", steady, "--rate", "2", "--policy", "taper,eager", "--slo-tpot", "25ms"
+    plain = document(*common)
+    assert (plain["predictor_bias"], plain["noise"], plain["kv_tokens"]) == (1, 0.04, 229000)
+    biased = document(*common, "--predictor-bias", "1.15")
+    assert biased["predictor_bias"] == 1.15
+    assert by_policy(biased)["eager"] == by_policy(plain)["eager"]  # it asks no predictor
+    errors = [by_policy(found)["taper"]["steps"]["predicted_error"] for found in (plain, biased)]
+    assert errors[0] < 0.06 and 0.1 < errors[1] < 0.2
+    quiet, small = document(*common, "--noise", "0"), document(*common, "--kv-tokens", "900")
+    assert (quiet["noise"], small["kv_tokens"]) == (0, 900)
+    for other in quiet, small:
+        assert by_policy(other)["eager"] != by_policy(plain)["eager"]
+    for wrong in (("--predictor-bias", "0"), ("--noise", "2.1"), ("--kv-tokens", "8")):
+        assert wrong[0] in simulate(*common, *wrong, code=2)[1]
+
+
+def test_the_cache_knows_what_a_policy_had_to_stand(document):
+    command = *QUICK, "--brief", "--policy", "taper"
+    kept = [document(*command), document(*command, "--predictor-bias", "3"), document(*command, "--kv-tokens", "3000")]
+    assert kept[0]["policies"] != kept[1]["policies"] and kept[0]["policies"] != kept[2]["policies"]
+    assert kept == [document(*command), document(*command, "--predictor-bias", "3"), document(*command, "--kv-tokens", "3000")]
 
 
 # --- loads

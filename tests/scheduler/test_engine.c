@@ -420,6 +420,76 @@ Test(engine, tells_once_after_each_tick)
     }
 }
 
+/* --- before the first request */
+
+struct chores {
+    _Atomic int32_t done;
+    int32_t most; /* then there are no more */
+};
+
+static bool do_chore(void *context)
+{
+    struct chores *chores = context;
+    return atomic_fetch_add(&chores->done, 1) + 1 < chores->most;
+}
+
+static void start_with(struct house *house, struct chores *chores)
+{
+    struct error err = {0};
+    engine_before_first(house->engine, do_chore, chores);
+    cr_assert_eq(engine_start(house->engine, &err), ST_OK, "%s", err.text);
+}
+
+static void wait_for(const _Atomic int32_t *value, int32_t least)
+{
+    while (atomic_load(value) < least)
+        pause_briefly();
+}
+
+Test(engine, what_is_done_before_the_first_request_ends_with_it)
+{
+    for (int32_t depth = 1; depth <= 2; depth++) {
+        struct house house = open_house(depth, 8, false);
+        struct chores chores = {.most = INT32_MAX};
+        struct error err = {0};
+        start_with(&house, &chores);
+        wait_for(&chores.done, 3);
+        struct remote *remote = remote_create(5, 12, 6, 2);
+        cr_assert_eq(submit(&house, remote, &err), ST_OK, "%s", err.text);
+        cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+        int32_t done = atomic_load(&chores.done);
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+        cr_assert_eq(atomic_load(&chores.done), done);
+        close_house(&house);
+        expect_right(remote, 5);
+    }
+}
+
+Test(engine, what_is_done_before_the_first_request_has_an_end)
+{
+    struct house house = open_house(1, 8, false);
+    struct chores chores = {.most = 7};
+    struct error err = {0};
+    start_with(&house, &chores);
+    wait_for(&chores.done, 7);
+    struct remote *remote = remote_create(6, 12, 6, 2);
+    cr_assert_eq(submit(&house, remote, &err), ST_OK, "%s", err.text);
+    cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+    cr_assert_eq(atomic_load(&chores.done), 7);
+    close_house(&house);
+    expect_right(remote, 6);
+}
+
+/* An order to stop does not wait for its end either. */
+Test(engine, what_is_done_before_the_first_request_ends_with_the_engine)
+{
+    struct house house = open_house(1, 8, false);
+    struct chores chores = {.most = INT32_MAX};
+    start_with(&house, &chores);
+    wait_for(&chores.done, 2);
+    close_house(&house);
+}
+
 /* --- refusals for the time a request would wait */
 
 /* A step takes 10 ms and 1 ms for each token. */

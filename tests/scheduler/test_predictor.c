@@ -1,5 +1,6 @@
 /* The step-latency predictor: it finds what steps cost, follows a change, and is not led astray. */
 #include "scheduler/predictor.h"
+#include "support_policies.h"
 
 #include "base/base.h"
 
@@ -27,7 +28,7 @@ static struct step_load some_load(struct rng *rng)
 /* The prior is of another machine, of which a single row takes as long. */
 static void start(struct predictor *predictor)
 {
-    struct step_prior prior = step_prior_usual(15000);
+    struct step_prior prior = some_prior(15000);
     predictor_init(predictor, SHARED_NONE, &prior);
 }
 

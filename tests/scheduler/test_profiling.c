@@ -1,6 +1,7 @@
 /* Profiling steps: every plan keeps the executor's contract (the simulated one stops the test
  * otherwise), a failing executor is told, and the predictor learns what steps take. */
 #include "scheduler/profiling.h"
+#include "support_policies.h"
 #include "support_simulated_executor.h"
 
 #include <criterion/criterion.h>
@@ -39,7 +40,7 @@ Test(profiling, finds_what_the_executor_takes)
     cr_assert_eq(profiling_single_row(profiling, 200000, &single_us, &err), ST_OK);
     cr_assert_eq(single_us, 1010);
     struct predictor predictor;
-    struct step_prior prior = step_prior_usual(single_us);
+    struct step_prior prior = some_prior(single_us);
     predictor_init(&predictor, SHARED_BLOCKS, &prior);
     for (int i = 0; i < 200; i++)
         cr_assert_eq(profiling_step(profiling, &predictor, 10000, &err), ST_OK);
@@ -79,7 +80,7 @@ Test(profiling, keeps_the_contract_of_any_executor)
         double single_us;
         cr_assert_eq(profiling_single_row(profiling, 5000, &single_us, &err), ST_OK);
         struct predictor predictor;
-        struct step_prior prior = step_prior_usual(single_us);
+        struct step_prior prior = some_prior(single_us);
         predictor_init(&predictor, SHARED_BLOCKS, &prior);
         for (int step = 0; step < 40; step++)
             cr_assert_eq(profiling_step(profiling, &predictor, 1500, &err), ST_OK);
@@ -133,7 +134,7 @@ Test(profiling, says_that_the_executor_failed)
     struct simulated *sim = simulated_create(&options);
     struct profiling *profiling = open_profiling(sim, &now_us, 4, 32, 3);
     struct predictor predictor;
-    struct step_prior prior = step_prior_usual(1000);
+    struct step_prior prior = some_prior(1000);
     int64_t failed = 0, learned = 0;
     predictor_init(&predictor, SHARED_BLOCKS, &prior);
     for (int i = 0; i < 200; i++) {

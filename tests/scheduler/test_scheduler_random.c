@@ -86,7 +86,7 @@ static void choose_house(struct workload *w)
     if (mix64(w->seed + 1) % 4) return;
     w->options.admission = ADMISSION_REFUSE;
     if (w->options.predictor.predict) return;
-    struct step_prior prior = step_prior_usual(1000);
+    struct step_prior prior = some_prior(1000);
     predictor_init(&w->predictor, SHARED_BLOCKS, &prior);
     w->options.predictor = predictor_door(&w->predictor);
 }

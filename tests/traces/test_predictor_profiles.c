@@ -16,8 +16,7 @@ static double error_on(const struct profile *profile, uint64_t seed)
     struct predictor predictor;
     struct rng rng = {seed};
     double sum = 0;
-    double single_us = profile_step_us(profile, &(struct step_load){.decode_rows = 1});
-    struct step_prior prior = step_prior_usual(single_us);
+    struct step_prior prior = profile_prior(profile);
     predictor_init(&predictor, profile_shared_prefix(profile), &prior);
     for (int i = 0; i < STEPS; i++) {
         int32_t rows = 1 + (int32_t)rng_below(&rng, 150), tokens = (int32_t)rng_below(&rng, 512);

@@ -67,6 +67,43 @@ Test(workload, the_rate_scales_arrivals_and_changes_no_request)
     }
 }
 
+/* Three levels, a turn of 60 s and 100 requests a turn: 10 s of 1, 20 s of 2, 30 s of 0.5. */
+Test(workload, levels_by_hand)
+{
+    struct rate_levels levels = {3, {2, 4, 1}, {10, 20, 30}};
+    double rate = 100.0 / 60, unit = 100.0 / 130; /* requests/s of weight 1 */
+    cr_assert_float_eq(rate_levels_time(&levels, rate, 0), 0, 1e-12);
+    cr_assert_float_eq(rate_levels_time(&levels, rate, 10 * unit), 5, 1e-9);
+    cr_assert_float_eq(rate_levels_time(&levels, rate, 20 * unit), 10, 1e-9);
+    cr_assert_float_eq(rate_levels_time(&levels, rate, 24 * unit), 11, 1e-9);
+    cr_assert_float_eq(rate_levels_time(&levels, rate, 100 * unit), 30, 1e-9);
+    cr_assert_float_eq(rate_levels_time(&levels, rate, 115 * unit), 45, 1e-9);
+    cr_assert_float_eq(rate_levels_time(&levels, rate, 100 + 24 * unit), 71, 1e-9);
+    cr_assert_float_eq(rate_levels_time(&levels, rate, 700), 420, 1e-9);
+}
+
+/* Twice the rate in every second half; the same requests, and the same number of them. */
+Test(workload, levels_move_arrivals_and_change_no_request)
+{
+    struct workload_spec spec = preset("W4");
+    struct trace *even = generate(&spec, 3, 4000, 3);
+    spec.levels = (struct rate_levels){2, {1, 2}, {500, 500}};
+    struct trace *levels = generate(&spec, 3, 4000, 3);
+    size_t high = 0;
+    cr_assert_float_eq((double)levels->count, 12000, 5 * sqrt(12000));
+    for (size_t k = 0; k < levels->count; k++) {
+        struct trace_request request = levels->requests[k];
+        high += fmod(request.arrival_ms, 1e6) >= 5e5;
+        if (k > 0) cr_assert_geq(request.arrival_ms, levels->requests[k - 1].arrival_ms);
+        if (k >= even->count) continue;
+        request.arrival_ms = even->requests[k].arrival_ms;
+        expect_same_request(&even->requests[k], &request);
+    }
+    cr_assert_float_eq((double)high, 8000, 5 * sqrt(8000));
+    trace_free(even);
+    trace_free(levels);
+}
+
 /* The study's request (taper_sim.c, fillreq), number by number. */
 Test(workload, branching_requests_are_those_of_the_study)
 {

@@ -28,6 +28,7 @@ Test(workload_text, what_is_given_changes_the_preset)
     texts.branching = 0.25;
     texts.cached = 0.5;
     texts.arrivals = "gamma:2.5";
+    texts.levels = "1:300s,2.5:2m";
     texts.prefixes = "4:512:0.8";
     texts.slo_ttft = "1500ms";
     texts.slo_tpot = "none";
@@ -40,6 +41,8 @@ Test(workload_text, what_is_given_changes_the_preset)
     cr_assert(s.branching.tail.least == 7 && s.branching.tail.most == 8);
     cr_assert(s.branching.share == 0.25 && s.cached_share == 0.5 && s.prompt_scale == 6);
     cr_assert(s.arrivals == ARRIVALS_GAMMA && s.arrival_cv == 2.5);
+    cr_assert(s.levels.count == 2 && s.levels.weights[0] == 1 && s.levels.seconds[0] == 300);
+    cr_assert(s.levels.weights[1] == 2.5 && s.levels.seconds[1] == 120);
     cr_assert(s.prefixes.count == 4 && s.prefixes.tokens == 512 && s.prefixes.share == 0.8);
     cr_assert(s.classes[0].ttft_ms == 1500 && s.classes[0].tpot_ms == 0);
 }
@@ -113,6 +116,17 @@ static const struct {
     {FIELD(arrivals), "gamma", "--arrivals: found 'gamma'"},
     {FIELD(arrivals), "gamma:0", "--arrivals gamma: found CV 0, allowed is 0.05 to 20"},
     {FIELD(arrivals), "poisson:2", "--arrivals: found 'poisson:2'"},
+    {FIELD(levels), "", "--rate-levels: found ''"},
+    {FIELD(levels), "1", "--rate-levels: found '1', allowed is WEIGHT:TIME"},
+    {FIELD(levels), "1:300", "--rate-levels: found '1:300'"},
+    {FIELD(levels), "0:300s", "--rate-levels: found '0:300s'"},
+    {FIELD(levels), "-1:300s", "--rate-levels: found '-1:300s'"},
+    {FIELD(levels), "1:0s", "--rate-levels: found '1:0s'"},
+    {FIELD(levels), "1:300s,", "--rate-levels: found '1:300s,'"},
+    {FIELD(levels),
+     "1:1s,1:1s,1:1s,1:1s,1:1s,1:1s,1:1s,1:1s,1:1s,1:1s,1:1s,1:1s,1:1s,1:1s,1:1s,"
+     "1:1s,1:1s",
+     "at most 16"},
     {FIELD(prefixes), "4", "--prefixes: found '4', allowed is COUNT:TOKENS"},
     {FIELD(prefixes), "4:512:2", "--prefixes: found 2, allowed is 0 to 1"},
     {FIELD(prefixes), "0:512", "--prefixes: found 0 of 512"},

@@ -83,10 +83,12 @@ static char *key_text(const struct cell_cache *cache, const struct setting *sett
                   requests, profile_text ? profile_text : "", setting->policy_name, setting->chunk,
                   setting->chunk_by_slo ? " by slo" : "",
                   setting->admission == ADMISSION_REFUSE ? " refuse" : "");
-    strbuf_format(&key, "slo %lld %lld kind %d target %.17g warm %lld seeds %llu x %d hint %.17g ",
-                  (long long)setting->slo.ttft_us, (long long)setting->slo.tpot_us,
-                  (int)setting->kind, setting->target, (long long)setting->warm_us,
-                  (unsigned long long)setting->seed, options->seeds, options->hint);
+    strbuf_format(
+        &key, "slo %lld %lld kind %d target %.17g warm %lld seeds %llu x %d hint %.17g%s ",
+        (long long)setting->slo.ttft_us, (long long)setting->slo.tpot_us, (int)setting->kind,
+        setting->target, (long long)setting->warm_us, (unsigned long long)setting->seed,
+        options->seeds, options->hint, options->from_hint ? " or more" : "");
+    if (setting->predictor_bias) strbuf_format(&key, " bias %.17g ", setting->predictor_bias);
     if (setting->closed) strbuf_format(&key, "closed %lld", (long long)setting->duration_us);
     for (int i = 0; setting->closed && i < options->clients->count; i++)
         strbuf_format(&key, " %lld", (long long)options->clients->values[i]);

@@ -36,6 +36,11 @@ static int32_t level_of(const struct setting *setting, double load)
     return (int32_t)lround(setting->closed ? load : log(load) / log(RATE_STEP));
 }
 
+double search_load_above(double rate)
+{
+    return rate * RATE_STEP;
+}
+
 struct point *search_add_point(struct search *search)
 {
     invariant(search->count < SEARCH_POINTS, "a search of more than %d loads", SEARCH_POINTS);
@@ -82,6 +87,7 @@ static bool holds(const struct setting *setting, const struct search *search,
 static double hopeless(const struct run *run, int32_t level)
 {
     bool near = run->options->hint > 0 && abs(level - run->hint_level) <= NEAR_LEVELS;
+    if (run->options->from_hint && level == run->hint_level) near = false;
     double share = 1 - SURELY * run->search->seeds * (1 - run->setting->target);
     if (run->search->seeds == 1) share = run->setting->target;
     return near || share < 0 ? 0 : share;
@@ -243,7 +249,10 @@ enum status search_goodput(const struct setting *setting, const struct search_op
         .setting = setting, .options = options, .watch = watch, .search = search, .err = err};
     *search = (struct search){.seeds = options->seeds, .best = -1};
     if (options->hint > 0) run.hint_level = level_of(setting, options->hint);
-    enum status status = setting->closed ? find_clients(&run) : find_load(&run);
+    enum status status = ST_OK;
+    if (!options->from_hint || passes(&run, run.hint_level))
+        status = setting->closed ? find_clients(&run) : find_load(&run);
+    if (run.status) status = run.status;
     if (status)
         search_release(search);
     else

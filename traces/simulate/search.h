@@ -45,7 +45,9 @@ struct search_watch {
 
 struct search_options {
     int32_t seeds;
-    double hint;                       /* a load near the answer, 0: none */
+    double hint;    /* a load near the answer, 0: none */
+    bool from_hint; /* where the target does not hold at `hint` nothing is found, and that is told
+                       by one load */
     const struct option_ints *clients; /* closed loop; count 0: found by itself */
 };
 
@@ -60,6 +62,9 @@ void search_conclude(const struct setting *setting, struct search *search);
 /* Of all seeds but `without` (-1: of all). */
 double point_attainment(const struct point *point, int32_t seeds, enum slo_kind kind,
                         int32_t without);
+
+/* Open loop: the next rate of the grid. */
+double search_load_above(double rate);
 
 struct point *search_add_point(struct search *search);
 

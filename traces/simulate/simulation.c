@@ -22,6 +22,8 @@ struct run {
     struct cost_executor *cost;
     struct scheduler *scheduler;
     struct predictor predictor; /* the policy's, or of who is refused */
+    struct step_predictor planned_with;
+    struct step_predictor unbiased;
     struct player_room room;
     struct results_builder *builder;
 
@@ -153,9 +155,9 @@ static void note_step(void *context, const struct cost_step *step)
     const struct simulation_options *options = run->options;
     int64_t latency_us = step->end_us - step->start_us;
     run->steps++;
-    /* What the policy expected, where it has a predictor that learns; it has not seen this step. */
-    double predicted_us = policy_needs_predictor(&options->policy)
-                              ? predictor_predict(&run->predictor, &step->load)
+    /* What whoever planned it expected: a predictor has not learned from this step yet. */
+    double predicted_us = run->planned_with.predict
+                              ? run->planned_with.predict(run->planned_with.self, &step->load)
                               : step->predicted_us;
     if (in_window(run, step->end_us))
         results_add_step(run->builder, latency_us, step->rows, predicted_us);
@@ -316,8 +318,7 @@ void simulation_predictor(const struct simulation_options *options, struct predi
 {
     const struct profile *profile = options->profile;
     struct rng rng = {rng_at(options->seed, 0x70726d65)};
-    double single_us = profile_step_us(profile, &(struct step_load){.decode_rows = 1});
-    struct step_prior prior = step_prior_usual(single_us);
+    struct step_prior prior = profile_prior(profile);
     predictor_init(predictor, profile_shared_prefix(profile), &prior);
     for (int i = 0; i < PRIMING_STEPS; i++) {
         int32_t rows = 1 + (int32_t)(150 * rng_unit(&rng));
@@ -331,6 +332,27 @@ void simulation_predictor(const struct simulation_options *options, struct predi
         double us = profile_step_us(profile, &load) * profile_draw_noise(profile, &rng);
         predictor_observe(predictor, &load, us);
     }
+}
+
+static double predict_biased(const void *self, const struct step_load *load)
+{
+    const struct run *run = self;
+    return run->options->predictor_bias * run->unbiased.predict(run->unbiased.self, load);
+}
+
+static void observe_unbiased(void *self, const struct step_load *load, double us)
+{
+    const struct run *run = self;
+    run->unbiased.observe(run->unbiased.self, load, us);
+}
+
+/* What it learns is right, what it says is not. */
+static struct step_predictor biased(struct run *run, struct step_predictor predictor)
+{
+    if (!predictor.predict || run->options->predictor_bias == 0) return predictor;
+    run->unbiased = predictor;
+    return (struct step_predictor){predict_biased, predictor.observe ? observe_unbiased : NULL, run,
+                                   predictor.shared};
 }
 
 static enum status open_run(struct run *run, struct error *err)
@@ -361,6 +383,8 @@ static enum status open_run(struct run *run, struct error *err)
         simulation_predictor(options, &run->predictor);
         settings.predictor = predictor_door(&run->predictor);
     }
+    settings.predictor = biased(run, settings.predictor);
+    run->planned_with = settings.predictor;
     return scheduler_create(&settings, cost_executor_door(run->cost), clock_virtual(&run->now_us),
                             &run->scheduler, err);
 }

@@ -19,6 +19,7 @@ struct simulation_options {
     bool chunk_by_slo;     /* the largest chunk up to prefill_chunk whose predicted step fits
                               step_target_us, at least 16 tokens */
     int64_t step_target_us;
+    double predictor_bias; /* what a predictor says is multiplied by it; 0: it is left alone */
     enum admission
         admission;         /* open loop: a refused client of a closed one would come back at once */
     uint64_t seed;         /* of the step noise */

@@ -10,7 +10,7 @@
 
 static const int32_t best_of[] = {128, 256, 384, 512};
 #define CHUNKS      ((int32_t)COUNT_OF(best_of))
-#define ROUGH_SEEDS 2 /* that say where to look, and which chunk is a policy's best */
+#define ROUGH_SEEDS 2 /* that say where to look, and which chunk to look at first */
 #define ROUGH_LOADS 7 /* that such a search tries, about: for the progress bar */
 #define WHOLE_LOADS 5
 #define CURVE_FROM  0.6  /* of the lowest goodput */
@@ -196,7 +196,7 @@ static void look_roughly(struct job *job, struct thread_pool *pool, int32_t chun
               (int64_t)count * seeds * ROUGH_LOADS);
 }
 
-/* The policy's chunk with the most goodput, the smaller among equals. */
+/* The one with the most goodput, the first among equals. */
 static struct task *best_task(struct task *tasks, int32_t chunks)
 {
     struct task *best = &tasks[0];
@@ -227,14 +227,48 @@ static void look_closely(struct job *job, struct thread_pool *pool, int32_t chun
     job->tasks = rough;
 }
 
+/* Few seeds may prefer a chunk that all of them do not: each other chunk of a policy, with all
+ * seeds. In an open loop it is enough to see whether it holds one step above what was found. */
+static void try_other_chunks(struct job *job, struct thread_pool *pool, int32_t chunks)
+{
+    const struct sweep_options *options = job->options;
+    struct task *rough = job->tasks, *close = rough + options->policy_count * chunks;
+    struct task *others = close + options->policy_count;
+    int32_t count = 0;
+    for (int32_t p = 0; p < options->policy_count; p++)
+        for (int32_t c = 0; c < chunks; c++) {
+            const struct task *other = &rough[p * chunks + c];
+            bool above = !options->base.closed && close[p].search.best >= 0;
+            if (other->setting.chunk == close[p].setting.chunk) continue;
+            others[count++] =
+                (struct task){.setting = other->setting,
+                              .options = {.seeds = options->seeds,
+                                          .hint = above ? search_load_above(close[p].search.value)
+                                                        : load_of_best(&other->search),
+                                          .from_hint = above,
+                                          .clients = &options->clients}};
+        }
+    job->tasks = others;
+    run_tasks(job, pool, count, search_task, "other chunks", (int64_t)count * options->seeds);
+    job->tasks = rough;
+    for (int32_t i = 0; i < count; i++) {
+        struct task *best = &close[i / (chunks - 1)], loser = *best;
+        if (others[i].search.value <= best->search.value) continue;
+        *best = others[i];
+        others[i] = loser;
+    }
+}
+
 static void find_goodput(struct job *job, struct thread_pool *pool)
 {
     const struct sweep_options *options = job->options;
     int32_t chunks = options->chunk_rule == CHUNK_BEST ? CHUNKS : 1;
-    int32_t rough = options->policy_count * chunks, count = rough + options->policy_count;
+    int32_t rough = options->policy_count * chunks, count = 2 * rough;
     job->tasks = must_alloc((size_t)count * sizeof *job->tasks);
     look_roughly(job, pool, chunks);
     if (!job->status) look_closely(job, pool, chunks);
+    if (!job->status && chunks > 1 && options->seeds > ROUGH_SEEDS)
+        try_other_chunks(job, pool, chunks);
     for (int32_t p = 0; p < options->policy_count && !job->status; p++) {
         struct task *task = &job->tasks[rough + p];
         struct policy_result *policy = &job->sweep->policies[p];

@@ -1,9 +1,11 @@
 /* Everything `espalier simulate` runs: policies by seeds, with a chunk each, on all cores.
  *
  * With --goodput: for each policy the highest rate (search.h), found roughly with few seeds and
- * then with all of them, and at that rate the whole results of all seeds together. Without: the
- * results at one load. Tasks are independent and their results stand in fixed places, so the number
- * of threads changes nothing.
+ * then with all of them, and at that rate the whole results of all seeds together. Of the chunks
+ * that a policy may choose from (CHUNK_BEST), the one that looked best comes first; each other is
+ * then tried, with all seeds, one step above what that one reached, and searched where it holds.
+ * Without: the results at one load. Tasks are independent and their results stand in fixed places,
+ * so the number of threads changes nothing.
  */
 #ifndef TRACES_SIMULATE_SWEEP_H
 #define TRACES_SIMULATE_SWEEP_H

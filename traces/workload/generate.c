@@ -128,7 +128,7 @@ static void draw_prefix(struct workload *w, struct rng *rng)
 /* In whole 0.1 us, as a file has it: a trace that is written and read again is the same. */
 static double arrival_ms(struct workload *w)
 {
-    double ms = arrivals_next(&w->arrivals) / w->rate * 1000;
+    double ms = rate_levels_time(&w->spec.levels, w->rate, arrivals_next(&w->arrivals)) * 1000;
     return fmin(nearbyint(ms * 1e4) / 1e4, TRACE_MAX_MS);
 }
 

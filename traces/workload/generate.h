@@ -10,6 +10,7 @@
 
 #include "traces/trace.h"
 #include "traces/workload/lengths.h"
+#include "traces/workload/rate_levels.h"
 
 /* Uniform over the whole numbers from least to most. */
 struct workload_range {
@@ -51,7 +52,8 @@ struct workload_spec {
     double cached_share;                  /* of each prompt: trace_request.cached_tokens */
     struct workload_branching branching;
     enum workload_arrivals arrivals;
-    double arrival_cv; /* GAMMA: standard deviation of a gap over its mean */
+    double arrival_cv;         /* GAMMA: standard deviation of a gap over its mean */
+    struct rate_levels levels; /* times are those of `arrivals`, closer together where it is high */
     /* Of all requests the share whose prompt begins with one of `count` texts of `tokens` tokens,
      * each as likely. The prompt is as long as without: the text is a part of it, all but one
      * token at most. */

@@ -212,6 +212,7 @@ enum status workload_from_texts(const struct workload_texts *texts, struct workl
     if (!status) status = parse_range("tail", texts->tail, &branching->tail, err);
     if (!status) status = parse_branch_tokens(texts->branch_tokens, branching, err);
     if (!status) status = parse_arrivals(texts->arrivals, spec, err);
+    if (!status && texts->levels) status = rate_levels_parse(texts->levels, &spec->levels, err);
     if (!status) status = parse_prefixes(texts->prefixes, spec, err);
     if (!status) status = parse_classes(texts, spec, names, err);
     if (isfinite(texts->branching)) branching->share = texts->branching;

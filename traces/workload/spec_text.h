@@ -8,7 +8,7 @@
 
 /* As they were typed; NULL (NAN for numbers) where an option was not given. Views. */
 struct workload_texts {
-    const char *preset, *lengths, *arrivals, *width, *stages, *branch_tokens, *lead, *tail;
+    const char *preset, *lengths, *arrivals, *levels, *width, *stages, *branch_tokens, *lead, *tail;
     const char *prefixes, *slo_ttft, *slo_tpot;
     double branching, cached;
     struct option_texts classes;
