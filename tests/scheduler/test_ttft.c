@@ -1,6 +1,7 @@
 /* When a first token would come, and who is refused for it: the arithmetic on states made by hand,
  * and the scheduler's and the engine's own states. */
 #include "support_bench.h"
+#include "support_policies.h"
 
 #include "scheduler/engine.h"
 #include "scheduler/known_blocks.h"
@@ -383,7 +384,7 @@ Test(admission, what_a_request_has_waited_counts_and_who_has_no_token_is_not_jud
     bench->now_us = 1000000;
     struct request_params long_ago = ask(text(5), 32, 100);
     long_ago.arrival_us = 1;
-    struct client *other = add(bench, long_ago); /* late already, but it is alone */
+    struct client *other = add(bench, long_ago);            /* late already, but it is alone */
     struct request_params params = ask(text(0), 128, 7000); /* 6600 with the other's */
     params.arrival_us = 1000000 - 401;
     cr_assert_eq(try_add(bench, params, &err), ST_LATE);
@@ -405,7 +406,7 @@ Test(admission, a_predictor_that_is_wrong_cannot_refuse_everybody_for_ever)
 {
     struct scheduler_options options = refusing();
     struct predictor predictor;
-    struct step_prior prior = step_prior_usual(1e6);
+    struct step_prior prior = some_prior(1e6);
     predictor_init(&predictor, SHARED_BLOCKS, &prior);
     options.predictor = predictor_door(&predictor);
     struct bench *bench = bench_open(roomy, options, (struct simulated_options){0});
