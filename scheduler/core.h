@@ -111,7 +111,7 @@ struct ttft_work request_work(const struct request_params *params, int32_t known
 
 /* It has a TTFT, and there will be a first token. */
 bool request_awaits_token(const struct request_params *params);
-/* Its TTFT, of which a part may be over, when it stands behind `line`. */
+/* Its TTFT, of which a part may be over, when it stands behind `line`; 0 as ttft_predict. */
 double request_ttft_us(const struct ttft_outlook *outlook, const struct ttft_line *line,
                        const struct request_params *params, int32_t known, int64_t now_us);
 

@@ -33,9 +33,9 @@ double request_ttft_us(const struct ttft_outlook *outlook, const struct ttft_lin
 {
     struct ttft_work before = ttft_line_before(line, params->priority);
     struct ttft_work own = request_work(params, known);
+    double us = ttft_predict(outlook, now_us, &before, &own);
     bool earlier = params->arrival_us > 0 && params->arrival_us < now_us;
-    double waited_us = earlier ? (double)(now_us - params->arrival_us) : 0;
-    return waited_us + ttft_predict(outlook, now_us, &before, &own);
+    return us > 0 && earlier ? us + (double)(now_us - params->arrival_us) : us;
 }
 
 bool request_awaits_token(const struct request_params *params)
@@ -92,7 +92,10 @@ static struct ttft_work running_work(const struct request *request)
 
 static void add_line(const struct scheduler *s, struct ttft_line *line)
 {
+    int64_t now_us = clock_now(&s->clock);
     for (int32_t i = 0; i < s->running_count; i++) {
+        /* (Those stand behind a newcomer, once it runs too.) */
+        if (s->late_last && request_is_late(s->running[i], now_us)) continue;
         struct ttft_work work = running_work(s->running[i]);
         if (work.tokens > 0) ttft_line_add(line, s->running[i]->params.priority, &work);
     }
@@ -109,7 +112,7 @@ static double predict(const struct scheduler *s, struct step_load load, int32_t 
 {
     load.prefill_tokens = tokens;
     load.prefill_attention = attention;
-    double us = s->predictor.predict(s->predictor.self, &load);
+    double us = s->fit.bias * s->predictor.predict(s->predictor.self, &load);
     return us >= 0 && us <= LONGEST_STEP_US ? us : 0; /* else it says nothing */
 }
 

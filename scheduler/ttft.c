@@ -82,7 +82,8 @@ static double elapsed_us(const struct ttft_outlook *outlook, int64_t now_us)
 double ttft_predict(const struct ttft_outlook *outlook, int64_t now_us,
                     const struct ttft_work *before, const struct ttft_work *own)
 {
-    if (outlook->chunk <= 0) return 0;
+    bool alone_here = outlook->running == 0 && before->tokens == 0 && before->requests == 0;
+    if (outlook->chunk <= 0 || alone_here) return 0;
     double all = fill_us(outlook, before->tokens + own->tokens, before->attention + own->attention);
     double alone = fill_us(outlook, own->tokens, own->attention);
     double us = fmax(all, place_us(outlook, before, own) + alone);

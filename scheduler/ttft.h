@@ -70,7 +70,9 @@ struct ttft_outlook {
     double residence_us; /* from admission to the end, of requests that ended of late; 0: none */
 };
 
-/* Microseconds from now to the first token of a request behind `before`. */
+/* Microseconds from now to the first token of a request behind `before`. 0 where nobody runs or
+ * stands before it: it makes nobody late, no wait would help it, and a predictor that is wrong
+ * learns from it; else it might refuse everybody for ever. */
 double ttft_predict(const struct ttft_outlook *outlook, int64_t now_us,
                     const struct ttft_work *before, const struct ttft_work *own);
 

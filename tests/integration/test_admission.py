@@ -51,11 +51,17 @@ def test_who_would_be_late_is_refused_while_it_is_so(launch):
     server.stop()
 
 
-def test_a_limit_that_no_request_can_keep_is_refused_on_an_idle_server(launch):
+def test_on_an_idle_server_nobody_is_refused(launch):
     server = launch("--admission", "refuse", "--slo-ttft", "1ms", "--slo-tpot", "none", model=SLOW_MODEL)
-    assert server.post(COMPLETIONS, body(1, "none"))[0] == 200
-    refuses(server, {"prompt": prompt(2), "max_tokens": 2}, 1)
+    hopeless = {"prompt": prompt(2), "max_tokens": 2}
+    assert server.post(COMPLETIONS, hopeless)[0] == 200
+    busy = server.send(body(3, "none", max_tokens=500, stream=True))
+    wait_for(lambda: server.metric("espalier_sequences_running") == 1, "running")
+    refuses(server, hopeless, 1)
     assert server.post(COMPLETIONS, {"prompt": prompt(3), "max_tokens": 0, "echo": True})[0] == 200  # no first token
+    busy.close()
+    server.wait_idle()
+    assert server.post(COMPLETIONS, hopeless)[0] == 200
     server.stop()
 
 

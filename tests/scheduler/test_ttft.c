@@ -1,9 +1,11 @@
 /* When a first token would come, and who is refused for it: the arithmetic on states made by hand,
  * and the scheduler's and the engine's own states. */
 #include "support_bench.h"
+#include "support_policies.h"
 
 #include "scheduler/engine.h"
 #include "scheduler/known_blocks.h"
+#include "scheduler/predictor.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -98,6 +100,7 @@ Test(ttft, a_step_that_runs_already_is_shorter_by_what_is_over)
     struct ttft_outlook idle = busy;
     idle.running = 0;
     cr_assert_float_eq(ttft_predict(&idle, 9000000, &before, &own), 60000, 1e-6);
+    cr_assert_eq(ttft_predict(&idle, 9000000, &none, &own), 0, "nobody is there");
 }
 
 Test(ttft, places_come_when_requests_end)
@@ -261,9 +264,8 @@ Test(admission, refuses_who_would_be_late_and_nobody_else)
     struct error err = {0};
     struct client *clients[5];
     /* 128 tokens are 4 steps of 1.32 ms: each stands behind those before it. */
-    cr_assert_eq(try_add(bench, ask(text(0), 128, 5279), &err), ST_LATE, "it alone");
     for (int32_t i = 0; i < 5; i++)
-        clients[i] = add(bench, ask(text(i), 128, (i + 1) * 5280));
+        clients[i] = add(bench, ask(text(i), 128, i == 0 ? 1 : (i + 1) * 5280)); /* alone: taken */
     cr_assert_eq(try_add(bench, ask(text(9), 128, 6 * 5280 - 1), &err), ST_LATE);
     cr_assert(strstr(err.text, "0.03168 s"), "%s", err.text);
     scheduler_counters(bench->s, &counters);
@@ -271,11 +273,12 @@ Test(admission, refuses_who_would_be_late_and_nobody_else)
     scheduler_check(bench->s);
     struct client *patient = add(bench, ask(text(7), 128, 0)); /* no limit: never refused */
     run_out(bench);
-    for (int32_t i = 0; i < 5; i++) {
+    for (int32_t i = 1; i < 5; i++) {
         const struct request_stats *stats = &clients[i]->stats;
         cr_assert_leq(stats->first_token_us - stats->arrival_us, (i + 1) * 5280 + 5 * 1320);
         client_free(clients[i]);
     }
+    client_free(clients[0]);
     client_free(patient);
     struct client *later = add(bench, ask(text(9), 128, 6 * 5280 - 1)); /* there is room again */
     run_out(bench);
@@ -327,12 +330,14 @@ Test(admission, a_prompt_that_is_known_costs_what_is_left_of_it)
     cr_assert_eq(try_add(bench, ask(text(0), 128, 5280), &err), ST_LATE);
     struct client *second = add(bench, ask(text(0), 128, 5280 + 1320));
     run_out(bench);
-    struct client *third = add(bench, ask(text(0), 128, 1320));
-    run_out(bench);
-    struct request_params scored = ask(text(0), 128, 1320);
-    scored.score_prompt = true; /* all of it is computed */
+    struct client *other = add(bench, ask(text(5), 32, 0));
+    struct request_params scored = ask(text(0), 128, 6599);
+    scored.score_prompt = true; /* all of it is computed: with the other's 5 steps */
     cr_assert_eq(try_add(bench, scored, &err), ST_LATE);
+    struct client *third = add(bench, ask(text(0), 128, 2330)); /* 2, of 33 tokens */
+    run_out(bench);
     cr_assert_gt(third->stats.cached_tokens, 96);
+    client_free(other);
     client_free(first);
     client_free(second);
     client_free(third);
@@ -377,17 +382,49 @@ Test(admission, what_a_request_has_waited_counts_and_who_has_no_token_is_not_jud
     struct bench *bench = bench_open(roomy, refusing(), (struct simulated_options){0});
     struct error err = {0};
     bench->now_us = 1000000;
-    struct request_params params = ask(text(0), 128, 6000);
-    params.arrival_us = 1000000 - 721;
+    struct request_params long_ago = ask(text(5), 32, 100);
+    long_ago.arrival_us = 1;
+    struct client *other = add(bench, long_ago);            /* late already, but it is alone */
+    struct request_params params = ask(text(0), 128, 7000); /* 6600 with the other's */
+    params.arrival_us = 1000000 - 401;
     cr_assert_eq(try_add(bench, params, &err), ST_LATE);
+    params.arrival_us = 1000000 - 400;
+    struct client *client = add(bench, params);
     params.max_tokens = 0;
+    params.slo.ttft_us = 1;
     struct client *scored = add(bench, params);
     run_out(bench);
-    params = ask(text(1), 128, 6000);
-    params.arrival_us = bench->now_us - 720;
-    struct client *client = add(bench, params);
-    run_out(bench);
+    client_free(other);
     client_free(scored);
     client_free(client);
+    bench_close(bench);
+}
+
+/* It was told that a step of one row takes a second; whoever comes to an idle scheduler is taken,
+ * and it learns. */
+Test(admission, a_predictor_that_is_wrong_cannot_refuse_everybody_for_ever)
+{
+    struct scheduler_options options = refusing();
+    struct predictor predictor;
+    struct step_prior prior = some_prior(1e6);
+    predictor_init(&predictor, SHARED_BLOCKS, &prior);
+    options.predictor = predictor_door(&predictor);
+    struct bench *bench = bench_open(roomy, options, (struct simulated_options){0});
+    struct error err = {0};
+    int32_t taken = 0, tries = 0, refused = 0;
+    for (; taken < 20 && tries < 2000; tries++) {
+        struct client *first = add(bench, ask(text(2 * tries), 128, 100000));
+        struct request_params params = ask(text(2 * tries + 1), 128, 100000);
+        struct client *second = client_create(&params, -1);
+        enum status status = client_add(second, bench->s, &err);
+        cr_assert(status == ST_OK || (status == ST_LATE && tries < 1999));
+        refused += status == ST_LATE;
+        taken = status ? 0 : taken + 1;
+        run_out(bench);
+        client_free(first);
+        client_free(second);
+    }
+    cr_assert_gt(refused, 0, "it was not wrong");
+    cr_assert_eq(taken, 20, "of those that came second, %d were taken in a row", taken);
     bench_close(bench);
 }
