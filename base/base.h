@@ -3,6 +3,7 @@
  *   status.h       what went wrong, in one enum and one struct with the words
  *   alloc.h        the policy for memory: stop for small objects, try for what clients ask for
  *   checked.h      sums and products of numbers that came from a file or a client
+ *   cache_folder.h where what can be made again is kept
  *   clock.h        time as an argument (real, or virtual in tests and simulation)
  *   rng.h          random numbers from a seed; a counter-based form for sampling
  *   log.h          lines on standard error

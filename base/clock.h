@@ -18,6 +18,9 @@ static inline int64_t clock_now(const struct clock *clock)
 /* CLOCK_MONOTONIC. */
 struct clock clock_monotonic(void);
 
+/* Processor time of all the process's threads: stands still while others have the processor. */
+struct clock clock_processor(void);
+
 /* A clock that stands still until its owner writes *now_us. `now_us` is borrowed. */
 struct clock clock_virtual(int64_t *now_us);
 

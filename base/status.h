@@ -19,6 +19,7 @@
     X(NO_MEMORY, "out of memory")   \
     X(NO_SPACE, "no room")          \
     X(FULL, "queue full")           \
+    X(LATE, "too late")             \
     X(CLOSED, "shutting down")      \
     X(NO_DEVICE, "no such device")  \
     X(INTERNAL, "internal error")

@@ -18,6 +18,7 @@ static const struct measurement roof = {measure_roof, print_roof, 1, {{1}, 1}};
 static const struct measurement forest = {measure_forest, print_forest, 4000, {{8}, 1}};
 static const struct measurement tree = {measure_tree, print_tree, 1, {{1}, 1}};
 static const struct measurement forks = {measure_fork, print_fork, 1, {{8}, 1}};
+static const struct measurement planning = {measure_planning, print_planning, 1, {{16}, 1}};
 
 static int by_value(const void *a, const void *b)
 {
@@ -34,8 +35,9 @@ double bench_median(double *values, int32_t count)
 /* NULL: two are asked for at once. */
 static const struct measurement *measurement_of(const struct bench_options *o)
 {
-    if (o->roof + o->forest + o->tree + o->fork > 1) return NULL;
+    if (o->roof + o->forest + o->tree + o->fork + o->planning > 1) return NULL;
     if (o->fork) return &forks;
+    if (o->planning) return &planning;
     return o->roof ? &roof : o->forest ? &forest : o->tree ? &tree : &steps;
 }
 
@@ -45,7 +47,7 @@ static enum status bench(struct bench_options *o, struct error *err)
     json_t *doc = NULL;
     if (!m)
         return fail(err, ST_USAGE,
-                    "--roof, --forest, --tree and --fork: only one of them at a time");
+                    "--roof, --forest, --tree, --fork and --planning: only one of them at a time");
     if (!o->depth) o->depth = m->depth;
     if (!o->rows.count) o->rows = m->rows;
     enum status status = m->measure(o, &doc, err);
@@ -74,7 +76,7 @@ int command_bench(int argc, char **argv)
                               .repeats = 5,
                               .chunk = 512,
                               .blocks = 1000000};
-    struct option_spec table[14 + LOAD_OPTION_COUNT] = {
+    struct option_spec table[15 + LOAD_OPTION_COUNT] = {
         {"roof", OPT_FLAG, &o.roof, NULL,
          "only the machine: bytes read and operations a second, which floors come from", 0, 0},
         {"forest", OPT_FLAG, &o.forest, NULL,
@@ -85,6 +87,8 @@ int command_bench(int argc, char **argv)
          0},
         {"fork", OPT_FLAG, &o.fork, NULL,
          "only the scheduler: the tick that forks a prompt into --rows branches", 0, 0},
+        {"planning", OPT_FLAG, &o.planning, NULL,
+         "only taper: what it takes to choose the rows of 256 requests of 16 branches", 0, 0},
         {"stages", OPT_FLAG, &o.stages, NULL,
          "also where the time of a step goes, each stage beside its floor", 0, 0},
         {"rows", OPT_INTS, &o.rows, "LIST",
@@ -103,7 +107,7 @@ int command_bench(int argc, char **argv)
         {"blocks", OPT_INT, &o.blocks, "N", "blocks of --tree (default 1000000)", 1, 1 << 26},
         {"json", OPT_FLAG, &o.json, NULL, "print one JSON document", 0, 0},
     };
-    size_t count = 13, loads = load_options_table(&o.load, table + count);
+    size_t count = 14, loads = load_options_table(&o.load, table + count);
     size_t kept = count;
     for (size_t i = count; i < count + loads; i++) /* the benchmark sizes its own cache */
         if (strcmp(table[i].name, "context") != 0 && strcmp(table[i].name, "kv-memory") != 0)

@@ -1,8 +1,10 @@
 /* espalier profile: a step-latency profile of this engine on this machine, for espalier simulate.
  */
 #include "bench/commands.h"
+#include "bench/prediction.h"
 #include "bench/profile_record.h"
 #include "model/load_options.h"
+#include "model/step_prior.h"
 #include "quant/checkpoint/load_cache.h"
 #include "traces/results/results.h"
 #include "traces/simulate/profile.h"
@@ -22,10 +24,10 @@
 
 struct profile_options {
     struct load_words load;
-    const char *record, *name;
+    const char *record, *name, *steps;
     double seconds;
     int64_t max_rows, chunk, seed;
-    bool json;
+    bool processor_time, json;
 };
 
 /* Gemm nodes hold what is fixed, too: a fit cannot tell the two apart. */
@@ -61,11 +63,27 @@ static json_t *fit_json(const struct profile_options *o, const struct model *mod
     return json;
 }
 
-static void print_fit(const struct profile_options *o, const struct profile_fit *fit)
+/* Beside the fit, which sees all steps before it says anything. */
+static void print_prediction(const struct model *model, const struct recorded_steps *steps)
 {
-    printf("%lld steps, %lld left out as disturbed; median error %.1f %%, noise %.1f %%\n\n",
+    struct step_prior prior = model_step_prior(model);
+    struct prediction_errors errors = prediction_compare(steps->samples, steps->count, &prior);
+    printf("the predictor of serve, learning as they ran: %.1f %% off on average",
+           errors.learned_all * 100);
+    if (errors.compared > 0)
+        printf("; on the %lld steps that had others like them %.1f %%, where the best constants "
+               "have %.1f %%",
+               (long long)errors.compared, errors.learned * 100, errors.constants * 100);
+    printf("\n\n");
+}
+
+static void print_fit(const struct profile_options *o, const struct model *model,
+                      const struct profile_fit *fit, const struct recorded_steps *steps)
+{
+    printf("%lld steps, %lld left out as disturbed; median error %.1f %%, noise %.1f %%\n",
            (long long)fit->samples, (long long)fit->left_out, fit->median_error * 100,
            fit->noise * 100);
+    print_prediction(model, steps);
     printf("  tokens in a step   ms\n");
     for (int32_t i = 0; i < fit->node_count; i++)
         printf("  %16.0f %8.3f\n", fit->nodes[i], fit->node_us[i] / 1e3);
@@ -90,6 +108,25 @@ static enum status write_file(const char *path, const json_t *json, struct error
     return status;
 }
 
+/* One line a step, in the order in which they ran. */
+static enum status write_steps(const char *path, const struct recorded_steps *steps,
+                               struct error *err)
+{
+    FILE *file = fopen(path, "w");
+    if (!file) return fail(err, ST_IO, "--steps %s: %s", path, strerror(errno));
+    fputs("decode_rows,prefill_tokens,context_read,prefill_attention,us\n", file);
+    for (int64_t i = 0; i < steps->count; i++) {
+        const struct step_sample *sample = &steps->samples[i];
+        fprintf(file, "%d,%d,%lld,%.0f,%.0f\n", (int)sample->load.decode_rows,
+                (int)sample->load.prefill_tokens, (long long)sample->load.context_read,
+                sample->load.prefill_attention, sample->us);
+    }
+    bool written = !ferror(file);
+    if (fclose(file) != 0 || !written)
+        return fail(err, ST_IO, "--steps %s: %s", path, strerror(errno));
+    return ST_OK;
+}
+
 static void warn_of_poor_fit(const struct profile_fit *fit)
 {
     if (fit->median_error <= POOR_FIT) return;
@@ -111,7 +148,7 @@ static enum status finish(const struct profile_options *o, const struct model *m
         json_dumpf(json, stdout, JSON_FLAGS);
         putchar('\n');
     } else if (!status) {
-        print_fit(o, &fit);
+        print_fit(o, model, &fit, steps);
     }
     json_decref(json);
     fflush(stdout);
@@ -137,12 +174,15 @@ static enum status record(const struct profile_options *o, struct error *err)
     struct recorded_steps steps;
     executor.ops->capacity(executor.self, &capacity);
     struct record_options recording = {.executor = executor,
+                                       .clock = o->processor_time ? clock_processor()
+                                                                  : clock_monotonic(),
                                        .shared = SHARED_BLOCKS,
                                        .max_rows = (int32_t)o->max_rows,
                                        .prefill_chunk = (int32_t)o->chunk,
                                        .seconds = o->seconds,
                                        .seed = (uint64_t)o->seed};
     status = profile_record(&recording, &steps, err);
+    if (!status && o->steps) status = write_steps(o->steps, &steps, err);
     if (!status) status = finish(o, model, &capacity, &steps, err);
     free(steps.samples);
     model_free(model);
@@ -165,8 +205,9 @@ int command_profile(int argc, char **argv)
         "profile that espalier simulate --profile FILE reads (docs/workloads.md)."};
     struct profile_options o = {
         .load = load_words_default(), .seconds = 30, .max_rows = 64, .chunk = 512, .seed = 1};
-    struct option_spec table[8 + LOAD_OPTION_COUNT] = {
+    struct option_spec table[9 + LOAD_OPTION_COUNT] = {
         {"record", OPT_STRING, &o.record, "FILE", "where the profile goes", 0, 0},
+        {"steps", OPT_STRING, &o.steps, "FILE", "write every step to it too (CSV)", 0, 0},
         {"name", OPT_STRING, &o.name, "NAME", "its name (default: the model's)", 0, 0},
         {"seconds", OPT_REAL, &o.seconds, "S",
          "how long to record (default 30; longer until there are 300 steps)", 0, 0},
@@ -174,9 +215,13 @@ int command_profile(int argc, char **argv)
         {"prefill-chunk", OPT_INT, &o.chunk, "N", "prompt tokens of a step (default 512)", 1,
          1 << 16},
         {"seed", OPT_INT, &o.seed, "N", "of the load (default 1)", 0, INT64_MAX},
+        {"processor-time", OPT_FLAG, &o.processor_time, NULL,
+         "measure that in place of the time that passes: with --threads 1, for a look at a machine "
+         "that does\nother work too",
+         0, 0},
         {"json", OPT_FLAG, &o.json, NULL, "print the profile, one JSON document", 0, 0},
     };
-    size_t count = 7 + load_options_table(&o.load, table + 7);
+    size_t count = 9 + load_options_table(&o.load, table + 9);
     int parsed = options_parse(&help, table, count, argc, argv);
     if (parsed) return parsed > 0 ? 0 : 2;
     struct error err = {0};

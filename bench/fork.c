@@ -6,6 +6,7 @@
  * first row. It must not grow with the prompt, and the blocks held are the prompt's once and one or
  * two of each branch's own.
  */
+#include "bench/idle_executor.h"
 #include "bench/measure.h"
 #include "scheduler/scheduler.h"
 
@@ -17,66 +18,6 @@
 #define FORK_CHUNK 4096
 
 static const int32_t prefixes[] = {1010, 8010, 64010}; /* 1, 9 and 9 slots are copied */
-
-/* --- an executor that computes nothing */
-
-struct idle_executor {
-    struct executor_capacity capacity;
-    uint64_t tickets;
-    int32_t row_count, copies; /* of the last step */
-};
-
-static void capacity(void *self, struct executor_capacity *out)
-{
-    *out = ((struct idle_executor *)self)->capacity;
-}
-
-static enum status submit(void *self, const struct step_plan *plan, uint64_t *ticket,
-                          struct error *err)
-{
-    struct idle_executor *idle = self;
-    (void)err;
-    idle->row_count = plan->row_count;
-    idle->copies = plan->copy_count;
-    *ticket = ++idle->tickets;
-    return ST_OK;
-}
-
-static enum status collect(void *self, uint64_t ticket, struct row_result *results,
-                           struct error *err)
-{
-    const struct idle_executor *idle = self;
-    (void)ticket;
-    (void)err;
-    for (int32_t i = 0; i < idle->row_count; i++)
-        results[i] = (struct row_result){.sampled.token = i % FORK_VOCAB};
-    return ST_OK;
-}
-
-/* --- a client that does not listen */
-
-static enum token_verdict on_token(void *context, int32_t index, const struct token_score *token,
-                                   bool ends)
-{
-    (void)context;
-    (void)index;
-    (void)token;
-    (void)ends;
-    return TOKEN_KEEP;
-}
-
-static void on_finish(void *context, int32_t index, struct sequence_ending *ending)
-{
-    (void)context;
-    (void)index;
-    (void)ending;
-}
-
-static void on_done(void *context, const struct request_stats *stats)
-{
-    (void)context;
-    (void)stats;
-}
 
 struct fork_result {
     double us;
@@ -95,7 +36,7 @@ static struct fork_result fork_once(struct scheduler *s, struct idle_executor *i
                                     .prompt_count = prefix,
                                     .n = branches,
                                     .max_tokens = 8,
-                                    .events = {NULL, NULL, on_token, on_finish, NULL, on_done}};
+                                    .events = idle_events()};
     enum status status = scheduler_add(s, &params, &id, &err);
     invariant(status == ST_OK, "%s", err.text);
     for (int32_t computed = 0; computed < prefix - 1; computed += FORK_CHUNK)
@@ -128,14 +69,13 @@ static json_t *measure_prefix(const struct bench_options *o, int32_t prefix, int
                                               .max_tokens = FORK_CHUNK + branches,
                                               .max_context = prefix + 64,
                                               .vocab = FORK_VOCAB}};
-    static const struct executor_ops ops = {capacity, submit, collect};
     struct scheduler_options options = scheduler_options_default();
     struct scheduler *s;
     struct error err = {0};
     options.prefill_chunk = FORK_CHUNK;
     options.max_queue = branches;
     enum status status =
-        scheduler_create(&options, (struct executor){&ops, &idle}, clock_monotonic(), &s, &err);
+        scheduler_create(&options, idle_executor_door(&idle), clock_monotonic(), &s, &err);
     invariant(status == ST_OK, "%s", err.text);
 
     int32_t *prompt = must_alloc((size_t)prefix * sizeof *prompt);

@@ -5,6 +5,7 @@
  *   forest.c  attention alone: rows that share a prefix beside rows that share nothing
  *   tree.c    the prefix tree: inserts and look-ups
  *   fork.c    the scheduler's tick that forks one prompt into branches
+ *   planning.c  what taper takes to decide who gets a row
  *   roof.c    what the machine can do: the floors of the others
  */
 #ifndef BENCH_MEASURE_H
@@ -19,7 +20,7 @@ struct bench_options {
     struct load_words load;
     struct option_ints rows, prompts;
     int64_t depth, steps, repeats, chunk, blocks;
-    bool roof, forest, tree, fork, stages, json;
+    bool roof, forest, tree, fork, planning, stages, json;
 };
 
 /* Each makes *out (the caller's) or says in *err why it cannot; the printers make it a table. */
@@ -28,11 +29,13 @@ enum status measure_roof(const struct bench_options *o, json_t **out, struct err
 enum status measure_forest(const struct bench_options *o, json_t **out, struct error *err);
 enum status measure_tree(const struct bench_options *o, json_t **out, struct error *err);
 enum status measure_fork(const struct bench_options *o, json_t **out, struct error *err);
+enum status measure_planning(const struct bench_options *o, json_t **out, struct error *err);
 void print_steps(const json_t *doc);
 void print_roof(const json_t *doc);
 void print_forest(const json_t *doc);
 void print_tree(const json_t *doc);
 void print_fork(const json_t *doc);
+void print_planning(const json_t *doc);
 
 /* The threads of --threads and what they can do together. Caller frees the pool. */
 struct bench_machine {

@@ -185,7 +185,7 @@ enum status profile_record(const struct record_options *options, struct recorded
 {
     struct recorder r = {.options = options,
                          .inner = options->executor,
-                         .clock = clock_monotonic(),
+                         .clock = options->clock,
                          .steps = steps,
                          .rng = {options->seed}};
     *steps = (struct recorded_steps){0};

@@ -7,12 +7,14 @@
 #ifndef BENCH_PROFILE_RECORD_H
 #define BENCH_PROFILE_RECORD_H
 
+#include "base/clock.h"
 #include "bench/profile_fit.h"
 
 #define ENOUGH_STEPS 300
 
 struct record_options {
     struct executor executor;
+    struct clock clock;
     enum shared_prefix shared; /* how the executor reads a prefix that rows share */
     int32_t max_rows, prefill_chunk;
     double seconds; /* and as much longer as it takes to have ENOUGH_STEPS */

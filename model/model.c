@@ -132,6 +132,11 @@ const char *model_backend_name(const struct model *m)
     return m->backend->ops->name;
 }
 
+int model_threads(const struct model *m)
+{
+    return thread_pool_size(m->pool);
+}
+
 enum weight_format model_weights(const struct model *m)
 {
     return m->transformer.weights;

@@ -5,6 +5,7 @@
  *   tokenizer.h   byte-level BPE, incremental detokenizing, stop strings
  *   chat.h        chat templates
  *   sampling.h    logits to a token
+ *   step_prior.h  what a step of it may take, before any ran
  *   model.h       a loaded model: weights on a backend, one forward pass a step, executor over it
  */
 #ifndef MODEL_MODEL_H
@@ -54,6 +55,7 @@ const struct model_config *model_config(const struct model *model);
 const struct tokenizer *model_tokenizer(const struct model *model);
 enum chat_template model_chat_template(const struct model *model);
 const char *model_backend_name(const struct model *model);
+int model_threads(const struct model *model);
 enum weight_format model_weights(const struct model *model); /* VSQ4Z where any matrix is kept so */
 /* Two sizes of the matrices (embedding and head among them, norms not): what a file holds of them
  * in the format they are used in (native: in the checkpoint's own), and what they take on the

@@ -13,6 +13,7 @@
  *                count with
  *   step_load.c  what a step is made of
  *   predictor.c  what a step will take, learned from those that ran
+ *   outlook.c    the state as far as it says when a first token comes (ttft.h, known_blocks.h)
  *   prefix.c     what a sequence takes from the prefix tree and leaves there
  *   plan.c       schedule: what becomes a step
  *   process.c    what a collected step means: tokens, verdicts, ends
@@ -21,11 +22,14 @@
 #ifndef SCHEDULER_CORE_H
 #define SCHEDULER_CORE_H
 
+#include "scheduler/known_blocks.h"
 #include "scheduler/plan.h"
 #include "scheduler/queue.h"
 #include "scheduler/scheduler.h"
 
-#define MAX_DEPTH 2
+#define MAX_DEPTH       2
+#define LONGEST_STEP_US 1e9 /* a prediction of more says nothing */
+#define LEAST_CHUNK     16  /* prompt tokens a step, whatever its target */
 
 struct scheduler {
     struct executor executor;
@@ -34,11 +38,24 @@ struct scheduler {
     struct request_limits limits;
     int32_t max_rows;      /* requests running, and rows in a step */
     int32_t prefill_chunk; /* tokens a step, over all rows that are not decoding */
-    int32_t step_chunk;    /* of the step that is planned: what the policy made of it */
+    int32_t step_chunk;    /* of the step that is planned: what the policy made of it, */
+    bool late_last;        /* and whether prompts that are late come behind the others */
+    int64_t start_us;      /* when it will begin */
     struct policy policy;
     struct step_predictor predictor; /* for the policy, and to make the chunk smaller: plan.c */
+    struct prediction_fit fit;       /* of the predictor, by the steps that were collected */
     double step_target_us;           /* 0: none */
     struct load_meter *meter;        /* NULL without a predictor */
+    struct step_load last_load;      /* of the last step whose load was measured */
+    bool urgent;                     /* in the last step prompts had less than they wanted: */
+    int32_t urgent_steps;
+    double urgent_chunk, urgent_us; /* means of late of what the policy said (policy.h) */
+    double admitted_blocks;         /* mean of what requests took when they were admitted of late */
+    int32_t admissions;             /* that it is of, up to a most */
+    enum admission admission;       /* ADMISSION_REFUSE: there is a predictor */
+    struct known_blocks *known;     /* with ADMISSION_REFUSE */
+    double residence_us;            /* mean from admission to end, of requests of late */
+    int32_t residences;             /* that it is of, up to a most */
 
     struct block_pool *pool;
     struct request_queue waiting;
@@ -76,6 +93,31 @@ void scheduler_enqueue(struct scheduler *s, struct request *request);
 /* Every request ends with FINISH_ABORT; ticks until nothing is left. */
 void scheduler_wind_up(struct scheduler *s);
 struct request_limits scheduler_limits(const struct scheduler *s);
+/* NULL: requests are not refused for the time that they would wait. */
+struct known_blocks *scheduler_known_blocks(const struct scheduler *s);
+
+/* --- outlook.c: scheduler_outlook is for the engine's thread, the others for any */
+
+struct ttft_outlook scheduler_outlook(const struct scheduler *s);
+
+/* Of the prompt's tokens, those that will be found in the tree; `known` may be NULL: none. And of a
+ * request that was accepted: they will be. */
+int32_t request_known(const struct known_blocks *known, const struct request_limits *limits,
+                      const struct request_params *params);
+void request_make_known(struct known_blocks *known, const struct request_limits *limits,
+                        const struct request_params *params);
+struct ttft_work request_work(const struct request_params *params, int32_t known);
+
+/* It has a TTFT, and there will be a first token. */
+bool request_awaits_token(const struct request_params *params);
+/* Its TTFT, of which a part may be over, when it stands behind `line`. */
+double request_ttft_us(const struct ttft_outlook *outlook, const struct ttft_line *line,
+                       const struct request_params *params, int32_t known, int64_t now_us);
+
+/* The policy has chosen; a request was admitted with so many blocks; one has ended. */
+void note_urgent(struct scheduler *s, const struct ready *ready);
+void note_admission(struct scheduler *s, int32_t blocks);
+void note_residence(struct scheduler *s, const struct request *request);
 
 /* --- residency.c */
 
@@ -92,6 +134,7 @@ bool make_room(struct scheduler *s, struct sequence *seq, int32_t slots);
 
 /* Live sequences with blocks. */
 int32_t request_resident_count(const struct request *request);
+int32_t resident_count(const struct scheduler *s); /* of all that run */
 
 void running_remove(struct scheduler *s, const struct request *request);
 

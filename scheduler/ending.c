@@ -54,6 +54,7 @@ static void request_done(struct scheduler *s, struct request *request, enum fini
     request->state = REQUEST_ENDED;
     request->stats.finish_us = clock_now(&s->clock);
     request->stats.reason = reason;
+    note_residence(s, request);
     events->done(events->context, &request->stats);
 }
 

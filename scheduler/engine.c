@@ -10,6 +10,10 @@
  * sequences in the inbox + sequences waiting in the scheduler. After each tick the engine's thread
  * adds by how many the scheduler's queue changed.
  *
+ * When a first token would come (ttft.h) is told from the outlook that is published after each tick
+ * and what was accepted since: both under the inbox's lock, so that two threads that submit at the
+ * same time see each other. Only with ADMISSION_REFUSE.
+ *
  * Counters are published as a seqlock of words: the writer never waits, and a reader only repeats
  * its copy when it met a writer, which takes well under a microsecond once a tick.
  */
@@ -35,21 +39,28 @@ struct engine {
     struct scheduler *scheduler;
     struct clock clock;
     struct request_limits limits;
+    struct known_blocks *known; /* the scheduler's; NULL: nobody is refused for the time */
     pthread_t thread;
     bool started;
 
-    pthread_mutex_t lock; /* guards what follows, down to `idle` */
+    pthread_mutex_t lock; /* guards what follows, down to `delivered` */
     pthread_cond_t wake;  /* the inbox has something, or stop */
     pthread_cond_t idle_changed;
     struct inbox inbox;
     uint64_t last_id;
-    bool closed; /* no more submissions */
-    bool stop;   /* the thread shall end */
-    bool idle;   /* nothing in the inbox, nothing in the scheduler */
+    bool closed;                 /* no more submissions */
+    bool stop;                   /* the thread shall end */
+    bool idle;                   /* nothing in the inbox, nothing in the scheduler */
+    struct ttft_outlook outlook; /* after the last tick, */
+    struct ttft_line submitted;  /* what came to the inbox since it was emptied, */
+    struct ttft_line delivered;  /* and before, but is not in the outlook */
 
     _Atomic int32_t places; /* taken, of limits.max_queue */
     int32_t places_queued;  /* of them, those of the scheduler's queue; engine's thread only */
     struct inbox taken;     /* the inbox of this tick; engine's thread only */
+
+    bool (*work)(void *context); /* before the first request; NULL: no more. Engine's thread only */
+    void *work_context;
 
     pthread_mutex_t tick_lock; /* held while `ticked` runs, so that it can be taken away */
     void (*ticked)(void *context);
@@ -71,6 +82,16 @@ static void publish(struct engine *engine, const struct scheduler_counters *coun
     atomic_store_explicit(&engine->version, version + 2, memory_order_release);
 }
 
+static void publish_outlook(struct engine *engine)
+{
+    if (!engine->known) return;
+    struct ttft_outlook outlook = scheduler_outlook(engine->scheduler);
+    pthread_mutex_lock(&engine->lock);
+    engine->outlook = outlook;
+    engine->delivered = (struct ttft_line){0};
+    pthread_mutex_unlock(&engine->lock);
+}
+
 /* After a tick: the places that its sequences left, and the counters. */
 static void report(struct engine *engine)
 {
@@ -79,6 +100,7 @@ static void report(struct engine *engine)
     atomic_fetch_add(&engine->places, counters.waiting - engine->places_queued);
     engine->places_queued = counters.waiting;
     publish(engine, &counters);
+    publish_outlook(engine);
 }
 
 void engine_counters(const struct engine *engine, struct scheduler_counters *counters)
@@ -111,6 +133,7 @@ enum status engine_create(const struct scheduler_options *options, struct execut
     }
     engine->clock = clock;
     engine->limits = scheduler_limits(engine->scheduler);
+    engine->known = scheduler_known_blocks(engine->scheduler);
     engine->idle = true;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
@@ -138,6 +161,7 @@ static bool take_places(struct engine *engine, int32_t n)
 /* Requests linked by next, in the order they were made. */
 struct chain {
     struct request *first, *last;
+    int64_t now_us; /* when they were submitted */
 };
 
 static void chain_add(struct chain *chain, struct request *request)
@@ -157,23 +181,53 @@ static void chain_free(struct chain *chain)
     }
 }
 
-static bool inbox_add(struct engine *engine, const struct chain *chain, uint64_t *ids)
+/* Whether the first request of the chain comes in time: it stands before the others, so its token
+ * is the first that their client sees. */
+static bool is_in_time(const struct engine *engine, const struct request *request, int64_t now_us,
+                       struct ttft_verdict *verdict)
 {
-    pthread_mutex_lock(&engine->lock);
-    bool open = !engine->closed;
-    if (open) {
-        for (struct request *request = chain->first; request; request = request->next)
-            request->id = *ids++ = ++engine->last_id; /* under the lock: the inbox's order */
-        if (engine->inbox.last)
-            engine->inbox.last->next = chain->first;
-        else
-            engine->inbox.first = chain->first;
-        engine->inbox.last = chain->last;
-        engine->idle = false;
-        pthread_cond_signal(&engine->wake);
+    const struct request_params *params = &request->params;
+    if (!engine->known || !request_awaits_token(params)) return true;
+    struct ttft_line line = engine->outlook.line;
+    ttft_line_add_all(&line, &engine->delivered);
+    ttft_line_add_all(&line, &engine->submitted);
+    double us = request_ttft_us(&engine->outlook, &line, params, request->known, now_us);
+    return ttft_in_time(us, params->slo.ttft_us, verdict);
+}
+
+static void put_in_inbox(struct engine *engine, const struct chain *chain, uint64_t *ids)
+{
+    for (struct request *request = chain->first; request; request = request->next) {
+        if (engine->known) {
+            struct ttft_work work = request_work(&request->params, request->known);
+            ttft_line_add(&engine->submitted, request->params.priority, &work);
+        }
+        request->id = *ids++ = ++engine->last_id; /* under the lock: the inbox's order */
     }
+    if (engine->inbox.last)
+        engine->inbox.last->next = chain->first;
+    else
+        engine->inbox.first = chain->first;
+    engine->inbox.last = chain->last;
+    engine->idle = false;
+    pthread_cond_signal(&engine->wake);
+}
+
+/* Judged and taken at once: what one thread puts in, the next one's requests stand behind. */
+static enum status inbox_add(struct engine *engine, const struct chain *chain, uint64_t *ids,
+                             struct ttft_verdict *verdict, struct error *err)
+{
+    enum status status = ST_OK;
+    pthread_mutex_lock(&engine->lock);
+    if (engine->closed)
+        status = ST_CLOSED;
+    else if (!is_in_time(engine, chain->first, chain->now_us, verdict))
+        status = ST_LATE;
+    else
+        put_in_inbox(engine, chain, ids);
     pthread_mutex_unlock(&engine->lock);
-    return open;
+    if (status == ST_CLOSED) return fail(err, status, "The server is shutting down.");
+    return status ? ttft_fail(verdict, err) : ST_OK;
 }
 
 /* ST_INVALID, or *places: how many the requests need together. */
@@ -193,23 +247,41 @@ static enum status check_all(const struct engine *engine, const struct request_p
     return ST_OK;
 }
 
+/* Of its prompt, what the request before it in the same submission will have computed. */
+static int32_t shared_prompt(const struct request_params *params,
+                             const struct request_params *before)
+{
+    int32_t most = min_i32(params->prompt_count, before->prompt_count), at = 0;
+    if (params->score_prompt || before->score_prompt) return 0;
+    while (at < most && params->prompt[at] == before->prompt[at])
+        at++;
+    return at / KV_BLOCK_SLOTS * KV_BLOCK_SLOTS;
+}
+
 static enum status create_all(const struct engine *engine, const struct request_params *params,
                               int32_t count, struct chain *chain, struct error *err)
 {
-    int64_t now_us = clock_now(&engine->clock);
     for (int32_t i = 0; i < count; i++) {
         struct request *request;
-        enum status status = request_create(&engine->limits, &params[i], now_us, &request, err);
+        enum status status =
+            request_create(&engine->limits, &params[i], chain->now_us, &request, err);
         if (status) return status;
+        if (engine->known) {
+            request->known = request_known(engine->known, &engine->limits, &params[i]);
+            if (i > 0)
+                request->known = max_i32(request->known, shared_prompt(&params[i], &params[i - 1]));
+        }
         chain_add(chain, request);
     }
     return ST_OK;
 }
 
 enum status engine_submit_all(struct engine *engine, const struct request_params *params,
-                              int32_t count, uint64_t *ids, struct error *err)
+                              int32_t count, uint64_t *ids, struct ttft_verdict *verdict,
+                              struct error *err)
 {
-    struct chain chain = {0};
+    struct chain chain = {.now_us = clock_now(&engine->clock)};
+    struct ttft_verdict own;
     int32_t places = 0;
     enum status status = check_all(engine, params, count, &places, err);
     if (status) return status;
@@ -217,17 +289,21 @@ enum status engine_submit_all(struct engine *engine, const struct request_params
         return fail(err, ST_FULL, "The queue is full: at most %d sequences may wait.",
                     engine->limits.max_queue);
     status = create_all(engine, params, count, &chain, err);
-    if (!status && inbox_add(engine, &chain, ids)) return ST_OK;
-    if (!status) status = fail(err, ST_CLOSED, "The server is shutting down.");
-    chain_free(&chain);
-    atomic_fetch_sub(&engine->places, places);
-    return status;
+    if (!status) status = inbox_add(engine, &chain, ids, verdict ? verdict : &own, err);
+    if (status) {
+        chain_free(&chain);
+        atomic_fetch_sub(&engine->places, places);
+        return status;
+    }
+    for (int32_t i = 0; i < count; i++)
+        request_make_known(engine->known, &engine->limits, &params[i]);
+    return ST_OK;
 }
 
 enum status engine_submit(struct engine *engine, const struct request_params *params, uint64_t *id,
                           struct error *err)
 {
-    return engine_submit_all(engine, params, 1, id, err);
+    return engine_submit_all(engine, params, 1, id, NULL, err);
 }
 
 int32_t engine_max_queue(const struct engine *engine)
@@ -255,6 +331,13 @@ void engine_after_tick(struct engine *engine, void (*ticked)(void *context), voi
     engine->ticked = ticked;
     engine->ticked_context = context;
     pthread_mutex_unlock(&engine->tick_lock);
+}
+
+void engine_before_first(struct engine *engine, bool (*work)(void *context), void *context)
+{
+    engine->outlook = (struct ttft_outlook){0}; /* nobody is refused for what is only guessed yet */
+    engine->work = work;
+    engine->work_context = context;
 }
 
 void engine_close(struct engine *engine)
@@ -285,6 +368,17 @@ static bool inbox_empty(const struct inbox *inbox)
     return !inbox->first && inbox->cancelled_count == 0;
 }
 
+/* What is to be done before the first request, as long as there is none. */
+static void work_before_first(struct engine *engine)
+{
+    while (engine->work) {
+        pthread_mutex_lock(&engine->lock);
+        bool go_on = !engine->stop && inbox_empty(&engine->inbox);
+        pthread_mutex_unlock(&engine->lock);
+        if (!go_on || !engine->work(engine->work_context)) engine->work = NULL;
+    }
+}
+
 /* Swaps the inbox for the empty one. With nothing else to do (`busy` false) it sleeps until there
  * is something in it. false: the thread shall end. */
 static bool take_inbox(struct engine *engine, bool busy)
@@ -296,6 +390,8 @@ static bool take_inbox(struct engine *engine, bool busy)
         while (!engine->stop && inbox_empty(&engine->inbox))
             pthread_cond_wait(&engine->wake, &engine->lock);
     }
+    ttft_line_add_all(&engine->delivered, &engine->submitted);
+    engine->submitted = (struct ttft_line){0};
     struct inbox full = engine->inbox;
     engine->inbox = engine->taken; /* empty, with the memory of its list of ids */
     engine->taken = full;
@@ -340,6 +436,8 @@ static void *run(void *argument)
 {
     struct engine *engine = argument;
     bool busy = false;
+    work_before_first(engine);
+    publish_outlook(engine); /* it may have taught the predictor */
     while (take_inbox(engine, busy)) {
         deliver(engine);
         busy = scheduler_tick(engine->scheduler);

@@ -13,17 +13,24 @@ struct engine;
 
 enum status engine_create(const struct scheduler_options *options, struct executor executor,
                           struct clock clock, struct engine **out, struct error *err);
+
+/* Before engine_start: until the first request comes, `work(context)` is called on the engine's
+ * thread again and again, until it is false; a request waits for one call at most. It may use the
+ * executor, which has no step in flight. */
+void engine_before_first(struct engine *engine, bool (*work)(void *context), void *context);
 enum status engine_start(struct engine *engine, struct error *err);
 
-/* From any thread. The queue's places are taken here, atomically: ST_FULL and ST_CLOSED are decided
- * before anything is accepted, and what is accepted always gets its done event. params and what it
- * points at are copied. Also ST_INVALID as scheduler_add (checked here too). */
+/* From any thread. The queue's places are taken here, atomically: ST_FULL, ST_LATE and ST_CLOSED
+ * are decided before anything is accepted, and what is accepted always gets its done event. params
+ * and what it points at are copied. Also ST_INVALID as scheduler_add (checked here too). */
 enum status engine_submit(struct engine *engine, const struct request_params *params, uint64_t *id,
                           struct error *err);
 
-/* `count` requests, all of them (ids[count]) or none. */
+/* `count` requests, all of them (ids[count]) or none. ST_LATE: the first of them would come too
+ * late, *verdict (may be NULL) says how late. */
 enum status engine_submit_all(struct engine *engine, const struct request_params *params,
-                              int32_t count, uint64_t *ids, struct error *err);
+                              int32_t count, uint64_t *ids, struct ttft_verdict *verdict,
+                              struct error *err);
 
 /* Sequences that may wait: what one submission asks for at most. Constant, from any thread. */
 int32_t engine_max_queue(const struct engine *engine);

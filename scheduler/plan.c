@@ -230,12 +230,13 @@ static int64_t start_of_step(const struct scheduler *s)
     if (s->in_flight == 0) return s->began_us;
     const struct step *before = &s->steps[s->oldest];
     int64_t since = max_i64(before->began_us, s->collected_us);
-    return max_i64(s->began_us, since + (int64_t)before->predicted_us);
+    return max_i64(s->began_us, since + (int64_t)(s->fit.bias * before->predicted_us));
 }
 
 static void choose(struct scheduler *s, bool again)
 {
     collect_ready(s);
+    s->start_us = start_of_step(s);
     struct ready ready = {.sequences = s->ready,
                           .count = s->ready_count,
                           .chosen = again ? count_chosen(s) : 0,
@@ -244,12 +245,16 @@ static void choose(struct scheduler *s, bool again)
                           .scratch = s->scratch,
                           .running = s->running,
                           .running_count = s->running_count,
-                          .start_us = start_of_step(s),
+                          .start_us = s->start_us,
                           .free_blocks = block_pool_available(s->pool),
+                          .waiting = s->waiting.count,
                           .predictor = s->predictor,
+                          .fit = s->fit,
                           .prefill_chunk = s->prefill_chunk};
     policy_choose(&s->policy, &ready);
     s->step_chunk = ready.prefill_chunk;
+    s->late_last = ready.late_last;
+    note_urgent(s, &ready);
     int32_t count = 0;
     for (int32_t i = 0; i < s->ready_count; i++)
         if (s->ready[i]->chosen_step == s->step_number) s->chosen[count++] = s->ready[i];
@@ -311,13 +316,21 @@ static void add_new_decode_rows(struct scheduler *s, struct step *step)
     }
 }
 
-/* Of those chosen, keeps the ones that are still to have a row, which is prefill. */
+/* Of those chosen, keeps the ones that are still to have a row, which is prefill, in the order in
+ * which they fill the chunk. */
 static void keep_prefill(struct scheduler *s)
 {
-    int32_t count = 0;
-    for (int32_t i = 0; i < s->chosen_count; i++)
-        if (may_have_row(s, s->chosen[i]) && !sequence_is_decoding(s->chosen[i]))
-            s->chosen[count++] = s->chosen[i];
+    int32_t count = 0, late = 0;
+    for (int32_t i = 0; i < s->chosen_count; i++) {
+        struct sequence *seq = s->chosen[i];
+        if (!may_have_row(s, seq) || sequence_is_decoding(seq)) continue;
+        if (s->late_last && request_is_late(seq->request, s->start_us))
+            s->scratch[late++] = seq;
+        else
+            s->chosen[count++] = seq;
+    }
+    for (int32_t i = 0; i < late; i++)
+        s->chosen[count++] = s->scratch[i];
     s->chosen_count = count;
 }
 
@@ -343,8 +356,6 @@ static bool keeps_to_target(const struct scheduler *s, const struct step_load *d
     add_prefill_load(s, room, &load);
     return s->predictor.predict(s->predictor.self, &load) <= s->step_target_us;
 }
-
-#define LEAST_CHUNK 16
 
 /* The tokens that prefill may have in this step: prefill_chunk, or as many as fit the target beside
  * the rows that are planned already. By bisection: where a longer step is predicted to be shorter

@@ -44,8 +44,17 @@ struct ready {
     int32_t running_count;
     int64_t start_us;                /* when the step will begin: what is in flight ends before */
     int32_t free_blocks;             /* in the pool */
+    int32_t waiting;                 /* requests in the queue: for room, or for their turn */
     struct step_predictor predictor; /* of latency; for a policy that needs_predictor */
+    struct prediction_fit fit;       /* its word has proved to be worth so much */
     int32_t prefill_chunk; /* tokens of prefill in the step at most; a policy may make it less */
+    bool late_last;        /* false; true: prompts that are late (request_is_late) share what the
+                              others leave of the chunk; each still has its one token */
+    /* Out: had more prompts waited, they could have had so many tokens of this step, which then
+     * would take so long. For who predicts how long prompts wait (ttft.h); urgent_chunk 0: the
+     * whole chunk, beside the rows that decode. */
+    int32_t urgent_chunk;
+    double urgent_us;
 };
 
 struct policy_ops {
@@ -60,10 +69,10 @@ struct policy {
     int32_t cap;
 };
 
-/* What policy_parse takes, in words for an error or a help text: the only list of them. The server
- * has no predictor of latency yet and runs those that need none. */
-#define POLICY_NAMES_SERVED "eager (all), off (one), cap:N (at most N, 1 to 999999)"
-#define POLICY_NAMES        "taper (what the batch can afford), taper-paper, " POLICY_NAMES_SERVED
+/* What policy_parse takes, in words for an error or a help text: the only list of them. */
+#define POLICY_NAMES                                                           \
+    "taper (what the batch can afford), taper-paper, eager (all), off (one), " \
+    "cap:N (at most N, 1 to 999999)"
 
 /* ST_USAGE: what was found, what is allowed. */
 enum status policy_parse(const char *text, struct policy *policy, struct error *err);

@@ -10,7 +10,16 @@
  *
  * Slack. Token j of a request is due j * TPOT after its first one, all its branches' tokens
  * counted: a request that runs ahead has time to give. Who has missed its SLO for good bounds
- * nobody any more; the clamp stays even if all have.
+ * nobody any more; the clamp stays even if all have. Prompts whose first token is late come behind
+ * those that can be in time, unless others wait for room: blocks are not to lie idle then.
+ *
+ * Nobody starves. Every request has a row in every step, the branch that had none for longest, so
+ * of w branches each has one within w steps; a prompt of p tokens that is admitted has one token a
+ * step at least and is computed within p steps. Rows beside the baseline are chosen only where the
+ * pool has a free block for them: they preempt nobody.
+ *
+ * The predictor is not trusted further than it has proved right: what it says is corrected by what
+ * steps took of late (struct prediction_fit), and the clamp leaves room for the error that is left.
  */
 #include "scheduler/sequence.h"
 #include "scheduler/taper_batch.h"
@@ -22,6 +31,8 @@
 #define SPEND       0.9  /* of the least slack, in one step */
 #define AIM         0.96 /* deadlines are set as if TPOT were so much of itself */
 #define CLAMP       0.9  /* of the smallest TPOT: the longest step that is planned */
+#define MARGIN      3.0  /* of the usual error of a prediction, that the clamp leaves at least... */
+#define CLAMP_LEAST 0.7  /* ...down to here */
 #define HURRY       0.5  /* of the time until its TTFT is a prompt planned to take */
 #define LOST_US     1e6  /* later than that, a request cannot catch up */
 #define LEAST_CHUNK 16   /* prompt tokens a step, whatever they cost */
@@ -50,14 +61,18 @@ static void bound_by(struct bounds *bounds, const struct request *request, doubl
     bounds->slack_us = fmin(bounds->slack_us, due_us - end_us);
 }
 
-/* The latency that the step may be planned to have, without prefill at least base_us. */
+/* The latency that the step may be planned to have, without prefill at least base_us. Of a
+ * predictor that has no number for the baseline nothing is believed: NAN, which nothing fits. */
 static double most_us(const struct ready *ready, double base_us)
 {
     struct bounds bounds = {INFINITY, INFINITY, INFINITY};
     for (int32_t i = 0; i < ready->running_count; i++)
         bound_by(&bounds, ready->running[i], (double)ready->start_us + base_us);
     double tpot_us = isinf(bounds.tpot_us) ? bounds.lost_tpot_us : bounds.tpot_us;
-    return base_us + fmax(0, fmin(SPEND * bounds.slack_us, CLAMP * tpot_us - base_us));
+    if (isinf(tpot_us)) return INFINITY;
+    if (!(base_us > 0 && base_us < INFINITY)) return NAN;
+    double clamp = fmax(fmin(CLAMP, 1 - MARGIN * ready->fit.spread), CLAMP_LEAST);
+    return base_us + fmax(0, fmin(SPEND * bounds.slack_us, clamp * tpot_us - base_us));
 }
 
 /* --- prompts */
@@ -74,7 +89,7 @@ static double chunk_in_time(const struct taper_batch *batch, double step_us)
         tokens += sequence_target(seq) - sequence_start(seq);
         if (ttft_us == 0 || request->stats.first_token_us) continue;
         double left_us = (double)(request->stats.arrival_us + ttft_us - batch->ready->start_us);
-        if (left_us < -LOST_US) continue;
+        if (left_us < 0) continue;
         double steps = fmax(1, floor(HURRY * left_us / step_us));
         needed = fmax(needed, tokens / steps);
     }
@@ -90,10 +105,12 @@ static void add_rows(struct taper_batch *batch, double most)
     for (int32_t first = 0, end; first < ready->count && batch->left_rows > 0; first = end) {
         struct taper_line line = taper_line_of(ready, first, &end);
         struct sequence *seq;
+        if (taper_choose_line(batch, &line, most)) continue;
+        taper_line_order(&line);
         while (batch->left_rows > 0 && (seq = taper_line_pop(&line))) {
             if (!taper_has_room(batch, seq)) return;
-            if (taper_row_us(batch, seq) <= most)
-                taper_choose(batch, seq);
+            if (taper_row_us(batch, &line, seq) <= most)
+                taper_choose(batch, &line, seq);
             else if (++skips > SKIPS)
                 return;
         }
@@ -104,9 +121,15 @@ static void choose(const struct policy *policy, struct ready *ready)
 {
     struct taper_batch batch;
     (void)policy;
+    ready->late_last = ready->waiting == 0;
     taper_begin(&batch, ready);
     double most = most_us(ready, taper_now_us(&batch));
     int32_t fits = taper_fit_chunk(&batch, LEAST_CHUNK, most);
+    if (fits < batch.wanted) {
+        taper_set_chunk(&batch, fits);
+        ready->urgent_chunk = fits;
+        ready->urgent_us = taper_now_us(&batch);
+    }
     double needed = ceil(chunk_in_time(&batch, most));
     taper_set_chunk(&batch, needed < fits ? max_i32(LEAST_CHUNK, (int32_t)needed) : fits);
     if (batch.rows < ready->count) add_rows(&batch, most);

@@ -38,10 +38,11 @@ static bool widen(struct taper_batch *batch, double most_us)
     bool any = false;
     for (int32_t first = 0, end; first < ready->count && batch->left_rows > 0; first = end) {
         struct taper_line line = taper_line_of(ready, first, &end);
+        taper_line_order(&line);
         struct sequence *seq = taper_line_pop(&line);
         if (!seq || !taper_has_room(batch, seq)) continue;
-        if (taper_row_us(batch, seq) > most_us) continue;
-        taper_choose(batch, seq);
+        if (taper_row_us(batch, &line, seq) > most_us) continue;
+        taper_choose(batch, &line, seq);
         any = true;
     }
     return any;

@@ -205,6 +205,7 @@ void prefix_leave(struct scheduler *s, struct sequence *seq)
             change_block(s, seq, index, there);
         }
         link_block(seq, key);
+        if (s->known) known_blocks_add(s->known, key);
     }
 }
 

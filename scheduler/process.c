@@ -10,6 +10,8 @@
 
 #include "base/base.h"
 
+#include <math.h>
+
 static void land(struct sequence *seq, const struct plan_row *row)
 {
     seq->in_flight--;
@@ -111,6 +113,31 @@ void fail_step(struct scheduler *s, struct step *step, enum status status, const
     }
 }
 
+#define FIT_MEMORY 0.02 /* a step's part in what a prediction is worth: the last 50 count */
+#define FIT_ERROR  0.25 /* what is further off than that says no more of the usual error */
+#define FIT_MOST   1e3  /* no predictor is further off than that */
+
+/* A single step counts as twice or half of what was expected at most. */
+static void note_fit(struct prediction_fit *fit, double said_us, double us)
+{
+    if (!(said_us > 0) || us <= 0) return;
+    double off = fmin(fmax(us / (fit->bias * said_us), 0.5), 2) - 1;
+    fit->spread += FIT_MEMORY * (fmin(fabs(off), FIT_ERROR) - fit->spread);
+    fit->bias = fmin(fmax(fit->bias * (1 + FIT_MEMORY * off), 1 / FIT_MOST), FIT_MOST);
+}
+
+/* What the step took, for the predictor and for those who want to know how good it is. */
+static void learn(struct scheduler *s, const struct step *step, double us)
+{
+    note_fit(&s->fit, step->predicted_us, us);
+    if (s->predictor.observe) s->predictor.observe(s->predictor.self, &step->load, us);
+    if (step->predicted_us <= 0 || us <= 0) return;
+    s->counters.predicted_steps++;
+    s->counters.predicted_us += step->predicted_us;
+    s->counters.measured_us += us;
+    s->counters.prediction_error += fabs(step->predicted_us / us - 1);
+}
+
 void process(struct scheduler *s)
 {
     struct step *step = &s->steps[s->oldest];
@@ -128,8 +155,7 @@ void process(struct scheduler *s)
         fail_step(s, step, status, &err);
         return;
     }
-    if (s->predictor.observe)
-        s->predictor.observe(s->predictor.self, &step->load, (double)latency_us);
+    learn(s, step, (double)latency_us);
     for (int32_t at = 0; at < step->plan.row_count; at++)
         process_row(s, step->owners[at], &step->rows[at], &step->results[at], now_us);
 }

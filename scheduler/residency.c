@@ -86,7 +86,7 @@ int32_t request_resident_count(const struct request *request)
     return count;
 }
 
-static int32_t resident_count(const struct scheduler *s)
+int32_t resident_count(const struct scheduler *s)
 {
     int32_t count = 0;
     for (int32_t i = 0; i < s->running_count; i++)
@@ -304,6 +304,7 @@ static bool admit_front(struct scheduler *s, struct request *request)
         if (alone && blocks_known(request) > s->capacity.block_count) end_at_pool(s, request);
         return false;
     }
+    note_admission(s, first_live(request, SEQUENCE_RESIDENT)->table.count);
     request_queue_remove(&s->waiting, request);
     running_insert(s, request);
     if (request->stats.scheduled_us == 0) request->stats.scheduled_us = clock_now(&s->clock);

@@ -54,6 +54,10 @@ static bool make_arrays(struct scheduler *s, int64_t queue_capacity)
                 request_queue_init(&s->waiting, (int32_t)queue_capacity);
     for (int32_t i = 0; i < s->capacity.depth; i++)
         made = made && step_init(&s->steps[i], s->max_rows, s->capacity.max_tokens);
+    if (s->admission == ADMISSION_REFUSE) {
+        s->known = known_blocks_create(s->capacity.block_count);
+        made = made && s->known;
+    }
     if (!s->predictor.predict) return made;
     s->meter = load_meter_create(s->predictor.shared, s->max_rows, s->capacity.block_count);
     return made && s->meter;
@@ -65,6 +69,7 @@ static void free_arrays(struct scheduler *s)
         step_release(&s->steps[i]);
     request_queue_release(&s->waiting);
     load_meter_free(s->meter);
+    known_blocks_free(s->known);
     free(s->running);
     free(s->ready);
     free(s->chosen);
@@ -96,7 +101,9 @@ enum status scheduler_create(const struct scheduler_options *options, struct exe
     s->prefill_chunk = options->prefill_chunk;
     s->policy = options->policy;
     s->predictor = options->predictor;
+    s->fit.bias = 1;
     s->step_target_us = (double)options->step_target_us;
+    if (s->predictor.predict) s->admission = options->admission;
     /* See queue.h: what waits or runs never exceeds this. */
     if (!make_arrays(s, (int64_t)options->max_queue + s->max_rows)) {
         free_arrays(s);
@@ -128,6 +135,11 @@ void scheduler_free(struct scheduler *s)
 struct request_limits scheduler_limits(const struct scheduler *s)
 {
     return s->limits;
+}
+
+struct known_blocks *scheduler_known_blocks(const struct scheduler *s)
+{
+    return s->known;
 }
 
 int32_t scheduler_max_length(const struct scheduler *s, int32_t n)
@@ -165,6 +177,16 @@ static bool anybody_waits(const struct scheduler *s)
     return request != NULL;
 }
 
+static enum status check_time(const struct scheduler *s, const struct request_params *params,
+                              int32_t known, struct error *err)
+{
+    if (s->admission == ADMISSION_QUEUE || !request_awaits_token(params)) return ST_OK;
+    struct ttft_outlook outlook = scheduler_outlook(s);
+    double us = request_ttft_us(&outlook, &outlook.line, params, known, clock_now(&s->clock));
+    struct ttft_verdict verdict;
+    return ttft_in_time(us, params->slo.ttft_us, &verdict) ? ST_OK : ttft_fail(&verdict, err);
+}
+
 enum status scheduler_add(struct scheduler *s, const struct request_params *params, uint64_t *id,
                           struct error *err)
 {
@@ -174,8 +196,12 @@ enum status scheduler_add(struct scheduler *s, const struct request_params *para
     if (!has_place(s, params->n))
         return fail(err, ST_FULL, "The queue is full: %d sequences wait, at most %d may.",
                     waiting_count(s), s->limits.max_queue);
-    status = request_create(&s->limits, params, clock_now(&s->clock), &request, err);
+    int32_t known = request_known(s->known, &s->limits, params);
+    status = check_time(s, params, known, err);
+    if (!status) status = request_create(&s->limits, params, clock_now(&s->clock), &request, err);
     if (status) return status;
+    request_make_known(s->known, &s->limits, params);
+    request->known = known;
     request->id = *id = ++s->last_id;
     scheduler_enqueue(s, request);
     return ST_OK;
@@ -226,13 +252,10 @@ static struct step *schedule(struct scheduler *s)
     return plan_step(s, step) ? step : NULL;
 }
 
-#define LONGEST_STEP_US 1e9
-
 static void predict(struct scheduler *s, struct step *step)
 {
-    /* Who learns looks at the load, who plans behind a step in flight at the prediction. */
-    if (!s->predictor.predict || (!s->predictor.observe && s->capacity.depth == 1)) return;
-    step->load = load_meter_measure(s->meter, step->rows, step->plan.row_count);
+    if (!s->predictor.predict) return;
+    s->last_load = step->load = load_meter_measure(s->meter, step->rows, step->plan.row_count);
     double us = s->predictor.predict(s->predictor.self, &step->load);
     step->predicted_us = us >= 0 && us <= LONGEST_STEP_US ? us : 0; /* else it says nothing */
 }

@@ -6,6 +6,7 @@
  *   policy.h     which sequences get a row in a step
  *   step_load.h  what a step is made of, as far as its latency goes
  *   predictor.h  the latency of a step before it runs
+ *   ttft.h       when a first token would come, and who is refused for it
  *   scheduler.h  the tick: receive, schedule, forward, process (single thread, no locks)
  *   engine.h     the thread around it: one inbox for HTTP threads, snapshot for metrics, drain
  */
@@ -17,6 +18,7 @@
 #include "scheduler/policy.h"
 #include "scheduler/request.h"
 #include "scheduler/step_load.h"
+#include "scheduler/ttft.h"
 
 struct scheduler;
 
@@ -30,6 +32,9 @@ struct scheduler_options {
     int64_t step_target_us;
     int32_t max_queue;    /* sequences waiting, a request as many as it has now; else ST_FULL */
     struct policy policy; /* which sequences get a row; all zero: eager */
+    /* ADMISSION_REFUSE: ST_LATE for a request whose TTFT is predicted to be missed (ttft.h);
+     * without a predictor or a TTFT never. */
+    enum admission admission;
     struct block_hasher hasher; /* of the prefix tree: random where strangers choose prompts */
 };
 struct scheduler_options scheduler_options_default(void);
@@ -47,6 +52,9 @@ struct scheduler_counters {
     int64_t finished[FINISH_REASONS]; /* sequences, by enum finish_reason */
     int64_t deferred_rows;            /* sequences that could have used a row and got none */
     int32_t step_rows, step_tokens;   /* the last step */
+    int64_t predicted_steps;          /* collected, of those whose latency somebody predicted */
+    double predicted_us, measured_us; /* of these, sums */
+    double prediction_error;          /* sum of |predicted - measured| / measured */
     int64_t executor_us;              /* spent in the executor's submit and collect */
 };
 
@@ -57,8 +65,9 @@ enum status scheduler_create(const struct scheduler_options *options, struct exe
 /* Cancels what is left: each request gets its done event. */
 void scheduler_free(struct scheduler *s);
 
-/* Queues a request; *id names it until events.done. ST_FULL: the queue is at max_queue; ST_INVALID:
- * it could never run here (context or KV pool too small), with the words a client should read. */
+/* Queues a request; *id names it until events.done. ST_FULL: the queue is at max_queue; ST_LATE:
+ * its first token would come too late (scheduler_options.admission); ST_INVALID: it could never run
+ * here (context or KV pool too small), with the words a client should read. */
 enum status scheduler_add(struct scheduler *s, const struct request_params *params, uint64_t *id,
                           struct error *err);
 

@@ -137,6 +137,7 @@ struct request {
     struct request_params params;
     struct request_stats stats;
     struct block_key root;   /* of its chains in the prefix tree: the salt */
+    int32_t known;           /* of the prompt's tokens, those that may be found in the tree */
     uint64_t stats_step;     /* the last step counted in stats.steps */
     bool cancelled, at_pool; /* it ends in the next tick: by the client; at the end of the pool */
     struct stage *first_stage, *stage; /* in order; the one that runs */
@@ -184,6 +185,14 @@ static inline int32_t request_width(const struct request *request)
 {
     const struct stage *stage = request->answers ? request->answers : request->stage;
     return stage->unfinished;
+}
+
+/* It has missed its TTFT: no first token yet, and none can come in time. */
+static inline bool request_is_late(const struct request *request, int64_t now_us)
+{
+    int64_t ttft_us = request->params.slo.ttft_us;
+    return ttft_us && request->stats.first_token_us == 0 &&
+           now_us - request->stats.arrival_us > ttft_us;
 }
 
 /* --- walking a request */

@@ -54,4 +54,10 @@ struct step_predictor {
     enum shared_prefix shared;
 };
 
+/* How far a predictor was off of late, by what steps took: for who plans with its word. */
+struct prediction_fit {
+    double bias;   /* what a step takes, over what was said */
+    double spread; /* mean size of what is left, as a share of the step */
+};
+
 #endif

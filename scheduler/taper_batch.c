@@ -8,32 +8,58 @@ static int32_t context_slots(const struct sequence *seq)
     return seq->stage->context ? seq->stage->context->slots : 0;
 }
 
+/* When the policy is asked again, decode rows are planned already, and the sequence stands behind
+ * its own. */
+static bool has_row(const struct ready *ready, const struct sequence *seq)
+{
+    return seq->row_step == ready->step;
+}
+
+static bool decodes(const struct ready *ready, const struct sequence *seq)
+{
+    return sequence_is_decoding(seq) || has_row(ready, seq);
+}
+
 static int32_t blocks_missing(const struct sequence *seq)
 {
-    return block_table_missing(&seq->table, sequence_target(seq));
+    int32_t slots = sequence_target(seq);
+    return slots <= seq->table.count * KV_BLOCK_SLOTS ? 0 : block_table_missing(&seq->table, slots);
 }
 
 /* `again`: its siblings' context is read in this step already. */
-static void add_decode(struct step_load *load, const struct sequence *seq,
-                       enum shared_prefix shared, bool again)
+static void add_decode(struct step_load *load, const struct ready *ready,
+                       const struct sequence *seq, bool again)
 {
-    int32_t own = sequence_target(seq);
+    int32_t own = sequence_target(seq) - has_row(ready, seq);
+    bool shares = again && ready->predictor.shared != SHARED_NONE;
     load->decode_rows++;
-    load->context_read += again && shared != SHARED_NONE ? own : own + context_slots(seq);
+    load->context_read += shares ? own : own + context_slots(seq);
 }
 
-/* The rows in prefill share the chunk as plan.c lets them: in order, each one token at least. */
+static int32_t tokens_left(const struct sequence *seq)
+{
+    return sequence_target(seq) - sequence_start(seq);
+}
+
+/* Its row in prefill has so many tokens in place of one. */
+static void lengthen(struct step_load *load, const struct sequence *seq, int32_t count)
+{
+    int32_t before = context_slots(seq) + sequence_start(seq);
+    load->prefill_tokens += count - 1;
+    load->prefill_attention +=
+        prefill_attention(count, before + count) - prefill_attention(1, before + 1);
+}
+
+/* The rows in prefill share the chunk as plan.c lets them: each has one token, and what is left
+ * goes to them in their order. */
 static struct step_load prefill_load(const struct taper_batch *batch, int32_t chunk)
 {
-    struct step_load load = {0};
-    int32_t behind = batch->filling_count;
-    for (int32_t i = 0; i < batch->filling_count; i++) {
-        const struct sequence *seq = batch->filling[i];
-        int32_t start = sequence_start(seq);
-        int32_t count = min_i32(max_i32(1, chunk - --behind), sequence_target(seq) - start);
-        load.prefill_tokens += count;
-        load.prefill_attention += prefill_attention(count, context_slots(seq) + start + count);
-        chunk -= count;
+    struct step_load load = batch->least;
+    int32_t left = chunk - batch->filling_count;
+    for (int32_t i = 0; i < batch->filling_count && left > 0; i++) {
+        int32_t count = min_i32(1 + left, tokens_left(batch->filling[i]));
+        lengthen(&load, batch->filling[i], count);
+        left -= count - 1;
     }
     return load;
 }
@@ -45,7 +71,7 @@ static double sum_us(const struct taper_batch *batch, const struct step_load *de
     struct step_load load = *decode;
     load.prefill_tokens = prefill->prefill_tokens;
     load.prefill_attention = prefill->prefill_attention;
-    return predictor->predict(predictor->self, &load);
+    return batch->ready->fit.bias * predictor->predict(predictor->self, &load);
 }
 
 double taper_now_us(const struct taper_batch *batch)
@@ -53,42 +79,57 @@ double taper_now_us(const struct taper_batch *batch)
     return sum_us(batch, &batch->decode, &batch->prefill);
 }
 
-double taper_chunk_us(const struct taper_batch *batch, int32_t chunk)
-{
-    struct step_load prefill = prefill_load(batch, chunk);
-    return sum_us(batch, &batch->decode, &prefill);
-}
-
-double taper_row_us(const struct taper_batch *batch, const struct sequence *seq)
+double taper_row_us(const struct taper_batch *batch, const struct taper_line *line,
+                    const struct sequence *seq)
 {
     struct step_load decode = batch->decode, prefill = batch->prefill;
     if (sequence_is_decoding(seq)) {
-        add_decode(&decode, seq, batch->ready->predictor.shared, true);
+        add_decode(&decode, batch->ready, seq, line->read);
     } else { /* what it computes is taken from the chunk, save its one token */
         prefill.prefill_tokens++;
-        prefill.prefill_attention += context_slots(seq) + sequence_start(seq);
+        prefill.prefill_attention +=
+            prefill_attention(1, context_slots(seq) + sequence_start(seq) + 1);
     }
     return sum_us(batch, &decode, &prefill);
 }
 
 void taper_set_chunk(struct taper_batch *batch, int32_t chunk)
 {
-    batch->chunk = chunk;
-    batch->prefill = prefill_load(batch, chunk);
+    batch->chunk = min_i32(chunk, batch->wanted); /* who comes later finds none of it */
+    batch->prefill = prefill_load(batch, batch->chunk);
+}
+
+/* The most tokens, 1 to `wanted`, of a row in prefill for the step to take most_us at most. */
+static int32_t fit_row(const struct taper_batch *batch, const struct step_load *prefill,
+                       const struct sequence *seq, int32_t wanted, double most_us)
+{
+    int32_t fits = 1;
+    for (int32_t try = wanted, too_many = wanted + 1; too_many - fits > 1;
+         try = fits + (too_many - fits) / 2) {
+        struct step_load load = *prefill;
+        lengthen(&load, seq, try);
+        if (sum_us(batch, &batch->decode, &load) <= most_us)
+            fits = try;
+        else
+            too_many = try;
+    }
+    return fits;
 }
 
 int32_t taper_fit_chunk(const struct taper_batch *batch, int32_t least, double most_us)
 {
-    int32_t high = min_i32(batch->wanted, batch->ready->prefill_chunk), low = least;
-    if (high <= low || taper_chunk_us(batch, high) <= most_us) return max_i32(high, low);
-    while (high - low > 1) {
-        int32_t middle = low + (high - low) / 2;
-        if (taper_chunk_us(batch, middle) <= most_us)
-            low = middle;
-        else
-            high = middle;
+    int32_t most = min_i32(batch->wanted, batch->ready->prefill_chunk);
+    int32_t chunk = batch->filling_count;
+    struct step_load prefill = batch->least;
+    for (int32_t i = 0; i < batch->filling_count && chunk < most; i++) {
+        const struct sequence *seq = batch->filling[i];
+        int32_t wanted = min_i32(1 + most - chunk, tokens_left(seq));
+        int32_t count = fit_row(batch, &prefill, seq, wanted, most_us);
+        lengthen(&prefill, seq, count);
+        chunk += count - 1;
+        if (count < wanted) break;
     }
-    return low;
+    return max_i32(chunk, least);
 }
 
 bool taper_has_room(const struct taper_batch *batch, const struct sequence *seq)
@@ -99,22 +140,26 @@ bool taper_has_room(const struct taper_batch *batch, const struct sequence *seq)
 
 static void add_chosen(struct taper_batch *batch, struct sequence *seq, bool again)
 {
-    if (sequence_is_decoding(seq)) {
-        add_decode(&batch->decode, seq, batch->ready->predictor.shared, again);
+    if (decodes(batch->ready, seq)) {
+        add_decode(&batch->decode, batch->ready, seq, again);
     } else {
         batch->filling[batch->filling_count++] = seq;
-        batch->wanted += sequence_target(seq) - sequence_start(seq);
+        batch->wanted += tokens_left(seq);
+        batch->least.prefill_tokens++;
+        batch->least.prefill_attention +=
+            prefill_attention(1, context_slots(seq) + sequence_start(seq) + 1);
     }
-    batch->left_blocks -= blocks_missing(seq);
+    if (!has_row(batch->ready, seq)) batch->left_blocks -= blocks_missing(seq);
     batch->left_rows--;
     batch->rows++;
 }
 
-void taper_choose(struct taper_batch *batch, struct sequence *seq)
+void taper_choose(struct taper_batch *batch, struct taper_line *line, struct sequence *seq)
 {
     bool decodes = sequence_is_decoding(seq);
     seq->chosen_step = batch->ready->step;
-    add_chosen(batch, seq, true);
+    add_chosen(batch, seq, line->read);
+    line->read = line->read || decodes;
     if (!decodes) taper_set_chunk(batch, batch->chunk);
 }
 
@@ -136,14 +181,31 @@ static struct sequence *base_of(const struct ready *ready, int32_t first, int32_
 static bool add_earlier(struct taper_batch *batch, int32_t first, int32_t end)
 {
     const struct ready *ready = batch->ready;
-    bool any = false;
+    bool any = false, read = false;
     for (int32_t i = first; i < end && ready->chosen > 0; i++) {
         struct sequence *seq = ready->sequences[i];
         if (seq->chosen_step != ready->step) continue;
-        add_chosen(batch, seq, any);
+        add_chosen(batch, seq, read);
+        read = read || decodes(ready, seq);
         any = true;
     }
     return any;
+}
+
+/* Those that are late behind the others, as they fill the chunk. */
+static void order_filling(struct taper_batch *batch)
+{
+    struct sequence **late = batch->ready->scratch;
+    int32_t kept = 0, count = 0;
+    for (int32_t i = 0; i < batch->filling_count; i++) {
+        struct sequence *seq = batch->filling[i];
+        if (request_is_late(seq->request, batch->ready->start_us))
+            late[count++] = seq;
+        else
+            batch->filling[kept++] = seq;
+    }
+    for (int32_t i = 0; i < count; i++)
+        batch->filling[kept + i] = late[i];
 }
 
 void taper_begin(struct taper_batch *batch, const struct ready *ready)
@@ -158,6 +220,7 @@ void taper_begin(struct taper_batch *batch, const struct ready *ready)
         seq->chosen_step = ready->step;
         add_chosen(batch, seq, false);
     }
+    if (ready->late_last) order_filling(batch);
     taper_set_chunk(batch, 0);
 }
 
@@ -182,13 +245,43 @@ struct taper_line taper_line_of(const struct ready *ready, int32_t first, int32_
     const struct request *request = ready->sequences[first]->request;
     struct taper_line line = {.heap = ready->scratch + first};
     int32_t at = first;
-    for (; at < ready->count && ready->sequences[at]->request == request; at++)
-        if (ready->sequences[at]->chosen_step != ready->step)
-            line.heap[line.count++] = ready->sequences[at];
+    for (; at < ready->count && ready->sequences[at]->request == request; at++) {
+        struct sequence *seq = ready->sequences[at];
+        if (seq->chosen_step != ready->step)
+            line.heap[line.count++] = seq;
+        else
+            line.read = line.read || decodes(ready, seq);
+    }
     *end = at;
-    for (int32_t i = line.count / 2 - 1; i >= 0; i--)
-        sink(&line, i);
     return line;
+}
+
+bool taper_choose_line(struct taper_batch *batch, const struct taper_line *line, double most_us)
+{
+    struct step_load decode = batch->decode;
+    int32_t missing = 0;
+    if (line->count > batch->left_rows) return false;
+    for (int32_t i = 0; i < line->count; i++) {
+        const struct sequence *seq = line->heap[i];
+        if (!sequence_is_decoding(seq)) return false;
+        missing += blocks_missing(seq);
+        add_decode(&decode, batch->ready, seq, line->read || i > 0);
+    }
+    if (missing > 0 && missing > batch->left_blocks) return false;
+    if (!(sum_us(batch, &decode, &batch->prefill) <= most_us)) return false;
+    for (int32_t i = 0; i < line->count; i++)
+        line->heap[i]->chosen_step = batch->ready->step;
+    batch->decode = decode;
+    batch->left_blocks -= missing;
+    batch->left_rows -= line->count;
+    batch->rows += line->count;
+    return true;
+}
+
+void taper_line_order(struct taper_line *line)
+{
+    for (int32_t i = line->count / 2 - 1; i >= 0; i--)
+        sink(line, i);
 }
 
 struct sequence *taper_line_pop(struct taper_line *line)

@@ -18,6 +18,7 @@ bool refuse(struct api_error *error, enum refusal refusal, const char *param, co
             ...)
 {
     error->refusal = refusal;
+    error->retry_after = refusals[refusal].status == 503 ? 1 : 0;
     snprintf(error->param, sizeof error->param, "%s", param ? param : "");
     va_list args;
     va_start(args, format);
@@ -40,11 +41,6 @@ int refusal_status(enum refusal refusal)
 const char *refusal_code(enum refusal refusal)
 {
     return refusals[refusal].code;
-}
-
-int refusal_retry_after(enum refusal refusal)
-{
-    return refusals[refusal].status == 503 ? 1 : 0;
 }
 
 static const char *error_type(int status)

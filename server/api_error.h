@@ -22,6 +22,7 @@
     X(WRONG_METHOD, 405, "method_not_allowed")        \
     X(BODY_TOO_LARGE, 413, "body_too_large")          \
     X(HEADER_TOO_LARGE, 431, "header_too_large")      \
+    X(LATE, 429, "ttft_unattainable")                 \
     X(INTERNAL, 500, "internal_error")                \
     X(QUEUE_FULL, 503, "queue_full")                  \
     X(NO_MEMORY, 503, "no_memory")                    \
@@ -37,7 +38,8 @@ enum refusal {
 
 struct api_error {
     enum refusal refusal;
-    char param[64]; /* "" where no field is to blame */
+    int retry_after; /* seconds; 0: no Retry-After */
+    char param[64];  /* "" where no field is to blame */
     char message[512];
 };
 
@@ -50,7 +52,6 @@ bool refuse_memory(struct api_error *error); /* "the server is short of memory" 
 
 int refusal_status(enum refusal refusal);
 const char *refusal_code(enum refusal refusal);
-int refusal_retry_after(enum refusal refusal); /* seconds; 0: no Retry-After */
 
 /* Appends {"error":{...}}. */
 void api_error_render(const struct api_error *error, struct strbuf *out);

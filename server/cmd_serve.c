@@ -4,23 +4,26 @@
 #include "quant/checkpoint/load_cache.h"
 #include "server/commands.h"
 #include "server/lifecycle.h"
+#include "server/serve_predictor.h"
 #include "server/server.h"
 #include "server/slo_options.h"
 
 #include <errno.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 
-#define SERVE_OPTION_COUNT 15
+#define SERVE_OPTION_COUNT 16
 
 struct serve_options {
     struct load_words load;
-    const char *chat_template, *served_name, *host, *policy_name, *api_key_file;
+    const char *chat_template, *served_name, *host, *policy_name, *admission_name, *api_key_file;
     int64_t port, max_rows, prefill_chunk, max_queue, drain_timeout_us, frontends;
-    struct policy policy; /* of policy_name */
+    struct policy policy;     /* of policy_name */
+    enum admission admission; /* of admission_name */
     struct slo_options slo;
     struct server_limits limits;
     bool metrics_public, json;
@@ -29,6 +32,7 @@ struct serve_options {
 /* Everything that lives from the first line to the last. */
 struct serving {
     struct model *model;
+    struct serve_predictor *predictor;
     struct engine *engine;
     struct server *server;
     char name[256];         /* of the model, in the API */
@@ -43,6 +47,7 @@ static struct serve_options defaults(void)
         .load = load_words_default(),
         .host = "127.0.0.1",
         .policy_name = "eager",
+        .admission_name = "queue",
         .slo = slo_options_default(),
         .port = 8000,
         .max_rows = model_options_default().max_rows,
@@ -87,7 +92,11 @@ static int parse(struct serve_options *o, int argc, char **argv)
          "sequences that may wait; more are refused with 503 (default 256)", 1, 1 << 20},
         {"policy", OPT_STRING, &o->policy_name, "NAME",
          "how many of a request's sequences (answers, branches) get a row in a "
-         "step:\n" POLICY_NAMES_SERVED " (default eager)",
+         "step:\n" POLICY_NAMES " (default eager)",
+         0, 0},
+        {"admission", OPT_STRING, &o->admission_name, "NAME",
+         "queue (default), or refuse: requests whose first token is predicted to come later\n"
+         "than their TTFT get 429 with Retry-After at once",
          0, 0},
     };
     size_t count = load_options_table(&o->load, table);
@@ -130,13 +139,18 @@ static enum status load(struct serving *s, const struct serve_options *o, struct
     scheduling.prefill_chunk = (int32_t)o->prefill_chunk;
     scheduling.max_queue = (int32_t)o->max_queue;
     scheduling.policy = o->policy;
+    scheduling.admission = o->admission;
     /* Nobody outside shall be able to make two prompts' keys collide. */
     if (getrandom(&scheduling.hasher, sizeof scheduling.hasher, 0) !=
         (ssize_t)sizeof scheduling.hasher)
         return fail(err, ST_IO, "getrandom failed: %s", strerror(errno));
+    s->predictor = serve_predictor_create(s->model, scheduling.max_rows, scheduling.prefill_chunk);
+    scheduling.predictor = serve_predictor_door(s->predictor);
     status =
         engine_create(&scheduling, model_executor(s->model), clock_monotonic(), &s->engine, err);
-    return status ? status : engine_start(s->engine, err);
+    if (status) return status;
+    serve_predictor_attach(s->predictor, s->engine);
+    return engine_start(s->engine, err);
 }
 
 /* A file's or directory's last name without .gguf, as a user would write it; "synthetic:tiny" as it
@@ -181,6 +195,9 @@ static void settle_slo(struct serving *s, const struct serve_options *o, int64_t
     log_info("%s", strbuf_cstr(&words));
     if (slo_options_warning(&o->slo, single_row_us, &warning))
         log_warn("%s", strbuf_cstr(&warning));
+    if (o->admission == ADMISSION_REFUSE && s->slo.ttft_us == 0)
+        log_warn("--admission refuse and no --slo-ttft: only requests that name a TTFT themselves "
+                 "can be refused");
     strbuf_free(&words);
     strbuf_free(&warning);
 }
@@ -242,7 +259,7 @@ static enum status serve(struct serving *s, const struct serve_options *o, struc
     const char *name = o->served_name;
     int length = name ? (int)strlen(name) : default_name(o->load.model, &name);
     snprintf(s->name, sizeof s->name, "%.*s", length, name);
-    settle_slo(s, o, 0);
+    settle_slo(s, o, llround(serve_predictor_single_row_us(s->predictor)));
     struct served_model model = served_model_of(s);
     lifecycle_ready();
     server_attach(s->server, &model);
@@ -263,16 +280,13 @@ int command_serve(int argc, char **argv)
     enum status status = load_options_resolve(&o.load, &unused, &err);
     if (!status) status = chat_template_option(o.chat_template, &unused.chat, &err);
     if (!status) status = policy_parse(o.policy_name, &o.policy, &err);
-    if (!status && policy_needs_predictor(&o.policy))
-        status = fail(&err, ST_USAGE,
-                      "--policy: found '%.40s', which so far runs in espalier simulate alone; "
-                      "allowed are " POLICY_NAMES_SERVED,
-                      o.policy_name);
+    if (!status) status = admission_parse(o.admission_name, &o.admission, &err);
     if (!status) status = slo_options_parse(&o.slo, &err);
     if (!status) status = serve(&serving, &o, &err);
     if (status) log_error("%s", err.text);
     server_free(serving.server);
     if (serving.engine) engine_free(serving.engine);
+    serve_predictor_free(serving.predictor);
     if (serving.model) model_free(serving.model);
     if (!status) log_info("stopped");
     return status == ST_OK ? 0 : status == ST_USAGE ? 2 : 1;

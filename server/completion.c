@@ -3,6 +3,14 @@
 
 #include <stdlib.h>
 
+static bool refuse_late(const struct ttft_verdict *verdict, const struct error *err,
+                        struct api_error *error)
+{
+    refuse(error, REFUSAL_LATE, "slo.ttft_ms", "%s", err->text);
+    error->retry_after = verdict->retry_s;
+    return false;
+}
+
 static bool refuse_submission(enum status status, const struct error *err, struct completion *c,
                               struct api_error *error)
 {
@@ -58,8 +66,9 @@ static bool submit(struct completion *c, struct api_error *error)
         exchange_ref(c->exchange); /* given back by on_done, which may come before submit returns */
     }
     struct error err = {0};
-    enum status status =
-        engine_submit_all(c->exchange->server->model.engine, params, c->part_count, ids, &err);
+    struct ttft_verdict verdict;
+    enum status status = engine_submit_all(c->exchange->server->model.engine, params, c->part_count,
+                                           ids, &verdict, &err);
     for (int32_t i = 0; i < c->part_count; i++) {
         if (status)
             exchange_unref(c->exchange);
@@ -68,6 +77,7 @@ static bool submit(struct completion *c, struct api_error *error)
     }
     free(params);
     free(ids);
+    if (status == ST_LATE) return refuse_late(&verdict, &err, error);
     return status == ST_OK || refuse_submission(status, &err, c, error);
 }
 

@@ -125,7 +125,7 @@ static enum MHD_Result respond_error(struct exchange *exchange)
     struct strbuf text = {0};
     const struct api_error *error = &exchange->error;
     metrics_count_refusal(&exchange->server->metrics, error->refusal);
-    exchange->retry_after = refusal_retry_after(error->refusal);
+    exchange->retry_after = error->retry_after;
     api_error_render(error, &text);
     return respond_text(exchange, refusal_status(error->refusal), "application/json", &text);
 }

@@ -89,7 +89,7 @@ void exchange_refuse(struct exchange *exchange, const struct api_error *error)
     struct strbuf text = {0};
     api_error_render(error, &text);
     metrics_count_refusal(&exchange->server->metrics, error->refusal);
-    exchange->retry_after = refusal_retry_after(error->refusal);
+    exchange->retry_after = error->retry_after;
     exchange_answer(exchange, refusal_status(error->refusal), &text);
 }
 

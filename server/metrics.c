@@ -157,6 +157,15 @@ static void engine(struct strbuf *out, const struct scheduler_counters *c)
            "Sequences that could have used a row of a step and got none: the policy, or the most "
            "rows.",
            (double)c->deferred_rows);
+    number(out, "espalier_step_predictions_total", "counter",
+           "Steps whose latency was predicted before they ran.", (double)c->predicted_steps);
+    number(out, "espalier_step_prediction_error_total", "counter",
+           "Of these, the sum of |predicted - measured| / measured: the mean error, times them.",
+           c->prediction_error);
+    number(out, "espalier_step_predicted_seconds_total", "counter",
+           "Of these, the latencies predicted.", c->predicted_us * 1e-6);
+    number(out, "espalier_step_measured_seconds_total", "counter",
+           "Of these, the latencies measured.", c->measured_us * 1e-6);
     number(out, "espalier_step_rows", "gauge", "Rows of the last step.", c->step_rows);
     number(out, "espalier_step_tokens", "gauge", "Tokens of the last step.", c->step_tokens);
     number(out, "espalier_sequences_running", "gauge", "Sequences being computed.", c->running);

@@ -1,5 +1,6 @@
 #include "quant/checkpoint/load_cache.h"
 #include "base/base.h"
+#include "base/cache_folder.h"
 #include "model/checksum.h"
 #include "model/quantized_directory.h"
 #include "model/score_text.h"
@@ -27,34 +28,19 @@ extern const size_t architecture_md_size;
 
 /* --- where */
 
-static enum status make_directories(const char *path, struct error *err)
-{
-    char part[PATH_MAX];
-    snprintf(part, sizeof part, "%s", path);
-    for (char *at = part + 1;; at++) {
-        if (*at && *at != '/') continue;
-        char end = *at;
-        *at = '\0';
-        if (mkdir(part, 0777) && errno != EEXIST)
-            return fail(err, ST_IO, "the cache for --weights vsq4z: %s: %s", part, strerror(errno));
-        if (!end) return ST_OK;
-        *at = end;
-    }
-}
-
 static enum status cache_root(char root[PATH_MAX], struct error *err)
 {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    int length = -1;
-    if (cache && *cache == '/')
-        length = snprintf(root, PATH_MAX, "%s/espalier/quantized", cache);
-    else if (home && *home == '/')
-        length = snprintf(root, PATH_MAX, "%s/.cache/espalier/quantized", home);
+    char *folder = cache_folder("quantized");
+    int length = folder ? snprintf(root, PATH_MAX, "%s", folder) : -1;
+    free(folder);
     if (length < 0 || length > PATH_MAX - 256)
         return fail(err, ST_INVALID,
                     "--weights vsq4z needs a place for what it makes: set XDG_CACHE_HOME or HOME, "
                     "or run espalier quantize --out DIR and give DIR as --model");
-    return make_directories(root, err);
+    int problem = make_folders(root);
+    if (problem)
+        return fail(err, ST_IO, "the cache for --weights vsq4z: %s: %s", root, strerror(problem));
+    return ST_OK;
 }
 
 /* What tells one state of a model's files from another, without reading them. */

@@ -18,6 +18,7 @@ Test(profile_record, takes_any_number_of_rows)
         struct recorded_steps steps;
         struct cost_executor *cost = cost_executor_create(profile, seed, &now_us);
         struct record_options options = {.executor = cost_executor_door(cost),
+                                         .clock = clock_monotonic(),
                                          .shared = SHARED_BLOCKS,
                                          .max_rows = 512,
                                          .prefill_chunk = 256,

@@ -14,18 +14,20 @@ from prometheus_client.parser import text_string_to_metric_families
 ESPALIER = os.environ["ESPALIER"]
 # A step of it takes longer than a test's few calls, and no two of its 49152 tokens are likely the same.
 SLOW_MODEL = "synthetic:smollm2-135m"
+# What servers learn of this machine's steps stays with the tests.
+CACHE = tempfile.TemporaryDirectory(prefix="espalier-tests-")
 PATIENCE = 60  # seconds; sanitizer builds on a busy machine are slow, a hang is not a time
 
 
 class Server:
-    def __init__(self, *options, model="synthetic:tiny"):
+    def __init__(self, *options, model="synthetic:tiny", environment=None):
         self.log = tempfile.TemporaryFile(mode="w+")
         # Freed memory that a sanitizer keeps is no memory of the server's.
         asan = os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=16"
         self.process = subprocess.Popen(
             [ESPALIER, "serve", "--model", model, "--port", "0", "--threads", "1", *options],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-            env={**os.environ, "ASAN_OPTIONS": asan})
+            env={**os.environ, "ASAN_OPTIONS": asan, "XDG_CACHE_HOME": CACHE.name, **(environment or {})})
         self.port = self._wait_for_port()
 
     def _wait_for_port(self):

@@ -23,7 +23,7 @@ def dechunk(answer):
 
 
 def test_usage_errors_are_one_line():
-    for options, words in ((("--model", "synthetic:tiny", "--policy", "taper"), "--policy"),
+    for options, words in ((("--model", "synthetic:tiny", "--policy", "tapir"), "--policy"),
                            (("--model", "synthetic:tiny", "--backend", "cuda"), "--backend cuda"),
                            (("--model", "synthetic:tiny", "--port", "70000"), "--port"),
                            (("--model", "synthetic:tiny", "--max-n", "0"), "--max-n"),

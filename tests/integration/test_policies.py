@@ -20,9 +20,11 @@ def test_answers_do_not_depend_on_the_policy():
     for policy in ("off", "cap:2"):
         texts, deferred = answers(policy)
         assert texts == eager and deferred > 0
+    for policy in ("taper", "taper-paper"):
+        assert answers(policy)[0] == eager
 
 
-@pytest.mark.parametrize("policy", ["taper", "cap:0", "cap:x", "cap", "", "Eager"])
+@pytest.mark.parametrize("policy", ["tapir", "cap:0", "cap:x", "cap", "", "Eager"])
 def test_what_is_no_policy_is_said_before_anything_is_loaded(policy):
     done = subprocess.run([ESPALIER, "serve", "--model", "synthetic:tiny", "--policy", policy],
                           capture_output=True, text=True, timeout=20)

@@ -280,6 +280,32 @@ def test_a_spoilt_cache_costs_time_only(document, tmp_path):
     assert document(*QUICK, "--cache", tmp_path / "file" / "under") == fresh
 
 
+# --- what a policy must stand
+
+def test_a_biased_predictor_another_noise_another_room(document, simulate, steady):
+    common = "--trace", steady, "--rate", "2", "--policy", "taper,eager", "--slo-tpot", "25ms"
+    plain = document(*common)
+    assert (plain["predictor_bias"], plain["noise"], plain["kv_tokens"]) == (1, 0.04, 229000)
+    biased = document(*common, "--predictor-bias", "1.15")
+    assert biased["predictor_bias"] == 1.15
+    assert by_policy(biased)["eager"] == by_policy(plain)["eager"]  # it asks no predictor
+    errors = [by_policy(found)["taper"]["steps"]["predicted_error"] for found in (plain, biased)]
+    assert errors[0] < 0.06 and 0.1 < errors[1] < 0.2
+    quiet, small = document(*common, "--noise", "0"), document(*common, "--kv-tokens", "900")
+    assert (quiet["noise"], small["kv_tokens"]) == (0, 900)
+    for other in quiet, small:
+        assert by_policy(other)["eager"] != by_policy(plain)["eager"]
+    for wrong in (("--predictor-bias", "0"), ("--noise", "2.1"), ("--kv-tokens", "8")):
+        assert wrong[0] in simulate(*common, *wrong, code=2)[1]
+
+
+def test_the_cache_knows_what_a_policy_had_to_stand(document):
+    command = *QUICK, "--brief", "--policy", "taper"
+    kept = [document(*command), document(*command, "--predictor-bias", "3"), document(*command, "--kv-tokens", "3000")]
+    assert kept[0]["policies"] != kept[1]["policies"] and kept[0]["policies"] != kept[2]["policies"]
+    assert kept == [document(*command), document(*command, "--predictor-bias", "3"), document(*command, "--kv-tokens", "3000")]
+
+
 # --- loads
 
 def test_open_loop_at_its_own_times_or_scaled(document, steady):

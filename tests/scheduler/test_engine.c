@@ -48,7 +48,7 @@ struct house {
     struct engine *engine;
 };
 
-static struct house open_house(int32_t depth, int32_t max_queue, bool start)
+static struct house open_house_with(struct scheduler_options options, int32_t depth, bool start)
 {
     struct simulated_options sim_options = {.capacity = {.depth = depth,
                                                          .block_count = 24,
@@ -56,7 +56,7 @@ static struct house open_house(int32_t depth, int32_t max_queue, bool start)
                                                          .max_tokens = 40,
                                                          .max_context = 256,
                                                          .vocab = VOCAB}};
-    struct scheduler_options options = {.prefill_chunk = 24, .max_queue = max_queue};
+    options.prefill_chunk = 24;
     struct house house = {.sim = simulated_create(&sim_options)};
     struct error err = {0};
     cr_assert_eq(engine_create(&options, simulated_executor(house.sim), clock_monotonic(),
@@ -64,6 +64,11 @@ static struct house open_house(int32_t depth, int32_t max_queue, bool start)
                  ST_OK, "%s", err.text);
     if (start) cr_assert_eq(engine_start(house.engine, &err), ST_OK, "%s", err.text);
     return house;
+}
+
+static struct house open_house(int32_t depth, int32_t max_queue, bool start)
+{
+    return open_house_with((struct scheduler_options){.max_queue = max_queue}, depth, start);
 }
 
 static void close_house(struct house *house)
@@ -344,21 +349,22 @@ Test(engine, several_requests_are_taken_together_or_not_at_all)
         params[i] = remotes[i]->client->params;
     }
     struct scheduler_counters counters;
-    cr_assert_eq(engine_submit_all(house.engine, params, 4, ids, &err), ST_INVALID);
+    cr_assert_eq(engine_submit_all(house.engine, params, 4, ids, NULL, &err), ST_INVALID);
     cr_assert(strstr(err.text, "6 sequences"), "%s", err.text);
     params[1].prompt_count = 0;
-    cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, &err), ST_INVALID);
+    cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, NULL, &err), ST_INVALID);
     params[1].prompt_count = 5;
     for (int64_t n = 1; n <= 3; n++) {
         alloc_fail_after(3 * n - 1); /* in the middle of the first, second and third request */
-        cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, &err), ST_NO_MEMORY);
+        cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, NULL, &err), ST_NO_MEMORY);
         alloc_fail_after(0);
     }
     engine_counters(house.engine, &counters);
     cr_assert_eq(counters.waiting, 0, "%d places are still taken", counters.waiting);
-    cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, &err), ST_OK, "%s", err.text);
+    cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, NULL, &err), ST_OK, "%s",
+                 err.text);
     cr_assert(ids[0] && ids[1] == ids[0] + 1 && ids[2] == ids[0] + 2);
-    cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, &err), ST_FULL);
+    cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, NULL, &err), ST_FULL);
     engine_counters(house.engine, &counters);
     cr_assert_eq(counters.waiting, 3);
     cr_assert_eq(engine_start(house.engine, &err), ST_OK);
@@ -412,4 +418,236 @@ Test(engine, tells_once_after_each_tick)
         expect_right(later, 9);
         close_house(&house);
     }
+}
+
+/* --- before the first request */
+
+struct chores {
+    _Atomic int32_t done;
+    int32_t most; /* then there are no more */
+};
+
+static bool do_chore(void *context)
+{
+    struct chores *chores = context;
+    return atomic_fetch_add(&chores->done, 1) + 1 < chores->most;
+}
+
+static void start_with(struct house *house, struct chores *chores)
+{
+    struct error err = {0};
+    engine_before_first(house->engine, do_chore, chores);
+    cr_assert_eq(engine_start(house->engine, &err), ST_OK, "%s", err.text);
+}
+
+static void wait_for(const _Atomic int32_t *value, int32_t least)
+{
+    while (atomic_load(value) < least)
+        pause_briefly();
+}
+
+Test(engine, what_is_done_before_the_first_request_ends_with_it)
+{
+    for (int32_t depth = 1; depth <= 2; depth++) {
+        struct house house = open_house(depth, 8, false);
+        struct chores chores = {.most = INT32_MAX};
+        struct error err = {0};
+        start_with(&house, &chores);
+        wait_for(&chores.done, 3);
+        struct remote *remote = remote_create(5, 12, 6, 2);
+        cr_assert_eq(submit(&house, remote, &err), ST_OK, "%s", err.text);
+        cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+        int32_t done = atomic_load(&chores.done);
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+        cr_assert_eq(atomic_load(&chores.done), done);
+        close_house(&house);
+        expect_right(remote, 5);
+    }
+}
+
+Test(engine, what_is_done_before_the_first_request_has_an_end)
+{
+    struct house house = open_house(1, 8, false);
+    struct chores chores = {.most = 7};
+    struct error err = {0};
+    start_with(&house, &chores);
+    wait_for(&chores.done, 7);
+    struct remote *remote = remote_create(6, 12, 6, 2);
+    cr_assert_eq(submit(&house, remote, &err), ST_OK, "%s", err.text);
+    cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+    cr_assert_eq(atomic_load(&chores.done), 7);
+    close_house(&house);
+    expect_right(remote, 6);
+}
+
+/* An order to stop does not wait for its end either. */
+Test(engine, what_is_done_before_the_first_request_ends_with_the_engine)
+{
+    struct house house = open_house(1, 8, false);
+    struct chores chores = {.most = INT32_MAX};
+    start_with(&house, &chores);
+    wait_for(&chores.done, 2);
+    close_house(&house);
+}
+
+/* --- refusals for the time a request would wait */
+
+/* A step takes 10 ms and 1 ms for each token. */
+static double predict(const void *self, const struct step_load *load)
+{
+    (void)self;
+    return 1000.0 * (10 + load->prefill_tokens + load->decode_rows);
+}
+
+static const struct scheduler_options refusing = {
+    .max_queue = 16, .predictor = {.predict = predict}, .admission = ADMISSION_REFUSE};
+
+static struct remote *hurried(uint64_t seed, int32_t prompt_count, int32_t n, int64_t ttft_us)
+{
+    struct remote *remote = remote_create(seed, prompt_count, 10, n);
+    remote->client->params.slo.ttft_us = ttft_us;
+    return remote;
+}
+
+Test(engine, refuses_who_would_be_late_before_anything_is_accepted)
+{
+    struct house house = open_house_with(refusing, 1, false);
+    struct error err = {0};
+    struct ttft_verdict verdict = {0};
+    uint64_t ids[2] = {0};
+    /* 24 tokens are a step of 34 ms. */
+    struct remote *a = hurried(1, 24, 1, 34000), *b = hurried(2, 24, 2, 68000),
+                  *late = hurried(3, 24, 1, 101999);
+    cr_assert_eq(submit(&house, a, &err), ST_OK, "%s", err.text);
+    cr_assert_eq(submit(&house, b, &err), ST_OK, "%s", err.text);
+    cr_assert_eq(submit(&house, late, &err), ST_LATE, "what lies in the inbox stands before it");
+    cr_assert_eq(engine_submit_all(house.engine, &late->client->params, 1, ids, &verdict, &err),
+                 ST_LATE);
+    cr_assert_float_eq(verdict.predicted_us, 102000, 1e-3);
+    cr_assert_eq(verdict.limit_us, 101999);
+    cr_assert_eq(verdict.retry_s, 1);
+    cr_assert(strstr(err.text, "0.102 s"), "%s", err.text);
+    struct scheduler_counters counters;
+    engine_counters(house.engine, &counters);
+    cr_assert_eq(counters.waiting, 3, "%d places are taken", counters.waiting);
+    cr_assert_eq(engine_start(house.engine, &err), ST_OK);
+    cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+    cr_assert_eq(submit(&house, late, &err), ST_OK, "drained, it is taken: %s", err.text);
+    cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+    expect_right(a, 1);
+    expect_right(b, 2);
+    expect_right(late, 3);
+    close_house(&house);
+}
+
+Test(engine, several_requests_are_judged_by_the_first_token_of_all)
+{
+    struct house house = open_house_with(refusing, 1, false);
+    struct error err = {0};
+    struct remote *remotes[3];
+    struct request_params params[3];
+    uint64_t ids[3] = {0};
+    for (uint64_t i = 0; i < 3; i++) {
+        remotes[i] = hurried(i, 24, 1, 33999);
+        params[i] = remotes[i]->client->params;
+    }
+    cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, NULL, &err), ST_LATE);
+    params[0].slo.ttft_us = 34000;
+    cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, NULL, &err), ST_OK, "%s",
+                 err.text);
+    /* All of them stand before the next one. */
+    struct remote *next = hurried(4, 24, 1, 4 * 34000 - 1);
+    cr_assert_eq(submit(&house, next, &err), ST_LATE);
+    next->client->params.slo.ttft_us++;
+    cr_assert_eq(submit(&house, next, &err), ST_OK, "%s", err.text);
+    cr_assert_eq(engine_start(house.engine, &err), ST_OK);
+    cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+    for (uint64_t i = 0; i < 3; i++)
+        expect_right(remotes[i], i);
+    expect_right(next, 4);
+    close_house(&house);
+}
+
+Test(engine, requests_of_one_submission_share_what_they_begin_with)
+{
+    struct house house = open_house_with(refusing, 1, false);
+    struct error err = {0};
+    struct remote *remotes[3];
+    struct request_params params[3];
+    uint64_t ids[3] = {0};
+    for (uint64_t i = 0; i < 3; i++) {
+        remotes[i] = hurried(1, 48, 1, 0);
+        params[i] = remotes[i]->client->params;
+    }
+    cr_assert_eq(engine_submit_all(house.engine, params, 3, ids, NULL, &err), ST_OK, "%s",
+                 err.text);
+    /* 48 tokens, and of the second and third one (the last is always computed): 3 steps with the
+     * 24 of the next one, not 7. */
+    struct remote *next = hurried(4, 22, 1, 40000 + 72000);
+    cr_assert_eq(submit(&house, next, &err), ST_OK, "%s", err.text);
+    cr_assert_eq(engine_start(house.engine, &err), ST_OK);
+    cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+    for (uint64_t i = 0; i < 3; i++)
+        expect_right(remotes[i], 1);
+    expect_right(next, 4);
+    close_house(&house);
+}
+
+static void *work_in_a_hurry(void *argument)
+{
+    struct worker *worker = argument;
+    struct rng rng = {worker->seed};
+    for (int i = 0; i < 60; i++) {
+        uint64_t seed = rng_below(&rng, 20); /* prompts come again */
+        struct remote *remote =
+            hurried(seed, 1 + (int32_t)rng_below(&rng, 60), 1 + (int32_t)rng_below(&rng, 3),
+                    10000 + (int64_t)rng_below(&rng, 200000));
+        struct error err;
+        enum status status = submit(worker->house, remote, &err);
+        if (status) {
+            invariant(status == ST_LATE || status == ST_FULL, "%s", err.text);
+            worker->refused += status == ST_LATE;
+            remote_free(remote);
+            continue;
+        }
+        while (rng_below(&rng, 2) && !atomic_load(&remote->done))
+            pause_briefly();
+        if (rng_below(&rng, 4) == 0) engine_cancel(worker->house->engine, remote->client->id);
+        while (!atomic_load(&remote->done))
+            pause_briefly();
+        int32_t prompt[64];
+        const char *mistake = client_mistake(remote->client, VOCAB, prompt_of(seed, prompt), NULL);
+        invariant(!mistake, "%s", mistake);
+        worker->right++;
+        remote_free(remote);
+    }
+    return NULL;
+}
+
+Test(engine, threads_are_refused_and_nothing_accepted_is_lost)
+{
+    struct house house = open_house_with(refusing, 2, true);
+    struct reader reader = {.house = &house};
+    struct worker workers[6];
+    int32_t right = 0, refused = 0;
+    cr_assert_eq(pthread_create(&reader.thread, NULL, read_counters, &reader), 0);
+    for (size_t i = 0; i < COUNT_OF(workers); i++) {
+        workers[i] = (struct worker){.house = &house, .seed = i + 1};
+        cr_assert_eq(pthread_create(&workers[i].thread, NULL, work_in_a_hurry, &workers[i]), 0);
+    }
+    for (size_t i = 0; i < COUNT_OF(workers); i++) {
+        pthread_join(workers[i].thread, NULL);
+        right += workers[i].right;
+        refused += workers[i].refused;
+    }
+    atomic_store(&reader.stop, true);
+    pthread_join(reader.thread, NULL);
+    cr_assert(engine_wait_idle(house.engine, FOREVER_US));
+    cr_assert_gt(right, 20);
+    cr_assert_gt(refused, 20, "a fifth of them is too long for its limit on an idle engine");
+    struct scheduler_counters counters;
+    engine_counters(house.engine, &counters);
+    cr_assert_eq(counters.blocks_held, 0);
+    cr_assert_eq(counters.waiting, 0);
+    close_house(&house);
 }

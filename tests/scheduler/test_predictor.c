@@ -1,10 +1,12 @@
 /* The step-latency predictor: it finds what steps cost, follows a change, and is not led astray. */
 #include "scheduler/predictor.h"
+#include "support_policies.h"
 
 #include "base/base.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <string.h>
 
 /* Microseconds of a made-up machine, whose every part is `scale` times as slow. */
 static double truth(const struct step_load *load, double scale)
@@ -21,6 +23,13 @@ static struct step_load some_load(struct rng *rng)
                               .prefill_tokens = tokens,
                               .context_read = rows * (int64_t)(300 + rng_below(rng, 2000)),
                               .prefill_attention = tokens * 2000 * rng_unit(rng)};
+}
+
+/* The prior is of another machine, of which a single row takes as long. */
+static void start(struct predictor *predictor)
+{
+    struct step_prior prior = some_prior(15000);
+    predictor_init(predictor, SHARED_NONE, &prior);
 }
 
 static void teach(struct predictor *predictor, struct rng *rng, int32_t steps, double scale)
@@ -46,8 +55,7 @@ Test(predictor, finds_what_each_part_costs)
 {
     struct predictor predictor;
     struct rng rng = {7};
-    predictor_init(&predictor, SHARED_NONE);
-    cr_assert_eq(predictor_predict(&predictor, &(struct step_load){.decode_rows = 9}), 0);
+    start(&predictor);
     teach(&predictor, &rng, 300, 1);
     cr_assert_lt(mean_error(&predictor, 1), 0.01);
     cr_assert_eq(predictor.steps, 300);
@@ -58,7 +66,7 @@ Test(predictor, follows_a_machine_that_becomes_slower_or_faster)
     static const double scales[] = {2, 0.5, 1.3};
     struct predictor predictor;
     struct rng rng = {8};
-    predictor_init(&predictor, SHARED_NONE);
+    start(&predictor);
     teach(&predictor, &rng, 500, 1);
     for (size_t i = 0; i < COUNT_OF(scales); i++) {
         teach(&predictor, &rng, 2500, scales[i]);
@@ -71,7 +79,7 @@ Test(predictor, a_step_that_stood_still_moves_it_little)
 {
     struct predictor predictor;
     struct rng rng = {9};
-    predictor_init(&predictor, SHARED_NONE);
+    start(&predictor);
     teach(&predictor, &rng, 500, 1);
     for (int i = 0; i < 5; i++) {
         struct step_load load = some_load(&rng);
@@ -83,10 +91,10 @@ Test(predictor, a_step_that_stood_still_moves_it_little)
 
 Test(predictor, garbage_is_not_learned)
 {
-    static const double garbage[] = {NAN, INFINITY, -INFINITY, -1};
+    static const double garbage[] = {NAN, INFINITY, -INFINITY, -1, 0, 1e12};
     struct predictor predictor, before;
     struct rng rng = {10};
-    predictor_init(&predictor, SHARED_NONE);
+    start(&predictor);
     teach(&predictor, &rng, 100, 1);
     before = predictor;
     for (size_t i = 0; i < COUNT_OF(garbage); i++) {
@@ -94,7 +102,7 @@ Test(predictor, garbage_is_not_learned)
         predictor_observe(&predictor, &load, garbage[i]);
     }
     cr_assert_eq(predictor.steps, before.steps);
-    for (int i = 0; i < PREDICTOR_TERMS; i++)
+    for (int i = 0; i < PREDICTOR_WEIGHTS; i++)
         cr_assert_eq(predictor.weight[i], before.weight[i]);
 }
 
@@ -103,7 +111,7 @@ Test(predictor, hours_of_the_same_step)
 {
     struct predictor predictor;
     struct rng rng = {11};
-    predictor_init(&predictor, SHARED_NONE);
+    start(&predictor);
     teach(&predictor, &rng, 500, 1);
     struct step_load same = {.decode_rows = 16, .context_read = 16000};
     for (int i = 0; i < 200000; i++)
@@ -113,4 +121,121 @@ Test(predictor, hours_of_the_same_step)
     struct step_load other = {.decode_rows = 100, .context_read = 150000, .prefill_tokens = 256};
     double off = predictor_predict(&predictor, &other) / truth(&other, 1);
     cr_assert(off > 0.5 && off < 2, "%g of a step it has not seen for long", off);
+}
+
+/* --- what it promises of every prediction */
+
+static double predict(const struct predictor *predictor, int32_t rows, int32_t tokens,
+                      int64_t context, double attention)
+{
+    return predictor_predict(predictor, &(struct step_load){.decode_rows = rows,
+                                                            .prefill_tokens = tokens,
+                                                            .context_read = context,
+                                                            .prefill_attention = attention});
+}
+
+static void promises(const struct predictor *predictor, uint64_t seed)
+{
+    struct rng rng = {seed};
+    for (int i = 0; i < 2000; i++) {
+        struct step_load load = some_load(&rng);
+        int32_t rows = load.decode_rows, tokens = load.prefill_tokens;
+        if (i % 5 == 0) rows *= 40;
+        if (i % 7 == 0) tokens *= 50;
+        int64_t context = load.context_read;
+        double attention = load.prefill_attention;
+        double us = predict(predictor, rows, tokens, context, attention);
+        cr_assert(isfinite(us) && us > 0, "%g us", us);
+        cr_assert_gt(predict(predictor, rows + 1, tokens, context, attention), us);
+        cr_assert_geq(predict(predictor, rows, tokens + 1, context, attention), us);
+        cr_assert_gt(predict(predictor, rows, tokens + 1, context, attention + 1), us);
+        cr_assert_gt(predict(predictor, rows, tokens, context + 1, attention), us);
+    }
+}
+
+Test(predictor, nothing_known_is_the_prior_or_slower)
+{
+    struct predictor predictor;
+    struct step_prior prior = {3000, 50, 10, 0.1, 0.01};
+    predictor_init(&predictor, SHARED_NONE, &prior);
+    promises(&predictor, 1);
+    cr_assert_geq(predict(&predictor, 1, 0, 0, 0), 3060);
+    cr_assert_leq(predict(&predictor, 1, 0, 0, 0), 1.5 * 3060);
+    cr_assert_geq(predict(&predictor, 40, 500, 9000, 70000), 3000 + 540 * 50 + 400 + 900 + 700);
+}
+
+/* Eight steps of one row, on a machine that is four times as slow as the prior says. */
+Test(predictor, few_steps_leave_it_on_the_slow_side)
+{
+    struct predictor predictor;
+    struct rng rng = {12};
+    start(&predictor);
+    for (int i = 0; i < 8; i++) {
+        struct step_load one = {.decode_rows = 1, .context_read = 100};
+        predictor_observe(&predictor, &one, truth(&one, 4) * exp(0.04 * rng_normal(&rng)));
+    }
+    promises(&predictor, 2);
+    for (int32_t rows = 1; rows <= 64; rows *= 2) {
+        struct step_load load = {.decode_rows = rows, .context_read = 100 * rows};
+        double off = predictor_predict(&predictor, &load) / truth(&load, 4);
+        cr_assert(off > 0.9 && off < 1.8, "%d rows: %g", rows, off);
+    }
+}
+
+/* Steps that become faster with every row, and others of any length. */
+Test(predictor, promises_hold_whatever_it_is_taught)
+{
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct predictor predictor;
+        struct rng rng = {seed};
+        start(&predictor);
+        for (int i = 0; i < 1000; i++) {
+            struct step_load load = some_load(&rng);
+            double us = seed % 2 ? 1e6 / (load.decode_rows + load.prefill_tokens)
+                                 : exp(700 * (2 * rng_unit(&rng) - 1));
+            predictor_observe(&predictor, &load, us);
+            if (i % 100 == 99) promises(&predictor, seed + (uint64_t)i);
+        }
+    }
+}
+
+/* --- kept */
+
+Test(predictor, goes_on_where_it_was_kept)
+{
+    static double numbers[PREDICTOR_NUMBERS];
+    struct predictor predictor, again;
+    struct rng rng = {13}, same;
+    start(&predictor);
+    teach(&predictor, &rng, 200, 1.5);
+    predictor_save(&predictor, numbers);
+    start(&again);
+    cr_assert(predictor_restore(&again, numbers));
+    same = rng;
+    teach(&predictor, &rng, 50, 1.5);
+    teach(&again, &same, 50, 1.5);
+    struct rng loads = {14};
+    for (int i = 0; i < 100; i++) {
+        struct step_load load = some_load(&loads);
+        cr_assert_eq(predictor_predict(&again, &load), predictor_predict(&predictor, &load));
+    }
+}
+
+Test(predictor, what_no_predictor_kept_is_refused)
+{
+    static double numbers[PREDICTOR_NUMBERS], broken[PREDICTOR_NUMBERS];
+    static const double wrong[] = {NAN, INFINITY, -INFINITY, -1e30, 1e30};
+    struct predictor predictor, again;
+    struct rng rng = {15};
+    start(&predictor);
+    teach(&predictor, &rng, 200, 1);
+    predictor_save(&predictor, numbers);
+    start(&again);
+    for (int at = 0; at < PREDICTOR_NUMBERS; at++)
+        for (size_t i = 0; i < COUNT_OF(wrong); i++) {
+            memcpy(broken, numbers, sizeof broken);
+            broken[at] = wrong[i];
+            cr_assert(!predictor_restore(&again, broken), "number %d as %g", at, wrong[i]);
+        }
+    cr_assert_eq(again.steps, 0);
 }

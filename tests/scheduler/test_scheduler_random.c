@@ -26,6 +26,7 @@ struct planned {
     int32_t verdict_stop;
     int64_t arrival_tick, cancel_tick; /* cancel_tick 0: never */
     struct client *client;
+    bool refused; /* it would have been late: nobody ever hears of it */
     int64_t accepted_tick, done_tick, bound_ticks;
 };
 
@@ -82,6 +83,12 @@ static void choose_house(struct workload *w)
                                             .max_queue = between(rng, 4, 40)};
     const char *name = random_policy(rng, &w->options, &w->predictor);
     w->eager = name[0] == 'e';
+    if (mix64(w->seed + 1) % 4) return;
+    w->options.admission = ADMISSION_REFUSE;
+    if (w->options.predictor.predict) return;
+    struct step_prior prior = some_prior(1000);
+    predictor_init(&w->predictor, SHARED_BLOCKS, &prior);
+    w->options.predictor = predictor_door(&w->predictor);
 }
 
 static void choose_request(struct workload *w, struct planned *p, int64_t arrival_tick)
@@ -152,13 +159,20 @@ static void submit_due(struct workload *w)
 {
     for (int32_t i = 0; i < w->count; i++) {
         struct planned *p = &w->planned[i];
-        if (p->client || p->arrival_tick > w->tick) continue;
+        if (p->client || p->refused || p->arrival_tick > w->tick) continue;
         struct error err = {0};
         struct client *client = client_create(&p->params, p->verdict_stop);
         enum status status = client_add(client, w->s, &err);
         if (status == ST_FULL) {
             client_free(client);
             return; /* those behind wait too, so that arrival is in the order of the list */
+        }
+        if (status == ST_LATE && w->options.admission == ADMISSION_REFUSE &&
+            p->params.slo.ttft_us) {
+            client_free(client);
+            p->refused = true;
+            w->finished++;
+            continue;
         }
         invariant(status == ST_OK, "request %d is refused: %s", i, err.text);
         p->client = client;
@@ -241,6 +255,7 @@ static void check_admission_order(const struct workload *w)
 {
     int64_t latest_us = 0;
     for (int32_t i = 0; i < w->count; i++) {
+        if (w->planned[i].refused) continue;
         int64_t scheduled_us = w->planned[i].client->stats.scheduled_us;
         if (scheduled_us == 0) continue; /* cancelled before */
         invariant(scheduled_us >= latest_us, "request %d was admitted before an earlier one", i);
@@ -255,6 +270,7 @@ static void check_totals(const struct workload *w)
     int64_t output = 0, finished = 0, sequences = 0;
     scheduler_counters(w->s, &counters);
     for (int32_t i = 0; i < w->count; i++) {
+        if (w->planned[i].refused) continue;
         output += w->planned[i].client->stats.output_tokens;
         sequences += w->planned[i].params.n;
     }
@@ -271,8 +287,15 @@ static void check_totals(const struct workload *w)
               computed.most_rows, w->s->max_rows);
 }
 
-static void run_workload(uint64_t seed, struct scheduler_counters *sum)
+/* Of all workloads. */
+struct totals {
+    struct scheduler_counters counters;
+    int64_t refused;
+};
+
+static void run_workload(uint64_t seed, struct totals *totals)
 {
+    struct scheduler_counters *sum = &totals->counters;
     struct workload *w = must_alloc(sizeof *w);
     print_repeat_on_abort("test_scheduler_random", seed);
     w->seed = seed;
@@ -309,28 +332,32 @@ static void run_workload(uint64_t seed, struct scheduler_counters *sum)
         sum->finished[reason] += counters.finished[reason];
     scheduler_free(w->s);
     simulated_free(w->sim);
-    for (int32_t i = 0; i < w->count; i++)
-        client_free(w->planned[i].client);
+    for (int32_t i = 0; i < w->count; i++) {
+        totals->refused += w->planned[i].refused;
+        if (!w->planned[i].refused) client_free(w->planned[i].client);
+    }
     free(w);
 }
 
 Test(scheduler_random, every_stream_is_what_it_would_be_alone)
 {
-    struct scheduler_counters sum = {0};
+    struct totals totals = {0};
+    const struct scheduler_counters *sum = &totals.counters;
     log_set_level(LOG_ERROR); /* failing steps warn */
     int64_t only = from_environment("ESPALIER_SEED", -1);
     int64_t runs = from_environment("ESPALIER_RUNS", 1000);
     if (only >= 0) {
-        run_workload((uint64_t)only, &sum);
+        run_workload((uint64_t)only, &totals);
         return;
     }
     for (int64_t seed = 1; seed <= runs; seed++)
-        run_workload((uint64_t)seed, &sum);
+        run_workload((uint64_t)seed, &totals);
     /* That the workloads reach the corners they are for. */
-    cr_log_info("%" PRId64 " steps, %" PRId64 " preemptions", sum.steps, sum.preemptions);
-    cr_assert_gt(sum.preemptions, 2 * runs);
+    cr_log_info("%" PRId64 " steps, %" PRId64 " preemptions", sum->steps, sum->preemptions);
+    cr_assert_gt(sum->preemptions, 2 * runs);
+    cr_assert_gt(totals.refused, runs);
 
     for (int32_t reason = 0; reason < FINISH_REASONS; reason++)
-        cr_assert_gt(sum.finished[reason], runs, "only %" PRId64 " ended with reason %d",
-                     sum.finished[reason], reason);
+        cr_assert_gt(sum->finished[reason], runs, "only %" PRId64 " ended with reason %d",
+                     sum->finished[reason], reason);
 }

@@ -26,6 +26,7 @@ struct planned {
     int64_t arrival_tick, cancel_tick; /* cancel_tick 0: never */
     struct stage_client *client;
     bool judged;
+    bool refused; /* it would have been late: nobody ever hears of it */
 };
 
 struct workload {
@@ -45,7 +46,8 @@ struct workload {
 
 /* Of all workloads: that they reach the corners they are for. */
 struct totals {
-    int64_t requests, sequences, forked, steps, preemptions, copies, cached, evictions, failed;
+    int64_t requests, sequences, forked, steps, preemptions, copies, cached, evictions, failed,
+        refused;
     int64_t finished[FINISH_REASONS];
 };
 
@@ -74,6 +76,12 @@ static void choose_house(struct workload *w)
                                             .prefill_chunk = between(rng, 1, 40),
                                             .max_queue = between(rng, 8, 40)};
     random_policy(rng, &w->options, &w->predictor);
+    if (mix64(w->sim_options.seed + 1) % 8) return;
+    w->options.admission = ADMISSION_REFUSE;
+    if (w->options.predictor.predict) return;
+    struct step_prior prior = some_prior(1000);
+    predictor_init(&w->predictor, SHARED_BLOCKS, &prior);
+    w->options.predictor = predictor_door(&w->predictor);
 }
 
 /* The same again, the same with other seeds, or the same beginning. */
@@ -132,13 +140,20 @@ static void submit_due(struct workload *w)
 {
     for (int32_t i = 0; i < w->count; i++) {
         struct planned *p = &w->planned[i];
-        if (p->client || p->arrival_tick > w->tick) continue;
+        if (p->client || p->refused || p->arrival_tick > w->tick) continue;
         struct error err = {0};
         struct stage_client *client = stage_client_create(&p->script);
         enum status status = stage_client_add(client, w->s, &err);
         if (status == ST_FULL) {
             stage_client_free(client);
             return; /* those behind wait too */
+        }
+        if (status == ST_LATE && w->options.admission == ADMISSION_REFUSE &&
+            p->script.params.slo.ttft_us) {
+            stage_client_free(client);
+            p->refused = true;
+            w->finished++;
+            continue;
         }
         invariant(status == ST_OK, "request %d is refused: %s", i, err.text);
         p->client = client;
@@ -210,6 +225,8 @@ static void check_totals(const struct workload *w, struct totals *totals)
     scheduler_counters(w->s, &counters);
     for (int32_t i = 0; i < w->count; i++) {
         const struct planned *p = &w->planned[i];
+        totals->refused += p->refused;
+        if (p->refused) continue;
         output += p->client->stats.output_tokens;
         totals->requests++;
         totals->forked += p->script.staged;
@@ -274,7 +291,7 @@ static void run_workload(uint64_t seed, bool every_tick, struct totals *totals)
     scheduler_free(w->s);
     simulated_free(w->sim);
     for (int32_t i = 0; i < w->count; i++) {
-        stage_client_free(w->planned[i].client);
+        if (!w->planned[i].refused) stage_client_free(w->planned[i].client);
         script_free(&w->planned[i].script);
     }
     free(w);
@@ -298,6 +315,7 @@ Test(stages_random, every_branch_is_what_recursion_says)
            sum.requests, sum.forked, sum.sequences, sum.steps, sum.copies, sum.preemptions,
            sum.cached, sum.evictions, sum.failed);
     cr_assert_gt(sum.preemptions, runs);
+    cr_assert_gt(sum.refused, runs / 16, "only %" PRId64 " were refused", sum.refused);
     cr_assert_gt(sum.copies, 8 * runs);
     cr_assert_gt(sum.evictions, runs);
     cr_assert_gt(sum.cached, 5 * runs);

@@ -74,6 +74,20 @@ Test(metrics, routers_find_their_five_names)
     free(text);
 }
 
+Test(metrics, how_good_predictions_are)
+{
+    struct metrics_view view = {.engine = {.predicted_steps = 8,
+                                           .predicted_us = 2.5e6,
+                                           .measured_us = 2e6,
+                                           .prediction_error = 0.75}};
+    char *text = render(&view);
+    expect_line(text, "espalier_step_predictions_total 8");
+    expect_line(text, "espalier_step_prediction_error_total 0.75");
+    expect_line(text, "espalier_step_predicted_seconds_total 2.5");
+    expect_line(text, "espalier_step_measured_seconds_total 2");
+    free(text);
+}
+
 Test(metrics, refusals_are_told_apart)
 {
     metrics_count_refusal(&metrics, REFUSAL_QUEUE_FULL);

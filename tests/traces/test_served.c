@@ -54,8 +54,8 @@ static void submit_due(struct service *service)
         service->arrived++;
     }
     if (count)
-        cr_assert_eq(engine_submit_all(service->engine, params, count, ids, &err), ST_OK, "%s",
-                     err.text);
+        cr_assert_eq(engine_submit_all(service->engine, params, count, ids, NULL, &err), ST_OK,
+                     "%s", err.text);
     for (int32_t i = 0; i < count; i++)
         free(prompts[i]);
 }

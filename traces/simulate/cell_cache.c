@@ -1,6 +1,7 @@
 #include "traces/simulate/cell_cache.h"
 
 #include "base/base.h"
+#include "base/cache_folder.h"
 #include "base/siphash.h"
 
 #include <errno.h>
@@ -39,19 +40,6 @@ static bool hash_program(char hex[33])
     return whole;
 }
 
-static char *default_directory(void)
-{
-    const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    struct strbuf path = {0};
-    if (base && *base)
-        strbuf_format(&path, "%s/espalier/simulate", base);
-    else if (home && *home)
-        strbuf_format(&path, "%s/.cache/espalier/simulate", home);
-    else
-        return NULL;
-    return strbuf_take(&path);
-}
-
 /* 0, or errno: why no file can be kept there. */
 static int check_directory(const char *path)
 {
@@ -61,29 +49,12 @@ static int check_directory(const char *path)
     return access(path, R_OK | W_OK | X_OK) == 0 ? 0 : errno;
 }
 
-/* Each folder of the path that is not there; 0, or errno. */
-static int make_directories(const char *path)
-{
-    if (!*path) return ENOENT;
-    char *part = must_strdup(path);
-    int problem = 0;
-    for (char *at = part + 1; !problem; at++) {
-        if (*at != '/' && *at != '\0') continue;
-        char end = *at;
-        *at = '\0';
-        if (mkdir(part, 0755) != 0 && errno != EEXIST) problem = errno;
-        *at = end;
-        if (end == '\0') break;
-    }
-    free(part);
-    return problem ? problem : check_directory(path);
-}
-
 struct cell_cache *cell_cache_open(const char *directory)
 {
     struct cell_cache *cache = must_alloc(sizeof *cache);
-    cache->directory = directory ? must_strdup(directory) : default_directory();
-    int problem = cache->directory ? make_directories(cache->directory) : ENOENT;
+    cache->directory = directory ? must_strdup(directory) : cache_folder("simulate");
+    int problem = cache->directory ? make_folders(cache->directory) : ENOENT;
+    if (problem == 0) problem = check_directory(cache->directory);
     if (problem == 0 && hash_program(cache->program)) return cache;
     log_warn("no cache of finished searches: %s: %s",
              cache->directory ? cache->directory : "neither HOME nor XDG_CACHE_HOME is set",
@@ -108,14 +79,16 @@ static char *key_text(const struct cell_cache *cache, const struct setting *sett
     json_t *profile = profile_json(setting->profile);
     char *profile_text = json_dumps(profile, JSON_COMPACT | JSON_SORT_KEYS);
     source_identity(setting->source, requests);
-    strbuf_format(&key, "program %s requests %s profile %s policy %s chunk %d%s ", cache->program,
+    strbuf_format(&key, "program %s requests %s profile %s policy %s chunk %d%s%s ", cache->program,
                   requests, profile_text ? profile_text : "", setting->policy_name, setting->chunk,
-                  setting->chunk_by_slo ? " by slo" : "");
+                  setting->chunk_by_slo ? " by slo" : "",
+                  setting->admission == ADMISSION_REFUSE ? " refuse" : "");
     strbuf_format(
         &key, "slo %lld %lld kind %d target %.17g warm %lld seeds %llu x %d hint %.17g%s ",
         (long long)setting->slo.ttft_us, (long long)setting->slo.tpot_us, (int)setting->kind,
         setting->target, (long long)setting->warm_us, (unsigned long long)setting->seed,
         options->seeds, options->hint, options->from_hint ? " or more" : "");
+    if (setting->predictor_bias) strbuf_format(&key, " bias %.17g ", setting->predictor_bias);
     if (setting->closed) strbuf_format(&key, "closed %lld", (long long)setting->duration_us);
     for (int i = 0; setting->closed && i < options->clients->count; i++)
         strbuf_format(&key, " %lld", (long long)options->clients->values[i]);

@@ -22,6 +22,8 @@ static struct simulation_options options_of(const struct setting *setting, doubl
         .prefill_chunk = setting->chunk,
         .chunk_by_slo = setting->chunk_by_slo,
         .step_target_us = setting->slo.tpot_us,
+        .predictor_bias = setting->predictor_bias,
+        .admission = setting->admission,
         .seed = rng_at(setting->seed, (uint64_t)seed),
         .slo = setting->slo,
         .rate_scale = run->rate_scale,

@@ -17,6 +17,8 @@ struct setting {
     struct policy policy;
     int32_t chunk;
     bool chunk_by_slo;
+    double predictor_bias; /* 0: none */
+    enum admission admission;
     struct slo_target slo; /* of requests that name none */
     enum slo_kind kind;    /* the definition that decides, */
     double target;         /* and the attainment that it must reach */

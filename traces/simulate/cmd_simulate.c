@@ -19,14 +19,18 @@
 #define CHUNK_MOST     512
 #define RUN_US         600000000      /* of a preset, and in closed loop */
 #define DURATION_MOST  10000000000000 /* 116 days */
+#define BIAS_LEAST     0.01
+#define BIAS_MOST      100.0
 #define RATE_LEAST     1e-6
 #define RATE_MOST      1e6
 
 struct words { /* the command line, before it is understood */
     const char *trace, *preset, *format, *profile, *policies, *slo_kind, *slo_ttft, *slo_tpot;
-    const char *chunk, *clients, *cache, *report;
+    const char *chunk, *admission, *clients, *cache, *report;
     double rate; /* NAN: as the trace says */
     double target;
+    double noise, bias; /* NAN: as the profile says, none */
+    int64_t kv_tokens;  /* 0: likewise */
     int64_t duration_us, requests, warm_us, seed, seeds, jobs;
     bool goodput, brief, json, skip_bad, no_cache;
 };
@@ -110,6 +114,25 @@ static bool has_rate(const struct words *w)
     return !isnan(w->rate);
 }
 
+/* What a policy has to stand: a machine, and a predictor, that are not as the profile says. */
+static enum status check_disturbance(const struct words *w, struct error *err)
+{
+    if (!isnan(w->noise) && !(w->noise >= 0 && w->noise <= PROFILE_NOISE_MOST))
+        return fail(err, ST_USAGE, "--noise is %g; 0 to %d is allowed", w->noise,
+                    PROFILE_NOISE_MOST);
+    if (!isnan(w->bias) && !(w->bias >= BIAS_LEAST && w->bias <= BIAS_MOST))
+        return fail(err, ST_USAGE, "--predictor-bias is %g; %g to %g is allowed", w->bias,
+                    BIAS_LEAST, BIAS_MOST);
+    return ST_OK;
+}
+
+static void disturb(const struct words *w, struct profile *profile, struct setting *base)
+{
+    if (!isnan(w->noise)) profile_set_noise(profile, w->noise);
+    if (w->kv_tokens) profile_set_kv_tokens(profile, w->kv_tokens);
+    if (!isnan(w->bias)) base->predictor_bias = w->bias;
+}
+
 static enum status check_words(const struct words *w, struct error *err)
 {
     if ((w->trace != NULL) == (w->preset != NULL))
@@ -124,6 +147,7 @@ static enum status check_words(const struct words *w, struct error *err)
         return fail(err, ST_USAGE, "--rate and --concurrency: only one of them at a time");
     if (has_rate(w) && w->goodput)
         return fail(err, ST_USAGE, "--rate and --goodput: only one of them at a time");
+    if (check_disturbance(w, err)) return ST_USAGE;
     if (w->brief && !w->goodput) return fail(err, ST_USAGE, "--brief is for --goodput");
     const struct path_use files[] = {
         {"trace", w->trace, false}, {"profile", w->profile, false}, {"report", w->report, true}};
@@ -179,10 +203,16 @@ static enum status understand(const struct words *w, struct sweep_options *sweep
         status = fail(err, ST_USAGE, "--prefill-chunk best needs --goodput");
     if (!status && sweep->chunk_rule == CHUNK_SLO && base->slo.tpot_us == 0)
         status = fail(err, ST_USAGE, "--prefill-chunk slo needs --slo-tpot");
+    if (!status) status = admission_parse(w->admission, &base->admission, err);
+    if (!status && w->clients && base->admission == ADMISSION_REFUSE)
+        status = fail(err, ST_USAGE,
+                      "--admission refuse is for an open loop: a client of --concurrency that is "
+                      "refused would ask again at once");
     if (!status) status = profile_find(w->profile, profile, err);
     if (!status) status = open_source(w, &base->slo, source, err);
     if (status) return status;
 
+    disturb(w, *profile, base);
     base->source = *source;
     base->profile = *profile;
     base->target = w->target;
@@ -282,7 +312,10 @@ int command_simulate(int argc, char **argv)
                       .policies = "off,eager,cap:4,taper",
                       .slo_kind = "mean",
                       .chunk = "256",
+                      .admission = "queue",
                       .rate = NAN,
+                      .noise = NAN,
+                      .bias = NAN,
                       .target = TARGET_DEFAULT,
                       .warm_us = 120000000,
                       .seed = 1};
@@ -300,6 +333,10 @@ int command_simulate(int argc, char **argv)
         {"prefill-chunk", OPT_STRING, &w.chunk, "N|best|slo",
          "prompt tokens of a step (default 256); best: each policy's own best of 128, 256,\n"
          "384, 512 (with --goodput); slo: the largest up to 512 whose step fits --slo-tpot",
+         0, 0},
+        {"admission", OPT_STRING, &w.admission, "NAME",
+         "queue (default), or refuse: requests whose first token is predicted to miss\n"
+         "--slo-ttft (docs/admission.md)",
          0, 0},
         {NULL, OPT_FLAG, NULL, NULL, "Load", 0, 0},
         {"rate", OPT_REAL, &w.rate, "R",
@@ -327,6 +364,13 @@ int command_simulate(int argc, char **argv)
         {"slo-tpot", OPT_STRING, &w.slo_tpot, "TIME", "likewise (default 50ms)", 0, 0},
         {"attainment", OPT_REAL, &w.target, "SHARE",
          "of requests that must meet their SLO (default 0.95)", 0, 0},
+        {NULL, OPT_FLAG, NULL, NULL, "What a policy must stand (research)", 0, 0},
+        {"predictor-bias", OPT_REAL, &w.bias, "B",
+         "what taper's predictor says, times B (default 1, 0.01 to 100)", 0, 0},
+        {"noise", OPT_REAL, &w.noise, "SIGMA",
+         "of the logarithm of a step's time, 0 to 2 (default: the profile's)", 0, 0},
+        {"kv-tokens", OPT_INT, &w.kv_tokens, "N", "room of the KV pool (default: the profile's)",
+         PROFILE_KV_TOKENS_LEAST, PROFILE_KV_TOKENS_MOST},
         {NULL, OPT_FLAG, NULL, NULL, "Running", 0, 0},
         {"format", OPT_STRING, &w.format, "NAME",
          "of the trace: auto (default), azure, mooncake, burstgpt, espalier", 0, 0},

@@ -64,6 +64,21 @@ double profile_noise(const struct profile *profile)
     return profile->noise;
 }
 
+int64_t profile_kv_tokens(const struct profile *profile)
+{
+    return profile->kv_tokens;
+}
+
+void profile_set_noise(struct profile *profile, double noise)
+{
+    profile->noise = noise;
+}
+
+void profile_set_kv_tokens(struct profile *profile, int64_t kv_tokens)
+{
+    profile->kv_tokens = kv_tokens;
+}
+
 double profile_draw_noise(const struct profile *profile, struct rng *rng)
 {
     double sigma = profile->noise;
@@ -137,6 +152,26 @@ double profile_step_us(const struct profile *profile, const struct step_load *lo
     return profile->fixed_us + gemm_us(&profile->gemm, n) +
            profile->context_us * (double)load->context_read + profile->row_us * load->decode_rows +
            profile->prefill_context_us * load->prefill_attention;
+}
+
+#define FAR_TOKENS 512 /* about a full chunk */
+#define FAR_SLOTS  100000
+
+struct step_prior profile_prior(const struct profile *profile)
+{
+    struct step_load one = {.prefill_tokens = 1}, tokens = {.prefill_tokens = FAR_TOKENS},
+                     row = {.decode_rows = 1},
+                     context = {.decode_rows = 1, .context_read = FAR_SLOTS},
+                     attention = {.prefill_tokens = 1, .prefill_attention = FAR_SLOTS};
+    double one_us = profile_step_us(profile, &one), row_us = profile_step_us(profile, &row);
+    double token_us = (profile_step_us(profile, &tokens) - one_us) / (FAR_TOKENS - 1);
+    struct step_prior prior = {
+        .fixed_us = one_us - token_us,
+        .token_us = token_us,
+        .row_us = row_us - one_us,
+        .context_us = (profile_step_us(profile, &context) - row_us) / FAR_SLOTS,
+        .attention_us = (profile_step_us(profile, &attention) - one_us) / FAR_SLOTS};
+    return step_prior_scaled(&prior, step_prior_single_row_us(&prior)); /* each within its limits */
 }
 
 static double predict(const void *self, const struct step_load *load)

@@ -12,7 +12,7 @@
 
 #include "base/rng.h"
 #include "base/status.h"
-#include "scheduler/step_load.h"
+#include "scheduler/predictor.h"
 
 #include <jansson.h>
 
@@ -30,10 +30,20 @@ enum shared_prefix profile_shared_prefix(const struct profile *profile);
 double profile_noise(const struct profile *profile); /* sigma of the logarithm */
 double profile_draw_noise(const struct profile *profile, struct rng *rng); /* lognormal, mean 1 */
 #define PROFILE_NOISE_MOST 2 /* that a file may have */
+int64_t profile_kv_tokens(const struct profile *profile);
+
+/* Another noise, another room, to see what they change; as a file may have them. */
+void profile_set_noise(struct profile *profile, double noise);
+void profile_set_kv_tokens(struct profile *profile, int64_t kv_tokens);
+#define PROFILE_KV_TOKENS_LEAST 16
+#define PROFILE_KV_TOKENS_MOST  ((int64_t)16 << 24)
 void profile_capacity(const struct profile *profile, struct executor_capacity *capacity);
 
 /* The mean. */
 double profile_step_us(const struct profile *profile, const struct step_load *load);
+
+/* What a server would guess of it from bytes and operations: a straight line. */
+struct step_prior profile_prior(const struct profile *profile);
 
 /* It as a predictor that is never wrong but for the noise. The profile is borrowed. */
 struct step_predictor profile_predictor(const struct profile *profile);

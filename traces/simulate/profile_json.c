@@ -29,7 +29,7 @@ static const struct field profile_fields[] = {
     {"row_us", FIELD_DOUBLE, AT(row_us), 0, 1e9, 0},
     {"prefill_context_us", FIELD_DOUBLE, AT(prefill_context_us), 0, 1e6, 0},
     {"noise", FIELD_DOUBLE, AT(noise), 0, PROFILE_NOISE_MOST, 0},
-    {"kv_tokens", FIELD_INT64, AT(kv_tokens), KV_BLOCK_SLOTS, 16.0 * (1 << 24), NAN},
+    {"kv_tokens", FIELD_INT64, AT(kv_tokens), PROFILE_KV_TOKENS_LEAST, PROFILE_KV_TOKENS_MOST, NAN},
     {"max_rows", FIELD_INT32, AT(max_rows), 1, 1 << 16, 512},
     {"max_tokens", FIELD_INT32, AT(max_tokens), 1, 1 << 20, 8192},
     {"max_context", FIELD_INT32, AT(max_context), 2, 1 << 30, 131072},

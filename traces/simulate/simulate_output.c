@@ -71,6 +71,8 @@ static json_t *policy_json(const struct sweep_options *options, const struct pol
     json_object_set_new(json, "prefill_chunk", json_integer(policy->setting.chunk));
     if (policy->setting.chunk_by_slo)
         json_object_set_new(json, "prefill_chunk_rule", json_string("slo"));
+    if (policy->setting.admission == ADMISSION_REFUSE)
+        json_object_set_new(json, "admission", json_string("refuse"));
     if (policy->results) {
         json_object_set_new(json, "warmup_s", json_real((double)policy->warm_us / 1e6));
         json_object_set_new(json, "not_scored", json_integer(policy->not_scored));
@@ -110,6 +112,10 @@ json_t *sweep_json(const struct sweep_options *options, const struct sweep *swee
                   (double)base->slo.ttft_us / 1e3, "slo_tpot_ms", (double)base->slo.tpot_us / 1e3,
                   "seeds", (int)sweep->seeds, "seed", (json_int_t)base->seed, "policies", policies);
     invariant(json, "the result's JSON could not be made");
+    json_object_set_new(json, "noise", json_real(profile_noise(base->profile)));
+    json_object_set_new(json, "kv_tokens", json_integer(profile_kv_tokens(base->profile)));
+    json_object_set_new(json, "predictor_bias",
+                        json_real(base->predictor_bias > 0 ? base->predictor_bias : 1));
     if (options->goodput) json_object_set_new(json, "ratios", ratios_json(sweep));
     return json;
 }

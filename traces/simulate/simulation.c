@@ -21,7 +21,9 @@ struct run {
     int64_t now_us;
     struct cost_executor *cost;
     struct scheduler *scheduler;
-    struct predictor predictor; /* the policy's */
+    struct predictor predictor; /* the policy's, or of who is refused */
+    struct step_predictor planned_with;
+    struct step_predictor unbiased;
     struct player_room room;
     struct results_builder *builder;
 
@@ -153,8 +155,12 @@ static void note_step(void *context, const struct cost_step *step)
     const struct simulation_options *options = run->options;
     int64_t latency_us = step->end_us - step->start_us;
     run->steps++;
+    /* What whoever planned it expected: a predictor has not learned from this step yet. */
+    double predicted_us = run->planned_with.predict
+                              ? run->planned_with.predict(run->planned_with.self, &step->load)
+                              : step->predicted_us;
     if (in_window(run, step->end_us))
-        results_add_step(run->builder, latency_us, step->rows, step->predicted_us);
+        results_add_step(run->builder, latency_us, step->rows, predicted_us);
     if (options->on_step)
         options->on_step(options->context, step->end_us, latency_us, step->rows, &step->load);
 }
@@ -287,6 +293,8 @@ static enum status check(const struct simulation_options *options, const struct 
     if (options->concurrency == 0 && !(options->rate_scale > 0))
         return fail(err, ST_INVALID, "the rate is scaled by %g; more than 0 is allowed",
                     options->rate_scale);
+    if (options->concurrency > 0 && options->admission == ADMISSION_REFUSE)
+        return fail(err, ST_INVALID, "requests are refused in an open loop only");
     if (options->chunk_by_slo && options->step_target_us <= 0)
         return fail(err, ST_INVALID, "--prefill-chunk slo needs a limit for the time per token");
     return ST_OK;
@@ -310,7 +318,8 @@ void simulation_predictor(const struct simulation_options *options, struct predi
 {
     const struct profile *profile = options->profile;
     struct rng rng = {rng_at(options->seed, 0x70726d65)};
-    predictor_init(predictor, profile_shared_prefix(profile));
+    struct step_prior prior = profile_prior(profile);
+    predictor_init(predictor, profile_shared_prefix(profile), &prior);
     for (int i = 0; i < PRIMING_STEPS; i++) {
         int32_t rows = 1 + (int32_t)(150 * rng_unit(&rng));
         int32_t tokens = (int32_t)(options->prefill_chunk * rng_unit(&rng));
@@ -323,6 +332,27 @@ void simulation_predictor(const struct simulation_options *options, struct predi
         double us = profile_step_us(profile, &load) * profile_draw_noise(profile, &rng);
         predictor_observe(predictor, &load, us);
     }
+}
+
+static double predict_biased(const void *self, const struct step_load *load)
+{
+    const struct run *run = self;
+    return run->options->predictor_bias * run->unbiased.predict(run->unbiased.self, load);
+}
+
+static void observe_unbiased(void *self, const struct step_load *load, double us)
+{
+    const struct run *run = self;
+    run->unbiased.observe(run->unbiased.self, load, us);
+}
+
+/* What it learns is right, what it says is not. */
+static struct step_predictor biased(struct run *run, struct step_predictor predictor)
+{
+    if (!predictor.predict || run->options->predictor_bias == 0) return predictor;
+    run->unbiased = predictor;
+    return (struct step_predictor){predict_biased, predictor.observe ? observe_unbiased : NULL, run,
+                                   predictor.shared};
 }
 
 static enum status open_run(struct run *run, struct error *err)
@@ -342,15 +372,19 @@ static enum status open_run(struct run *run, struct error *err)
     cost_executor_on_step(run->cost, note_step, run);
     struct scheduler_options settings = {.prefill_chunk = options->prefill_chunk,
                                          .max_queue = queue_length(run),
-                                         .policy = options->policy};
+                                         .policy = options->policy,
+                                         .admission = options->admission};
     if (options->chunk_by_slo) {
         settings.predictor = profile_predictor(options->profile);
         settings.step_target_us = options->step_target_us;
     }
-    if (policy_needs_predictor(&options->policy)) {
+    bool refuses = options->admission == ADMISSION_REFUSE && !options->chunk_by_slo;
+    if (policy_needs_predictor(&options->policy) || refuses) {
         simulation_predictor(options, &run->predictor);
         settings.predictor = predictor_door(&run->predictor);
     }
+    settings.predictor = biased(run, settings.predictor);
+    run->planned_with = settings.predictor;
     return scheduler_create(&settings, cost_executor_door(run->cost), clock_virtual(&run->now_us),
                             &run->scheduler, err);
 }

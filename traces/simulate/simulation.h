@@ -7,6 +7,7 @@
 
 #include "scheduler/policy.h"
 #include "scheduler/predictor.h"
+#include "scheduler/ttft.h"
 #include "traces/results/results.h"
 #include "traces/simulate/profile.h"
 #include "traces/trace.h"
@@ -18,6 +19,9 @@ struct simulation_options {
     bool chunk_by_slo;     /* the largest chunk up to prefill_chunk whose predicted step fits
                               step_target_us, at least 16 tokens */
     int64_t step_target_us;
+    double predictor_bias; /* what a predictor says is multiplied by it; 0: it is left alone */
+    enum admission
+        admission;         /* open loop: a refused client of a closed one would come back at once */
     uint64_t seed;         /* of the step noise */
     struct slo_target slo; /* of requests whose trace names none */
 
