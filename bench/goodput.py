@@ -109,9 +109,10 @@ def add_ratios(cells):
 
 
 def run(args):
+    commit = revision.commit()  # as it is now, not at the end
     cells = run_cells(args)
     add_ratios(cells)
-    document = {"simulated": True, "command": revision.command("goodput.sh"), "commit": revision.commit(), "seeds": args.seeds, "cells": cells,
+    document = {"simulated": True, "command": revision.command("goodput.sh"), "commit": commit, "seeds": args.seeds, "cells": cells,
                 "summary": summary(args, cells)}
     if args.study:
         document["study"] = study_rows(cells)

@@ -159,6 +159,7 @@ def plan(args, setup):
 
 
 def run(args):
+    commit = revision.commit()  # as it is now, not at the end
     store = kept.Kept(os.path.join(args.work, "finished.jsonl"), args.espalier)
     asked = [str(args.seconds), str(args.clients), str(args.requests)]
     setup = store.get(["prepare", *asked], lambda: prepare(args))
@@ -169,7 +170,7 @@ def run(args):
         measures.note(f"goodput_live.sh: {place[0]}, {place[1]}, repeat {place[3]}: {at} of {len(places)} done, {left:.0f} min left")
         words = ["run", *asked, *map(str, place)]
         runs.append(store.get(words, lambda place=place: run_one(args, setup, *place)))
-    return {"simulated": False, "command": revision.command("goodput_live.sh"), "commit": revision.commit(), "machine": machine(), "setup": setup,
+    return {"simulated": False, "command": revision.command("goodput_live.sh"), "commit": commit, "machine": machine(), "setup": setup,
             "clients": args.clients, "repeats": args.repeats, "runs": runs, "summary": summary(setup, args.policies, runs)}
 
 

@@ -82,12 +82,13 @@ def holds(over, part):
 
 
 def run(args):
+    commit = revision.commit()  # as it is now, not at the end
     rows, places = [], [(name, kind) for name in args.settings for kind in args.kinds]
     with tempfile.TemporaryDirectory() as work:
         for at, (name, kind) in enumerate(places):
             measures.note(f"paper_pair.sh: {name} {kind}, {at} of {len(places)} done")
             rows.append(measure(args, work, name, kind))
-    return {"simulated": True, "command": revision.command("paper_pair.sh"), "commit": revision.commit(), "seeds": args.seeds, "settings": rows}
+    return {"simulated": True, "command": revision.command("paper_pair.sh"), "commit": commit, "seeds": args.seeds, "settings": rows}
 
 
 # --- the table

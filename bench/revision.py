@@ -16,11 +16,14 @@ def commit():
     return found + ("+" if git("status", "--porcelain", "-uno") else "") if found else "unknown"
 
 
+APART = ("--espalier", "--model", "--out", "--markdown", "--plot", "--keep", "--work", "--jobs")  # with a value; they change no figure
+
+
 def command(script):
-    """As it was typed, but for where it writes to and what its shell script added."""
+    """As it was typed, but for what changes no figure."""
     words, skip = [], False
     for word in sys.argv[1:]:
-        if not skip and word not in ("--json", "--espalier", "--model", "--out", "--markdown"):
+        if not skip and word != "--json" and word not in APART:
             words.append(word)
-        skip = not skip and word in ("--espalier", "--model", "--out", "--markdown")
+        skip = not skip and word in APART
     return " ".join([f"bash bench/{script}", *words])

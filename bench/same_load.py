@@ -177,6 +177,7 @@ def measure(args, store, pool, work, trace, mode, kind):
 
 
 def run(args):
+    commit = revision.commit()  # as it is now, not at the end
     store, measured = kept.Kept(args.keep, args.espalier), []
     places = [(trace, mode, kind) for kind in args.kinds for mode in args.modes for trace in args.traces]
     with tempfile.TemporaryDirectory() as work, concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
@@ -185,7 +186,7 @@ def run(args):
             measured.append(measure(args, store, pool, work, *place))
             for name in os.listdir(work):
                 os.remove(os.path.join(work, name))
-    return {"simulated": True, "command": revision.command("same_load.sh"), "commit": revision.commit(), "days": args.days, "branching": args.branching,
+    return {"simulated": True, "command": revision.command("same_load.sh"), "commit": commit, "days": args.days, "branching": args.branching,
             "width": args.width, "measured": measured}
 
 

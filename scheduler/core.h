@@ -13,6 +13,7 @@
  *                count with
  *   step_load.c  what a step is made of
  *   predictor.c  what a step will take, learned from those that ran
+ *   profiling.c  steps that nobody asked for, planned without a scheduler
  *   outlook.c    the state as far as it says when a first token comes (ttft.h, known_blocks.h)
  *   prefix.c     what a sequence takes from the prefix tree and leaves there
  *   plan.c       schedule: what becomes a step

@@ -2,15 +2,22 @@
  * with the changes that docs/taper.md gives the reasons for).
  *
  * One budget for what can be put off. A step has its baseline, one row for each request, and may
- * last until `most`: the least slack of those who decode, and never longer than the clamp. What is
- * left of it is spent
+ * last until the least slack of those who decode, and never longer than the clamp: a part of the
+ * smallest TPOT of those who wait for their next token. What is left of it is spent
  *   first   on the prompt tokens that must be computed now for the first tokens to come in time,
  *   then    on further rows of requests with branches, the request that came first before others,
  *   last    on as many more prompt tokens as fit.
  *
  * Slack. Token j of a request is due j * TPOT after its first one, all its branches' tokens
- * counted: a request that runs ahead has time to give. Who has missed its SLO for good bounds
- * nobody any more; the clamp stays even if all have. Prompts whose first token is late come behind
+ * counted: a request that runs ahead has time to give. Who has missed its SLO for good, or is late
+ * and loses more in every baseline, bounds nobody any more; the clamp stays even if all have.
+ *
+ * Classes. Each request bounds the step by its own TPOT. The clamp is for readers who wait for the
+ * next token, as far as the baseline keeps it; a request whose branches run ahead, or whose clamp
+ * is exceeded whatever is chosen, is kept by its slack alone. Prompts that cannot
+ * wait may make the step as long as the largest TPOT bears, as far as the slack of all reaches.
+ *
+ * Prompts whose first token is late come behind
  * those that can be in time, unless others wait for room: blocks are not to lie idle then.
  *
  * Nobody starves. Every request has a row in every step, the branch that had none for longest, so
@@ -40,39 +47,71 @@
 
 /* --- until when the step may last */
 
+/* Of those who decode under a TPOT. */
 struct bounds {
-    double slack_us;              /* least, beyond `base_us` */
-    double tpot_us, lost_tpot_us; /* smallest of those who decode; of those that are lost */
+    double slack_us;    /* least, beyond the baseline's end */
+    double serial_us;   /* smallest TPOT, that the baseline keeps, of who waits for a token */
+    double smallest_us; /* of all that are not lost */
+    double largest_us;  /* of them */
+    double lost_us;     /* smallest of those that are */
 };
 
-static void bound_by(struct bounds *bounds, const struct request *request, double end_us)
+/* Late, and so late, or with a baseline so long, that it does not catch up. */
+static bool is_lost(const struct request *request, double late_us, double base_us)
 {
     const struct request_slo *slo = &request->params.slo;
     const struct request_stats *stats = &request->stats;
-    if (slo->tpot_us == 0 || stats->first_token_us == 0) return;
-    double tpot_us = (double)slo->tpot_us;
-    double due_us = (double)stats->first_token_us + AIM * tpot_us * stats->output_tokens;
-    bool missed = slo->ttft_us && stats->first_token_us - stats->arrival_us > slo->ttft_us;
-    if (missed || due_us - end_us < -LOST_US) {
-        bounds->lost_tpot_us = fmin(bounds->lost_tpot_us, tpot_us);
-        return;
-    }
-    bounds->tpot_us = fmin(bounds->tpot_us, tpot_us);
-    bounds->slack_us = fmin(bounds->slack_us, due_us - end_us);
+    if (slo->ttft_us && stats->first_token_us - stats->arrival_us > slo->ttft_us) return true;
+    return late_us > LOST_US || (late_us > 0 && base_us > CLAMP * (double)slo->tpot_us);
 }
 
-/* The latency that the step may be planned to have, without prefill at least base_us. Of a
- * predictor that has no number for the baseline nothing is believed: NAN, which nothing fits. */
-static double most_us(const struct ready *ready, double base_us)
+static void bound_by(struct bounds *bounds, const struct request *request, int64_t start_us,
+                     double base_us)
 {
-    struct bounds bounds = {INFINITY, INFINITY, INFINITY};
+    const struct request_stats *stats = &request->stats;
+    double tpot_us = (double)request->params.slo.tpot_us;
+    if (tpot_us <= 0 || stats->first_token_us == 0) return;
+    double due_us = (double)stats->first_token_us + AIM * tpot_us * stats->output_tokens;
+    double slack_us = due_us - ((double)start_us + base_us);
+    if (is_lost(request, -slack_us, base_us)) {
+        bounds->lost_us = fmin(bounds->lost_us, tpot_us);
+        return;
+    }
+    bounds->smallest_us = fmin(bounds->smallest_us, tpot_us);
+    bounds->slack_us = fmin(bounds->slack_us, slack_us);
+    bounds->largest_us = fmax(bounds->largest_us, tpot_us);
+    bool waits = request->stage->unfinished == 1 || slack_us <= 0;
+    if (waits && base_us <= CLAMP * tpot_us) /* else no width keeps it there */
+        bounds->serial_us = fmin(bounds->serial_us, tpot_us);
+}
+
+/* The latency that the step may be planned to have; without prefill at least the baseline's. */
+struct limits {
+    double most_us;
+    double urgent_us; /* for prompts that cannot wait */
+};
+
+static double limit_us(double base_us, double slack_us, double clamp_us)
+{
+    return base_us + fmax(0, fmin(SPEND * slack_us, clamp_us - base_us));
+}
+
+/* Of a predictor that has no number for the baseline nothing is believed: NAN, which nothing fits.
+ */
+static struct limits limits_of(const struct ready *ready, double base_us)
+{
+    struct bounds bounds = {INFINITY, INFINITY, INFINITY, 0, INFINITY};
     for (int32_t i = 0; i < ready->running_count; i++)
-        bound_by(&bounds, ready->running[i], (double)ready->start_us + base_us);
-    double tpot_us = isinf(bounds.tpot_us) ? bounds.lost_tpot_us : bounds.tpot_us;
-    if (isinf(tpot_us)) return INFINITY;
-    if (!(base_us > 0 && base_us < INFINITY)) return NAN;
-    double clamp = fmax(fmin(CLAMP, 1 - MARGIN * ready->fit.spread), CLAMP_LEAST);
-    return base_us + fmax(0, fmin(SPEND * bounds.slack_us, clamp * tpot_us - base_us));
+        bound_by(&bounds, ready->running[i], ready->start_us, base_us);
+    double tpot_us = bounds.serial_us;
+    if (isinf(tpot_us)) tpot_us = bounds.smallest_us;
+    if (isinf(tpot_us)) tpot_us = bounds.lost_us;
+    if (isinf(tpot_us)) return (struct limits){INFINITY, INFINITY};
+    if (!(base_us > 0 && base_us < INFINITY)) return (struct limits){NAN, NAN};
+    double part = fmax(fmin(CLAMP, 1 - MARGIN * ready->fit.spread), CLAMP_LEAST);
+    return (struct limits){
+        limit_us(base_us, bounds.slack_us, part * tpot_us),
+        limit_us(base_us, bounds.slack_us, part * fmax(tpot_us, bounds.largest_us))};
 }
 
 /* --- prompts */
@@ -123,17 +162,18 @@ static void choose(const struct policy *policy, struct ready *ready)
     (void)policy;
     ready->late_last = ready->waiting == 0;
     taper_begin(&batch, ready);
-    double most = most_us(ready, taper_now_us(&batch));
-    int32_t fits = taper_fit_chunk(&batch, LEAST_CHUNK, most);
+    struct limits limits = limits_of(ready, taper_now_us(&batch));
+    double needed = ceil(chunk_in_time(&batch, limits.most_us));
+    int32_t fits = taper_fit_chunk(&batch, LEAST_CHUNK, limits.most_us);
+    if (needed > fits) fits = taper_fit_chunk(&batch, LEAST_CHUNK, limits.urgent_us);
     if (fits < batch.wanted) {
         taper_set_chunk(&batch, fits);
         ready->urgent_chunk = fits;
         ready->urgent_us = taper_now_us(&batch);
     }
-    double needed = ceil(chunk_in_time(&batch, most));
     taper_set_chunk(&batch, needed < fits ? max_i32(LEAST_CHUNK, (int32_t)needed) : fits);
-    if (batch.rows < ready->count) add_rows(&batch, most);
-    ready->prefill_chunk = taper_fit_chunk(&batch, batch.chunk, most);
+    if (batch.rows < ready->count) add_rows(&batch, limits.most_us);
+    ready->prefill_chunk = taper_fit_chunk(&batch, batch.chunk, limits.most_us);
 }
 
 const struct policy_ops policy_taper = {"taper", choose, true};

@@ -13,10 +13,11 @@
 #define LEAST_SPREAD  0.02
 #define SPREAD_MEMORY 0.02 /* of the usual error, a step's part */
 #define SURE_STEPS    8    /* before, nothing is an outlier */
-#define UNKNOWN       0.25 /* so much slower is a range that no step was seen of... */
-#define FEW           0.1  /* ...and this, divided by the steps seen and one, one that is known */
-#define LEAST         0.05 /* of the prior: what another row, token or slot costs at least */
-#define LONGEST_US    1e9
+/* So much slower is a range of twice the tokens of all that were seen; one that was: divided by the
+ * steps seen and one. */
+#define UNSURE     0.1
+#define LEAST      0.05 /* of the prior: what another row, token or slot costs at least */
+#define LONGEST_US 1e9
 
 /* --- ranges of tokens: fine where a CPU's steps differ, then the tiles of GPUs (64 and multiples
  * of it), then doubling */
@@ -164,7 +165,7 @@ static void draw_known(struct predictor *p, const struct known *known)
 {
     for (int32_t i = 0; i < known->count; i++) {
         double most_us = i + 1 < known->count ? known->low_us[i + 1] : INFINITY;
-        double careful = 1 + FEW / (1 + p->seen[known->bins[i]]);
+        double careful = 1 + UNSURE / (1 + p->seen[known->bins[i]]);
         draw_line(p, known->bins[i], fmin(most_us, careful * known->low_us[i]),
                   fmin(most_us, careful * known->high_us[i]));
     }
@@ -176,7 +177,8 @@ static double line_end_us(const struct predictor *p, int32_t bin)
 }
 
 /* The others go on from the known range before them, at the most that a token costs anywhere, and
- * slower yet because nobody knows, but not slower than the known one behind. */
+ * slower yet, the further away they are: one more row is tried, and so known, before many are. But
+ * they are not slower than the known one behind. */
 static void draw_unknown(struct predictor *p, const struct known *known)
 {
     int32_t next = 0, last = known->count - 1;
@@ -194,8 +196,10 @@ static void draw_unknown(struct predictor *p, const struct known *known)
         double most_us = next <= last ? p->low_us[known->bins[next]] : INFINITY;
         for (int i = 0; i < 2; i++) {
             int32_t tokens = i == 0 ? bin_first(bin) : bin_last(bin);
-            double us = from >= 0 ? from_us + token_us * (tokens - bin_last(from)) : from_us;
-            us = (1 + UNKNOWN) * fmax(us, fitted_us(p, bin, tokens));
+            int32_t further = from >= 0 ? tokens - bin_last(from) : 0;
+            double away = from >= 0 ? fmin(1, (double)further / bin_last(from)) : 1;
+            double us = from >= 0 ? from_us + token_us * further : fitted_us(p, bin, tokens);
+            us *= 1 + UNSURE * away;
             ends[i] = fmax(from_us, fmin(us, most_us));
         }
         draw_line(p, bin, ends[0], ends[1]);

@@ -6,6 +6,7 @@
  *   policy.h     which sequences get a row in a step
  *   step_load.h  what a step is made of, as far as its latency goes
  *   predictor.h  the latency of a step before it runs
+ *   profiling.h  steps that nobody asked for, to learn from before the first request
  *   ttft.h       when a first token would come, and who is refused for it
  *   scheduler.h  the tick: receive, schedule, forward, process (single thread, no locks)
  *   engine.h     the thread around it: one inbox for HTTP threads, snapshot for metrics, drain

@@ -18,6 +18,7 @@
  *   auth.h           API keys, compared as digests in constant time
  *   slo_classes.h    requests that met their SLO, by class, among the metrics
  *   slo_options.h    --slo-ttft and --slo-tpot: the SLO of requests that name none
+ *   serve_predictor.h  what steps take: measured at the start, learned, kept (predictor_file.h)
  *   commands.h       `espalier serve`
  *
  * Threads. MHD's own thread moves bytes: it collects a body up to its limit, suspends the

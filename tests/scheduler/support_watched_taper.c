@@ -87,9 +87,11 @@ static double predicted_us(const struct ready *ready, const bool *rows, const bo
 
 /* --- until when the step may last: docs/taper.md, "The algorithm", 2 */
 
-static double most_us(const struct ready *ready, double base_us)
+static void find_limits(const struct ready *ready, double base_us, double *most_us,
+                        double *urgent_us)
 {
-    double slack = INFINITY, tpot = INFINITY, lost_tpot = INFINITY;
+    double slack = INFINITY, serial = INFINITY, any = INFINITY, largest = 0;
+    double lost_own = INFINITY;
     for (int32_t i = 0; i < ready->running_count; i++) {
         const struct request *request = ready->running[i];
         const struct request_stats *stats = &request->stats;
@@ -98,19 +100,25 @@ static double most_us(const struct ready *ready, double base_us)
         if (own <= 0 || stats->first_token_us == 0) continue;
         double late = (double)ready->start_us + base_us - (double)stats->first_token_us -
                       0.96 * own * stats->output_tokens;
-        bool missed = ttft > 0 && (double)(stats->first_token_us - stats->arrival_us) > ttft;
-        if (missed || late > 1e6) {
-            lost_tpot = fmin(lost_tpot, own);
-            continue;
-        }
-        tpot = fmin(tpot, own);
+        bool lost = ttft > 0 && (double)(stats->first_token_us - stats->arrival_us) > ttft;
+        lost = lost || late > 1e6 || (late > 0 && base_us > 0.9 * own);
+        if (lost) lost_own = fmin(lost_own, own);
+        if (lost) continue;
+        any = fmin(any, own);
         slack = fmin(slack, -late);
+        largest = fmax(largest, own);
+        bool waits = request->stage->unfinished == 1 || late >= 0;
+        if (waits && base_us <= 0.9 * own) serial = fmin(serial, own);
     }
-    if (isinf(tpot)) tpot = lost_tpot;
-    if (isinf(tpot)) return INFINITY;
-    if (!(base_us > 0 && base_us < INFINITY)) return NAN; /* nothing fits */
-    double clamp = fmax(0.7, fmin(0.9, 1 - 3 * ready->fit.spread));
-    return base_us + fmax(0, fmin(0.9 * slack, clamp * tpot - base_us));
+    double part = fmax(0.7, fmin(0.9, 1 - 3 * ready->fit.spread));
+    any = isinf(any) ? lost_own : any;
+    double clamp = part * (isinf(serial) ? any : serial);
+    *most_us = base_us + fmax(0, fmin(0.9 * slack, clamp - base_us));
+    *urgent_us = base_us + fmax(0, fmin(0.9 * slack, fmax(clamp, part * largest) - base_us));
+    if (isinf(any))
+        *most_us = *urgent_us = INFINITY;
+    else if (!(base_us > 0 && base_us < INFINITY))
+        *most_us = *urgent_us = NAN; /* nothing fits */
 }
 
 /* --- the check */
@@ -153,7 +161,7 @@ static void check_choice(const struct ready *ready, const bool *base)
 {
     bool *rows = must_alloc(((size_t)ready->count + 1) * sizeof *rows);
     int32_t filling, base_rows = 0, count = 0;
-    double base_us = predicted_us(ready, base, base, 0, &filling);
+    double base_us = predicted_us(ready, base, base, 0, &filling), urgent_us;
     for (int32_t i = 0; i < ready->count; i++) {
         rows[i] = ready->sequences[i]->chosen_step == ready->step;
         base_rows += base[i];
@@ -163,7 +171,7 @@ static void check_choice(const struct ready *ready, const bool *base)
     int64_t base_blocks = blocks_for(ready, base), blocks = blocks_for(ready, rows);
     last.rows = count;
     last.base_rows = base_rows;
-    last.most_us = most_us(ready, base_us);
+    find_limits(ready, base_us, &last.most_us, &urgent_us);
     last.planned_us = predicted_us(ready, rows, base, ready->prefill_chunk, &filling);
     last.baseline_lacks_room = last.baseline_lacks_room || base_blocks > ready->free_blocks;
     invariant(count <= ready->max_rows || count == base_rows, "%d rows of %d", count,
@@ -174,7 +182,8 @@ static void check_choice(const struct ready *ready, const bool *base)
     if (!(last.planned_us <= last.most_us * (1 + 1e-9))) {
         invariant(count == base_rows, "%d rows beside the baseline take %g us of %g",
                   count - base_rows, last.planned_us, last.most_us);
-        invariant(filling == 0 || ready->prefill_chunk <= max_i32(16, filling),
+        invariant(filling == 0 || ready->prefill_chunk <= max_i32(16, filling) ||
+                      last.planned_us <= urgent_us * (1 + 1e-9),
                   "%d tokens of %d prompts take %g us of %g", ready->prefill_chunk, filling,
                   last.planned_us, last.most_us);
     }

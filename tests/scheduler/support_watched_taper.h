@@ -2,7 +2,7 @@
  *
  *   each request has a row, and of its sequences the one that had none for longest
  *   what is chosen beside these fits the time that docs/taper.md says the step may take
- *   prompts fit it too, save 16 tokens, or one a row
+ *   prompts fit it too, or what urgent ones may have, save 16 tokens, or one a row
  *   no block is taken from anybody for a row that could wait
  *
  * Dies where one is broken. */
