@@ -259,6 +259,7 @@ static enum status serve(struct serving *s, const struct serve_options *o, struc
     const char *name = o->served_name;
     int length = name ? (int)strlen(name) : default_name(o->load.model, &name);
     snprintf(s->name, sizeof s->name, "%.*s", length, name);
+    serve_predictor_tell(s->predictor);
     settle_slo(s, o, llround(serve_predictor_single_row_us(s->predictor)));
     struct served_model model = served_model_of(s);
     lifecycle_ready();

@@ -24,6 +24,7 @@ struct serve_predictor {
     double single_row_us;
     int64_t most_us, left_us; /* of a random step, of all */
     char *path, *about;       /* path NULL: nothing is kept */
+    bool known;               /* from an earlier run */
 };
 
 /* --- what a file is about */
@@ -78,9 +79,7 @@ static void begin(struct serve_predictor *p, struct model *model)
     predictor_init(&p->predictor, SHARED_BLOCKS, &p->prior);
     p->about = describe(model);
     p->path = predictor_file_path(model_config(model)->name, p->about);
-    bool found = p->path && predictor_file_read(p->path, p->about, &p->predictor, &p->prior);
-    log_info("a step of a single row takes %.2f ms%s", p->single_row_us / 1e3,
-             found ? "; what other steps take is known from an earlier run" : "");
+    p->known = p->path && predictor_file_read(p->path, p->about, &p->predictor, &p->prior);
 }
 
 struct serve_predictor *serve_predictor_create(struct model *model, int32_t max_rows,
@@ -118,6 +117,12 @@ void serve_predictor_free(struct serve_predictor *p)
     free(p->path);
     free(p->about);
     free(p);
+}
+
+void serve_predictor_tell(const struct serve_predictor *p)
+{
+    log_info("a step of a single row takes %.2f ms%s", p->single_row_us / 1e3,
+             p->known ? "; what other steps take is known from an earlier run" : "");
 }
 
 double serve_predictor_single_row_us(const struct serve_predictor *p)

@@ -27,6 +27,8 @@ struct step_predictor serve_predictor_door(struct serve_predictor *predictor);
 /* Before engine_start. */
 void serve_predictor_attach(struct serve_predictor *predictor, struct engine *engine);
 
+/* One line for the start: later than create, so that a server that cannot start says that alone. */
+void serve_predictor_tell(const struct serve_predictor *predictor);
 /* A step of a single row, as measured at the start; 0: it failed. */
 double serve_predictor_single_row_us(const struct serve_predictor *predictor);
 
