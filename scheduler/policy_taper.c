@@ -42,7 +42,8 @@
 #define CLAMP_LEAST 0.7  /* ...down to here */
 #define HURRY       0.5  /* of the time until its TTFT is a prompt planned to take */
 #define LOST_US     1e6  /* later than that, a request cannot catch up */
-#define LEAST_CHUNK 16   /* prompt tokens a step, whatever they cost */
+#define LEAST_CHUNK 16   /* prompt tokens a step, however late all are... */
+#define LEAST_COST  1.05 /* ...as far as they make the baseline so much longer at most */
 #define SKIPS       32   /* rows that do not fit, until nobody is asked any more */
 
 /* --- until when the step may last */
@@ -162,16 +163,18 @@ static void choose(const struct policy *policy, struct ready *ready)
     (void)policy;
     ready->late_last = ready->waiting == 0;
     taper_begin(&batch, ready);
-    struct limits limits = limits_of(ready, taper_now_us(&batch));
+    double base_us = taper_now_us(&batch);
+    struct limits limits = limits_of(ready, base_us);
+    int32_t least = min_i32(LEAST_CHUNK, taper_fit_chunk(&batch, 1, LEAST_COST * base_us));
     double needed = ceil(chunk_in_time(&batch, limits.most_us));
-    int32_t fits = taper_fit_chunk(&batch, LEAST_CHUNK, limits.most_us);
-    if (needed > fits) fits = taper_fit_chunk(&batch, LEAST_CHUNK, limits.urgent_us);
+    int32_t fits = taper_fit_chunk(&batch, least, limits.most_us);
+    if (needed > fits) fits = taper_fit_chunk(&batch, least, limits.urgent_us);
     if (fits < batch.wanted) {
         taper_set_chunk(&batch, fits);
         ready->urgent_chunk = fits;
         ready->urgent_us = taper_now_us(&batch);
     }
-    taper_set_chunk(&batch, needed < fits ? max_i32(LEAST_CHUNK, (int32_t)needed) : fits);
+    taper_set_chunk(&batch, needed < fits ? max_i32(least, (int32_t)needed) : fits);
     if (batch.rows < ready->count) add_rows(&batch, limits.most_us);
     ready->prefill_chunk = taper_fit_chunk(&batch, batch.chunk, limits.most_us);
 }
