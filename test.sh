@@ -13,7 +13,7 @@ Example: bash test.sh
 Installs what is missing (as root or through sudo), builds with and without sanitizers, runs the unit
 tests, the golden data, fuzz targets, fault ladders, the real server under hostile and real clients,
 and every command once.
-About twenty-four minutes on two cores. ../shared/data is used where it exists and never needed.
+About twenty-seven minutes on two cores. ../shared/data is used where it exists and never needed.
 TEXT
     exit 0
     ;;
@@ -98,6 +98,7 @@ commands_check() {
         build/espalier bench --forest --model $model --depth 300 --steps 2 --repeats 1 --json &&
         build/espalier bench --tree --blocks 1000 --json &&
         build/espalier bench --fork --repeats 1 --json &&
+        build/espalier bench --planning --json &&
         build/espalier trace generate --preset W5 --rate 1 --duration 60s |
         build/espalier simulate --trace - --policy off,eager --json &&
         build/espalier profile --model $model --record "$quantized/profile.json" --seconds 1 --json &&

@@ -32,10 +32,7 @@ def parse():
     parser.add_argument("--chunks", help="prefill chunks: a number, best, slo (default best,slo)")
     parser.add_argument("--modes", default="shared,noshare", help="shared, noshare")
     parser.add_argument("--seeds", type=int)
-    parser.add_argument("--from", dest="source", metavar="FILE", help="the tables of such a JSON document, without a run")
-    parser.add_argument("--markdown", metavar="FILE", help="write the tables into this page (docs/goodput.md)")
-    parser.add_argument("--out", help="also write the JSON here")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    pages.add_options(parser)
     args = parser.parse_args()
     quick, study = args.quick, args.study
     args.workloads = split(args.workloads or ("W1,W4,W10" if quick else ",".join(WORKLOADS)), WORKLOADS, "workload", parser)
@@ -153,14 +150,7 @@ def print_study(rows):
 
 def main():
     args = parse()
-    if args.source:
-        with open(args.source) as file:
-            document = json.load(file)
-    else:
-        document = run(args)
-    if args.out:
-        with open(args.out, "w") as file:
-            json.dump(document, file, indent=1)
+    document = pages.document(args, run)
     if args.markdown:
         pages.write_section(args.markdown, "goodput.sh", tables.page(document))
     if args.json:

@@ -42,10 +42,7 @@ def parse():
     parser.add_argument("--clients", type=int, default=8, help="of the closed loop (default 8)")
     parser.add_argument("--kinds", default="mean,gaps", help="SLO kinds in the tables (default mean,gaps); the JSON has all four")
     parser.add_argument("--work", help="keep traces, records and finished runs here")
-    parser.add_argument("--out", help="also write the JSON here")
-    parser.add_argument("--from", dest="source", metavar="FILE", help="the tables of such a JSON document, without a run")
-    parser.add_argument("--markdown", metavar="FILE", help="write the tables into this page")
-    parser.add_argument("--json", action="store_true")
+    pages.add_options(parser)
     args = parser.parse_args()
     args.policies, args.kinds = args.policies.split(","), args.kinds.split(",")
     args.repeats = args.repeats or (1 if args.quick else 5)
@@ -260,14 +257,7 @@ def main():
     with tempfile.TemporaryDirectory() as work:
         args.work = args.work or work
         os.makedirs(args.work, exist_ok=True)
-        if args.source:
-            with open(args.source) as file:
-                document = json.load(file)
-        else:
-            document = run(args)
-    if args.out:
-        with open(args.out, "w") as file:
-            json.dump(document, file, indent=1)
+        document = pages.document(args, run)
     if args.markdown:
         pages.write_section(args.markdown, "goodput_live.sh", page(document, args.kinds))
     print(json.dumps(document, indent=1) if args.json else page(document, args.kinds))

@@ -1,5 +1,26 @@
-"""Tables in Markdown, and a page's sections that a script writes between two markers."""
+"""A measurement's document: JSON that is measured or read again, tables in Markdown, and a page's section between two markers."""
+import json
 import os
+
+
+def add_options(parser):
+    parser.add_argument("--out", help="also write the JSON here")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="the tables of such a JSON document, without a run")
+    parser.add_argument("--markdown", metavar="FILE", help="write the tables into this page (docs/goodput.md)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def document(args, run):
+    """What run(args) measures, or what --from kept of it; also goes to --out."""
+    if args.source:
+        with open(args.source) as file:
+            found = json.load(file)
+    else:
+        found = run(args)
+    if args.out:
+        with open(args.out, "w") as file:
+            json.dump(found, file, indent=1)
+    return found
 
 
 def table(head, rows):

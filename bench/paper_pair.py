@@ -33,10 +33,7 @@ def parse():
     parser.add_argument("--kinds", help="SLO kinds (default gaps,mean)")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--jobs", help="threads (default: one a core)")
-    parser.add_argument("--out", help="also write the JSON here")
-    parser.add_argument("--from", dest="source", metavar="FILE", help="the table of such a JSON document, without a run")
-    parser.add_argument("--markdown", metavar="FILE", help="write the table into this page")
-    parser.add_argument("--json", action="store_true")
+    pages.add_options(parser)
     args = parser.parse_args()
     args.settings = (args.settings or ("wide" if args.quick else ",".join(SETTINGS))).split(",")
     args.kinds = (args.kinds or ("gaps" if args.quick else "gaps,mean")).split(",")
@@ -118,14 +115,7 @@ def page(document):
 
 def main():
     args = parse()
-    if args.source:
-        with open(args.source) as file:
-            document = json.load(file)
-    else:
-        document = run(args)
-    if args.out:
-        with open(args.out, "w") as file:
-            json.dump(document, file, indent=1)
+    document = pages.document(args, run)
     if args.markdown:
         pages.write_section(args.markdown, "paper_pair.sh", page(document))
     print(json.dumps(document, indent=1) if args.json else "Simulated: highest rates at >= 95 % attainment, TTFT 2 s, TPOT 50 ms\n\n" + table(document))

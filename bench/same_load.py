@@ -45,11 +45,8 @@ def parse():
     parser.add_argument("--width", default="8:16")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--keep", help="finished runs (default build/same_load.jsonl)")
-    parser.add_argument("--out", help="also write the JSON here")
-    parser.add_argument("--from", dest="source", metavar="FILE", help="the tables of such a JSON document, without a run")
-    parser.add_argument("--markdown", metavar="FILE", help="write the tables into this page")
+    pages.add_options(parser)
     parser.add_argument("--plot", metavar="FILE.svg", help="tokens/s over the load")
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     args.traces = (args.traces or ("two-level" if args.quick else "azure,two-level")).split(",")
     args.modes = (args.modes or ("noshare" if args.quick else "noshare,shared")).split(",")
@@ -238,14 +235,7 @@ def page(document):
 
 def main():
     args = parse()
-    if args.source:
-        with open(args.source) as file:
-            document = json.load(file)
-    else:
-        document = run(args)
-    if args.out:
-        with open(args.out, "w") as file:
-            json.dump(document, file, indent=1)
+    document = pages.document(args, run)
     if args.markdown:
         pages.write_section(args.markdown, "same_load.sh", page(document))
     if args.plot:

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SINGLE_ROW_US 200000  /* of steps of one row at the start */
+#define SINGLE_ROW_US 50000   /* of steps of one row at the start */
 #define PROFILE_US    2000000 /* of random steps before the first request */
 #define LONGEST_US    100000  /* of them: what a request waits... */
 #define LONGEST_ROWS  4       /* ...or so many steps of a single row */
@@ -147,6 +147,8 @@ static bool profile(void *context)
     if (status) log_warn("a step failed while steps were profiled: %s", err.text);
     if (!status && p->left_us > 0) return true;
     keep(p);
+    profiling_free(p->profiling);
+    p->profiling = NULL;
     return false;
 }
 

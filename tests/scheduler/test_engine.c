@@ -309,31 +309,42 @@ static void *read_counters(void *argument)
     return NULL;
 }
 
-Test(engine, threads_submit_cancel_and_read_at_once)
+/* Six threads that work, and one that reads the counters meanwhile. */
+struct crowd {
+    int32_t right, refused;
+};
+
+static struct crowd let_work(struct house *house, void *(*member)(void *worker))
 {
-    struct house house = open_house(2, 8, true);
-    struct reader reader = {.house = &house};
+    struct reader reader = {.house = house};
     struct worker workers[6];
-    int32_t right = 0, refused = 0;
+    struct crowd crowd = {0};
     cr_assert_eq(pthread_create(&reader.thread, NULL, read_counters, &reader), 0);
     for (size_t i = 0; i < COUNT_OF(workers); i++) {
-        workers[i] = (struct worker){.house = &house, .seed = i + 1};
-        cr_assert_eq(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+        workers[i] = (struct worker){.house = house, .seed = i + 1};
+        cr_assert_eq(pthread_create(&workers[i].thread, NULL, member, &workers[i]), 0);
     }
     for (size_t i = 0; i < COUNT_OF(workers); i++) {
         pthread_join(workers[i].thread, NULL);
-        right += workers[i].right;
-        refused += workers[i].refused;
+        crowd.right += workers[i].right;
+        crowd.refused += workers[i].refused;
     }
     atomic_store(&reader.stop, true);
     pthread_join(reader.thread, NULL);
-    cr_assert(engine_wait_idle(house.engine, FOREVER_US));
-    cr_assert_eq(right + refused, 360);
-    cr_assert_gt(right, 60);
+    cr_assert(engine_wait_idle(house->engine, FOREVER_US));
     struct scheduler_counters counters;
-    engine_counters(house.engine, &counters);
+    engine_counters(house->engine, &counters);
     cr_assert_eq(counters.blocks_held, 0);
     cr_assert_eq(counters.waiting, 0);
+    return crowd;
+}
+
+Test(engine, threads_submit_cancel_and_read_at_once)
+{
+    struct house house = open_house(2, 8, true);
+    struct crowd crowd = let_work(&house, work);
+    cr_assert_eq(crowd.right + crowd.refused, 360);
+    cr_assert_gt(crowd.right, 60);
     close_house(&house);
 }
 
@@ -630,27 +641,8 @@ static void *work_in_a_hurry(void *argument)
 Test(engine, threads_are_refused_and_nothing_accepted_is_lost)
 {
     struct house house = open_house_with(refusing, 2, true);
-    struct reader reader = {.house = &house};
-    struct worker workers[6];
-    int32_t right = 0, refused = 0;
-    cr_assert_eq(pthread_create(&reader.thread, NULL, read_counters, &reader), 0);
-    for (size_t i = 0; i < COUNT_OF(workers); i++) {
-        workers[i] = (struct worker){.house = &house, .seed = i + 1};
-        cr_assert_eq(pthread_create(&workers[i].thread, NULL, work_in_a_hurry, &workers[i]), 0);
-    }
-    for (size_t i = 0; i < COUNT_OF(workers); i++) {
-        pthread_join(workers[i].thread, NULL);
-        right += workers[i].right;
-        refused += workers[i].refused;
-    }
-    atomic_store(&reader.stop, true);
-    pthread_join(reader.thread, NULL);
-    cr_assert(engine_wait_idle(house.engine, FOREVER_US));
-    cr_assert_gt(right, 20);
-    cr_assert_gt(refused, 5, "two of three are in a hurry that nobody else leaves room for");
-    struct scheduler_counters counters;
-    engine_counters(house.engine, &counters);
-    cr_assert_eq(counters.blocks_held, 0);
-    cr_assert_eq(counters.waiting, 0);
+    struct crowd crowd = let_work(&house, work_in_a_hurry);
+    cr_assert_gt(crowd.right, 20);
+    cr_assert_gt(crowd.refused, 5, "two of three are in a hurry that nobody else leaves room for");
     close_house(&house);
 }

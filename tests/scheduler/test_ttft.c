@@ -344,8 +344,8 @@ Test(admission, a_prompt_that_is_known_costs_what_is_left_of_it)
     bench_close(bench);
 }
 
-/* Three of four places are taken for as long as 60 steps each; whoever comes when they are known to
- * last waits for the fourth. */
+/* Both places are taken for about 100 steps, and 13 wait for them: whoever comes when it is known
+ * how long requests stay is the 14th to wait. */
 Test(admission, waits_for_places_count)
 {
     struct scheduler_options options = refusing();
