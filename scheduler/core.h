@@ -43,6 +43,7 @@ struct scheduler {
     bool late_last;        /* and whether prompts that are late come behind the others */
     int64_t start_us;      /* when it will begin */
     struct policy policy;
+    bool every_gap;                  /* what TPOT is, for the policy */
     struct step_predictor predictor; /* for the policy, and to make the chunk smaller: plan.c */
     struct prediction_fit fit;       /* of the predictor, by the steps that were collected */
     double step_target_us;           /* 0: none */

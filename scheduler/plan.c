@@ -250,6 +250,7 @@ static void choose(struct scheduler *s, bool again)
                           .waiting = s->waiting.count,
                           .predictor = s->predictor,
                           .fit = s->fit,
+                          .every_gap = s->every_gap,
                           .prefill_chunk = s->prefill_chunk};
     policy_choose(&s->policy, &ready);
     s->step_chunk = ready.prefill_chunk;

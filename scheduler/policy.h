@@ -47,6 +47,7 @@ struct ready {
     int32_t waiting;                 /* requests in the queue: for room, or for their turn */
     struct step_predictor predictor; /* of latency; for a policy that needs_predictor */
     struct prediction_fit fit;       /* its word has proved to be worth so much */
+    bool every_gap;                  /* TPOT is for each gap between tokens, not for their mean */
     int32_t prefill_chunk; /* tokens of prefill in the step at most; a policy may make it less */
     bool late_last;        /* false; true: prompts that are late (request_is_late) share what the
                               others leave of the chunk; each still has its one token */

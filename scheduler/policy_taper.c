@@ -2,8 +2,10 @@
  * with the changes that docs/taper.md gives the reasons for).
  *
  * One budget for what can be put off. A step has its baseline, one row for each request, and may
- * last until the least slack of those who decode, and never longer than the clamp: a part of the
- * smallest TPOT of those who wait for their next token. What is left of it is spent
+ * last until the least slack of those who decode, and never longer than the clamp: the smallest
+ * TPOT of those who wait for their next token, or a part of it where TPOT is for each gap between
+ * tokens. Where the baseline alone takes longer, no width keeps to it; what helps then is to have
+ * requests done, and the clamp is twice the baseline. What is left of the step is spent
  *   first   on the prompt tokens that must be computed now for the first tokens to come in time,
  *   then    on further rows of requests with branches, the request that came first before others,
  *   last    on as many more prompt tokens as fit.
@@ -14,11 +16,11 @@
  *
  * Classes. Each request bounds the step by its own TPOT. The clamp is for readers who wait for the
  * next token, as far as the baseline keeps it; a request whose branches run ahead, or whose clamp
- * is exceeded whatever is chosen, is kept by its slack alone. Prompts that cannot
- * wait may make the step as long as the largest TPOT bears, as far as the slack of all reaches.
+ * is exceeded whatever is chosen, is kept by its slack alone. Prompts that cannot wait may make the
+ * step as long as the largest TPOT bears, as far as the slack of all reaches.
  *
- * Prompts whose first token is late come behind
- * those that can be in time, unless others wait for room: blocks are not to lie idle then.
+ * Prompts whose first token is late come behind those that can be in time, unless others wait for
+ * room: blocks are not to lie idle then.
  *
  * Nobody starves. Every request has a row in every step, the branch that had none for longest, so
  * of w branches each has one within w steps; a prompt of p tokens that is admitted has one token a
@@ -26,7 +28,8 @@
  * pool has a free block for them: they preempt nobody.
  *
  * The predictor is not trusted further than it has proved right: what it says is corrected by what
- * steps took of late (struct prediction_fit), and the clamp leaves room for the error that is left.
+ * steps took of late (struct prediction_fit), and the clamp leaves room for the error that is left
+ * where it would cost somebody a gap. A mean bears it.
  */
 #include "scheduler/sequence.h"
 #include "scheduler/taper_batch.h"
@@ -37,8 +40,10 @@
 
 #define SPEND       0.9  /* of the least slack, in one step */
 #define AIM         0.96 /* deadlines are set as if TPOT were so much of itself */
-#define CLAMP       0.9  /* of the smallest TPOT: the longest step that is planned */
-#define MARGIN      3.0  /* of the usual error of a prediction, that the clamp leaves at least... */
+#define CATCH_UP    0.9  /* of TPOT: with a longer baseline who is late does not catch up */
+#define DRAIN       2.0  /* of a baseline that does not keep TPOT: the longest step */
+#define CLAMP       0.9  /* of the smallest TPOT, where each gap counts: the longest step... */
+#define MARGIN      3.0  /* ...less so many times the usual error of a prediction... */
 #define CLAMP_LEAST 0.7  /* ...down to here */
 #define HURRY       0.5  /* of the time until its TTFT is a prompt planned to take */
 #define LOST_US     1e6  /* later than that, a request cannot catch up */
@@ -63,7 +68,7 @@ static bool is_lost(const struct request *request, double late_us, double base_u
     const struct request_slo *slo = &request->params.slo;
     const struct request_stats *stats = &request->stats;
     if (slo->ttft_us && stats->first_token_us - stats->arrival_us > slo->ttft_us) return true;
-    return late_us > LOST_US || (late_us > 0 && base_us > CLAMP * (double)slo->tpot_us);
+    return late_us > LOST_US || (late_us > 0 && base_us > CATCH_UP * (double)slo->tpot_us);
 }
 
 static void bound_by(struct bounds *bounds, const struct request *request, int64_t start_us,
@@ -82,7 +87,7 @@ static void bound_by(struct bounds *bounds, const struct request *request, int64
     bounds->slack_us = fmin(bounds->slack_us, slack_us);
     bounds->largest_us = fmax(bounds->largest_us, tpot_us);
     bool waits = request->stage->unfinished == 1 || slack_us <= 0;
-    if (waits && base_us <= CLAMP * tpot_us) /* else no width keeps it there */
+    if (waits && base_us <= AIM * tpot_us) /* else no width keeps it there */
         bounds->serial_us = fmin(bounds->serial_us, tpot_us);
 }
 
@@ -92,9 +97,18 @@ struct limits {
     double urgent_us; /* for prompts that cannot wait */
 };
 
-static double limit_us(double base_us, double slack_us, double clamp_us)
+/* The longest step for who waits under this TPOT. Where the baseline alone is too long, no width
+ * keeps it: what helps is that requests end, and more rows a step have more of them done. */
+static double clamp_us(const struct ready *ready, double base_us, double tpot_us)
 {
-    return base_us + fmax(0, fmin(SPEND * slack_us, clamp_us - base_us));
+    if (base_us > AIM * tpot_us) return DRAIN * base_us;
+    if (!ready->every_gap) return tpot_us;
+    return fmax(fmin(CLAMP, 1 - MARGIN * ready->fit.spread), CLAMP_LEAST) * tpot_us;
+}
+
+static double limit_us(double base_us, double slack_us, double longest_us)
+{
+    return base_us + fmax(0, fmin(SPEND * slack_us, longest_us - base_us));
 }
 
 /* Of a predictor that has no number for the baseline nothing is believed: NAN, which nothing fits.
@@ -109,10 +123,10 @@ static struct limits limits_of(const struct ready *ready, double base_us)
     if (isinf(tpot_us)) tpot_us = bounds.lost_us;
     if (isinf(tpot_us)) return (struct limits){INFINITY, INFINITY};
     if (!(base_us > 0 && base_us < INFINITY)) return (struct limits){NAN, NAN};
-    double part = fmax(fmin(CLAMP, 1 - MARGIN * ready->fit.spread), CLAMP_LEAST);
-    return (struct limits){
-        limit_us(base_us, bounds.slack_us, part * tpot_us),
-        limit_us(base_us, bounds.slack_us, part * fmax(tpot_us, bounds.largest_us))};
+    double usual_us = clamp_us(ready, base_us, tpot_us);
+    double urgent_us = fmax(usual_us, clamp_us(ready, base_us, fmax(tpot_us, bounds.largest_us)));
+    return (struct limits){limit_us(base_us, bounds.slack_us, usual_us),
+                           limit_us(base_us, bounds.slack_us, urgent_us)};
 }
 
 /* --- prompts */

@@ -99,6 +99,7 @@ enum status scheduler_create(const struct scheduler_options *options, struct exe
     s->max_rows = min_i32(capacity.max_rows, capacity.max_tokens);
     if (options->max_rows > 0) s->max_rows = min_i32(s->max_rows, options->max_rows);
     s->prefill_chunk = options->prefill_chunk;
+    s->every_gap = options->every_gap;
     s->policy = options->policy;
     s->predictor = options->predictor;
     s->fit.bias = 1;

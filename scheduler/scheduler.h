@@ -33,6 +33,8 @@ struct scheduler_options {
     int64_t step_target_us;
     int32_t max_queue;    /* sequences waiting, a request as many as it has now; else ST_FULL */
     struct policy policy; /* which sequences get a row; all zero: eager */
+    bool every_gap;       /* to the policy TPOT is for each gap between a request's tokens, not for
+                             their mean (slo.h) */
     /* ADMISSION_REFUSE: ST_LATE for a request whose TTFT is predicted to be missed (ttft.h);
      * without a predictor or a TTFT never. */
     enum admission admission;

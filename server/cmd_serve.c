@@ -46,7 +46,7 @@ static struct serve_options defaults(void)
     return (struct serve_options){
         .load = load_words_default(),
         .host = "127.0.0.1",
-        .policy_name = "eager",
+        .policy_name = "taper",
         .admission_name = "queue",
         .slo = slo_options_default(),
         .port = 8000,
@@ -92,7 +92,7 @@ static int parse(struct serve_options *o, int argc, char **argv)
          "sequences that may wait; more are refused with 503 (default 256)", 1, 1 << 20},
         {"policy", OPT_STRING, &o->policy_name, "NAME",
          "how many of a request's sequences (answers, branches) get a row in a "
-         "step:\n" POLICY_NAMES " (default eager)",
+         "step:\n" POLICY_NAMES " (default taper)",
          0, 0},
         {"admission", OPT_STRING, &o->admission_name, "NAME",
          "queue (default), or refuse: requests whose first token is predicted to come later\n"

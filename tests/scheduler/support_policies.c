@@ -29,6 +29,7 @@ const char *random_policy(struct rng *rng, struct scheduler_options *options,
     invariant(policy_parse(name, &options->policy, &err) == ST_OK, "%s", err.text);
     if (!policy_needs_predictor(&options->policy)) return name;
     if (options->policy.ops == &policy_taper) options->policy = watched_taper();
+    options->every_gap = chance(&own, 0.5);
     struct step_prior prior = some_prior(1000);
     predictor_init(predictor, (enum shared_prefix)between(&own, SHARED_NONE, SHARED_BLOCKS),
                    &prior);

@@ -108,13 +108,16 @@ static void find_limits(const struct ready *ready, double base_us, double *most_
         slack = fmin(slack, -late);
         largest = fmax(largest, own);
         bool waits = request->stage->unfinished == 1 || late >= 0;
-        if (waits && base_us <= 0.9 * own) serial = fmin(serial, own);
+        if (waits && base_us <= 0.96 * own) serial = fmin(serial, own);
     }
-    double part = fmax(0.7, fmin(0.9, 1 - 3 * ready->fit.spread));
+    double part = ready->every_gap ? fmax(0.7, fmin(0.9, 1 - 3 * ready->fit.spread)) : 1;
     any = isinf(any) ? lost_own : any;
-    double clamp = part * (isinf(serial) ? any : serial);
+    double own = isinf(serial) ? any : serial;
+    largest = fmax(largest, own);
+    double clamp = base_us > 0.96 * own ? 2 * base_us : part * own;
+    double urgent = base_us > 0.96 * largest ? 2 * base_us : part * largest;
     *most_us = base_us + fmax(0, fmin(0.9 * slack, clamp - base_us));
-    *urgent_us = base_us + fmax(0, fmin(0.9 * slack, fmax(clamp, part * largest) - base_us));
+    *urgent_us = base_us + fmax(0, fmin(0.9 * slack, fmax(clamp, urgent) - base_us));
     if (isinf(any))
         *most_us = *urgent_us = INFINITY;
     else if (!(base_us > 0 && base_us < INFINITY))

@@ -33,6 +33,7 @@ static struct bench *open_learning(struct predictor *predictor, int32_t depth)
     predictor_init(predictor, SHARED_NONE, &prior);
     capacity.depth = depth;
     options.policy = (struct policy){.ops = &noting};
+    options.every_gap = true;
     options.predictor = predictor_door(predictor);
     return bench_open(capacity, options, (struct simulated_options){0});
 }

@@ -1,5 +1,6 @@
 /* TAPER: what a step may be planned to last, who constrains it, and that nobody waits for ever. The
- * simulated executor takes 1000 us a step and 10 us a token, and the predictor knows it. */
+ * simulated executor takes 1000 us a step and 10 us a token, and the predictor knows it. TPOT is
+ * for each gap between tokens where a test does not say that it is for their mean. */
 #include "support_bench.h"
 #include "support_watched_taper.h"
 
@@ -24,6 +25,7 @@ static struct bench *open_taper_on(const char *name, struct executor_capacity ca
     options.predictor = (struct step_predictor){.predict = exact, .shared = SHARED_NONE};
     cr_assert_eq(policy_parse(name, &options.policy, &err), ST_OK, "%s", err.text);
     if (options.policy.ops == &policy_taper) options.policy = watched_taper();
+    options.every_gap = true;
     return bench_open(capacity, options, (struct simulated_options){0});
 }
 
@@ -59,6 +61,12 @@ static void end(struct client *client)
     cr_assert(client->done, "it has not ended");
     cr_assert_null(mistake, "%s", mistake);
     client_free(client);
+}
+
+static int64_t tpot_of(const struct client *client)
+{
+    return (client->stats.finish_us - client->stats.first_token_us) /
+           (client->stats.output_tokens - 1);
 }
 
 static const struct step *last_step(const struct bench *bench)
@@ -109,24 +117,35 @@ Test(taper, requests_without_limits_constrain_nobody)
     bench_close(bench);
 }
 
-/* Not even one row alone meets it: the step stays the baseline, each branch has its turn. */
-Test(taper, limits_that_nobody_can_meet_leave_the_baseline)
+static double steep(const void *self, const struct step_load *load)
+{
+    (void)self;
+    return 100 + 100.0 * (load->decode_rows + load->prefill_tokens);
+}
+
+/* Not even one row alone meets it: no step is planned to take more than twice the baseline, which
+ * is 5 rows beside 2 (of 100 us, and 100 us the step). Each branch has its turn. */
+Test(taper, limits_that_nobody_can_meet_leave_twice_the_baseline)
 {
     for (int32_t depth = 1; depth <= 2; depth++) {
         struct bench *bench = open_taper("taper", depth);
+        bench->s->predictor.predict = steep;
         struct request_slo hopeless = {1, 1};
-        struct client *wide = ask(bench, 5, 6, 12, hopeless),
+        struct client *wide = ask(bench, 5, 12, 12, hopeless),
                       *serial = ask(bench, 5, 1, 12, hopeless);
+        int32_t widest = 0;
         while (tick(bench)) {
             int32_t least = INT32_MAX, most = 0;
-            if (wide->streams[0].count == 0) continue;
-            cr_assert_leq(last_step(bench)->plan.row_count, 2);
-            for (int32_t i = 0; i < 6; i++) {
+            if (wide->streams[0].count == 0 || serial->done) continue;
+            widest = max_i32(widest, last_step(bench)->plan.row_count);
+            cr_assert_leq(last_step(bench)->plan.row_count, 5);
+            for (int32_t i = 0; i < 12; i++) {
                 least = min_i32(least, wide->streams[i].count);
                 most = max_i32(most, wide->streams[i].count);
             }
             cr_assert_leq(most - least, 3, "%d and %d tokens: a branch starves", least, most);
         }
+        cr_assert_eq(widest, 5);
         end(wide);
         end(serial);
         bench_close(bench);
@@ -141,9 +160,7 @@ Test(taper, each_request_is_kept_to_its_own_limit)
                   *serial = ask(bench, 5, 1, 60, (struct request_slo){0, 1200});
     while (!serial->done && tick(bench)) {
     }
-    int64_t tpot_us = (serial->stats.finish_us - serial->stats.first_token_us) /
-                      (serial->stats.output_tokens - 1);
-    cr_assert_leq(tpot_us, 1200);
+    cr_assert_leq(tpot_of(serial), 1200);
     cr_assert_gt(wide->stats.deferred_rows + wide->streams[0].count, 0);
     run_out(bench);
     cr_assert_gt(wide->stats.deferred_rows, 0);
@@ -213,9 +230,7 @@ Test(taper, the_clamp_is_for_those_who_wait_for_a_token)
             if (fast->streams[0].count > 0 && slow->streams[0].count > 0)
                 widest = max_i32(widest, last_step(bench)->plan.row_count);
         cr_assert(n == 1 ? widest == 12 : widest > 12, "%d rows", widest);
-        int64_t tpot_us =
-            (fast->stats.finish_us - fast->stats.first_token_us) / (fast->stats.output_tokens - 1);
-        cr_assert_leq(tpot_us, 1250);
+        cr_assert_leq(tpot_of(fast), 1250);
         run_out(bench);
         end(fast);
         end(slow);
@@ -240,6 +255,45 @@ Test(taper, when_all_are_lost_the_step_stays_clamped)
     end(wide);
     end(serial);
     bench_close(bench);
+}
+
+/* --- a TPOT that is for the mean */
+
+/* 25 rows take the 1250 us: the clamp leaves no room for errors, and the slack bounds the mean. */
+Test(taper, a_mean_may_have_steps_as_long_as_itself)
+{
+    struct bench *bench = open_taper("taper", 1);
+    bench->s->every_gap = false;
+    struct client *serial = ask(bench, 5, 1, 60, (struct request_slo){0, 1250}),
+                  *wide = ask(bench, 7, 40, 60, (struct request_slo){0, 1250});
+    int32_t widest = 0;
+    while (tick(bench) && !serial->done)
+        if (serial->streams[0].count > 0 && wide->streams[0].count > 0)
+            widest = max_i32(widest, last_step(bench)->plan.row_count);
+    cr_assert(widest > 12 && widest <= 25, "%d rows", widest);
+    cr_assert_leq(tpot_of(serial), 1250);
+    run_out(bench);
+    end(serial);
+    end(wide);
+    bench_close(bench);
+}
+
+/* A step takes 1000 us and more: the serial request cannot have a token every 500 us, whatever is
+ * chosen. The wide one can, and is not held back for it. */
+Test(taper, who_can_be_in_time_is_not_held_back_for_who_cannot)
+{
+    for (int gaps = 0; gaps <= 1; gaps++) {
+        struct bench *bench = open_taper("taper", 1);
+        bench->s->every_gap = gaps;
+        struct request_slo slo = {0, 500};
+        struct client *serial = ask(bench, 5, 1, 60, slo), *wide = ask(bench, 7, 12, 40, slo);
+        run_out(bench);
+        cr_assert_gt(tpot_of(serial), 1000);
+        cr_assert_leq(tpot_of(wide), 500);
+        end(serial);
+        end(wide);
+        bench_close(bench);
+    }
 }
 
 /* --- prompts */

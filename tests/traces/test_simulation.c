@@ -277,13 +277,13 @@ Test(simulation, gives_up_only_when_it_is_lost)
             options.until_us = 3000000;
             run_seen(options, trace, &whole, NULL);
             double reached = whole.results->all.slo[kind].attainment;
-            options.give_up_kind = (enum slo_kind)kind;
+            options.kind = (enum slo_kind)kind;
             for (int try = 0; try < 3; try++) {
                 options.give_up_below = reached + (try - 1) * 0.02;
                 if (options.give_up_below <= 0 || options.give_up_below > 1) continue;
                 run_seen(options, trace, &cut, NULL);
                 cr_assert_eq(cut.gave_up, try == 2, "seed %d, %s: %g reached, %g wanted", (int)seed,
-                             slo_kind_name(options.give_up_kind), reached, options.give_up_below);
+                             slo_kind_name(options.kind), reached, options.give_up_below);
                 cr_assert(!cut.gave_up || cut.virtual_us <= whole.virtual_us);
                 gave_up += cut.gave_up && cut.virtual_us < whole.virtual_us * 3 / 4;
                 stayed += !cut.gave_up;

@@ -26,6 +26,7 @@ static struct simulation_options options_of(const struct setting *setting, doubl
         .admission = setting->admission,
         .seed = rng_at(setting->seed, (uint64_t)seed),
         .slo = setting->slo,
+        .kind = setting->kind,
         .rate_scale = run->rate_scale,
         .concurrency = setting->closed ? (int32_t)load : 0,
         .duration_us = duration_us,
@@ -61,7 +62,6 @@ enum status setting_run(const struct setting *setting, double load, int32_t seed
     if (status) return status;
     struct simulation_options options = options_of(setting, load, seed, &run);
     options.give_up_below = setting->closed || are_few(&run, &options) ? 0 : give_up_below;
-    options.give_up_kind = setting->kind;
     options.brief = true;
     status = run_options(&run, &options, &result, err);
     source_run_release(&run);

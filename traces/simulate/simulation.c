@@ -181,7 +181,7 @@ static void note_end(void *context, struct player *player)
     if (is_closed(run)) player->scored = in_window(run, run->now_us);
     if (!player->scored) return;
     run->scored_ended++;
-    if (!player->lost && !record_meets(&player->record, run->options->give_up_kind)) run->missed++;
+    if (!player->lost && !record_meets(&player->record, run->options->kind)) run->missed++;
     results_add(run->builder, &player->record);
     if (run->options->on_record) run->options->on_record(run->options->context, &player->record);
 }
@@ -205,7 +205,7 @@ static bool is_lost(const struct run *run, const struct player *player)
     if (ttft && reached - record->sent_us > ttft) return true;
     if (!tpot || record->output_tokens == 0) return false;
     double tokens = (double)trace_request_output(player->request);
-    switch (run->options->give_up_kind) {
+    switch (run->options->kind) {
     case SLO_MEAN:
         return (double)(run->now_us - record->first_us) > (double)tpot * (tokens - 1);
     case SLO_ENVELOPE:
@@ -373,6 +373,7 @@ static enum status open_run(struct run *run, struct error *err)
     struct scheduler_options settings = {.prefill_chunk = options->prefill_chunk,
                                          .max_queue = queue_length(run),
                                          .policy = options->policy,
+                                         .every_gap = options->kind == SLO_GAPS,
                                          .admission = options->admission};
     if (options->chunk_by_slo) {
         settings.predictor = profile_predictor(options->profile);

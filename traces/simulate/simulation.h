@@ -24,6 +24,7 @@ struct simulation_options {
         admission;         /* open loop: a refused client of a closed one would come back at once */
     uint64_t seed;         /* of the step noise */
     struct slo_target slo; /* of requests whose trace names none */
+    enum slo_kind kind;    /* what their TPOT is: the policy is told whether it is for each gap */
 
     /* Open loop (concurrency 0): request i arrives at (arrival_ms - that of the first one) /
      * rate_scale, each request once; none after duration_us (0: the whole trace). Closed loop: the
@@ -41,10 +42,9 @@ struct simulation_options {
      * until_us. */
     int64_t warm_us, until_us;
 
-    /* Open loop: ends the run as soon as attainment by `give_up_kind` cannot reach this any more;
+    /* Open loop: ends the run as soon as attainment by `kind` cannot reach this any more;
      * the result says gave_up and is of no other use. 0: never. */
     double give_up_below;
-    enum slo_kind give_up_kind;
 
     bool brief; /* for a cell of a sweep: only what results_begin_brief keeps */
     /* NULL: the run makes its own results. Else everything goes there, beside what other runs put
