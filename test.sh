@@ -42,7 +42,12 @@ stage() {
     FAILED=$((FAILED + failed))
     printf '%-28s %4d passed, %d failed  (%d s)\n' "$name" "$passed" "$failed" $((SECONDS - started))
     grep '^SKIPPED' "$log" | sed 's/^/    /'
-    [ "$failed" = 0 ] || { printf '    the whole log: %s\n' "$log"; log_tail "$log" 40; }
+    [ "$failed" = 0 ] || { printf '    the whole log: %s\n' "$log"; ctest_failures "$log" | head -n 60; log_tail "$log" 40; }
+}
+
+# What failed tests said: ctest puts it between the test's own line and the next one's.
+ctest_failures() {
+    awk '/^ *Start +[0-9]+:|Test +#[0-9]+:|tests passed,/ { failed = 0 } /Test +#[0-9]+:.*\*\*\*/ { failed = 1 } failed { print "    " $0 }' "$1"
 }
 
 count_tests() {
