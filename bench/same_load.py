@@ -95,7 +95,8 @@ class Bed:
 
     def run_day(self, policy, load, day):
         """What the policy made of one day."""
-        words = ["simulate", "--profile", PROFILES[self.mode], "--policy", policy, "--slo-kind", self.kind, "--prefill-chunk", str(self.chunks[policy]), "--warmup", "0s", "--jobs", "1"]
+        words = ["simulate", "--profile", PROFILES[self.mode], "--policy", policy, "--slo-kind", self.kind, "--prefill-chunk", str(self.chunks[policy]),
+                 "--warmup", "0s", "--jobs", "1"]
 
         def make():
             found = measures.run_json([self.args.espalier, *words, "--trace", self.day_file(load, day)])["policies"][0]

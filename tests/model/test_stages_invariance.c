@@ -110,7 +110,7 @@ static void make_scripts(struct script *scripts, int32_t count, int32_t vocab)
                                    .long_answers = true};
     for (int32_t i = 0; i < count; i++) {
         script_random(&scripts[i], &rng, &limits);
-        static const struct request_slo limits_of[] = {{2000000, 300}, {1, 1}, {0}};
+        static const struct request_slo limits_of[] = {{2000000, 300}, {1, 1}, {1000000000, 0}};
         scripts[i].params.slo = limits_of[i % 3];
         scripts[i].params.sample.top_p = 0.95f;
         scripts[i].params.sample.top_k = 40;

@@ -124,7 +124,7 @@ static double steep(const void *self, const struct step_load *load)
 }
 
 /* Not even one row alone meets it: no step is planned to take more than twice the baseline, which
- * is 5 rows beside 2 (of 100 us, and 100 us the step). Each branch has its turn. */
+ * is 5 rows where that has 2 (of 100 us, and 100 us the step). Each branch has its turn. */
 Test(taper, limits_that_nobody_can_meet_leave_twice_the_baseline)
 {
     for (int32_t depth = 1; depth <= 2; depth++) {
